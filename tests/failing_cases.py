@@ -127,7 +127,7 @@ CASES = [
     Failing(
         m.ViewThatCannotDivide, ((1, 1, 40, 40),), "",
         "1 × 16 × 7 × 7 = 784 is not divisible by 400 = 16 × 5 × 5; needs 32 ≤ H, W ≤ 35, you gave 40",
-        "x = x.flatten(1); self.fc = nn.Linear(784, 10)", "(1, 1, 32, 32)",
+        "x = x.flatten(1)\nself.fc = nn.Linear(784, 10)", "(1, 1, 32, 32)",
     ),
     Failing(m.ViewWithBatch, ((20, 1, 7, 7),), "", "the target shape has a batch of 32, the input has 20",
             "x.view(x.size(0), -1, 49)", "(32, 1, 7, 7)"),

@@ -81,7 +81,7 @@ def copy_model(model: nn.Module, trace: Trace) -> nn.Module | None:
 
 # -- the change -------------------------------------------------------------------------------------------------------
 
-_TARGET = re.compile(r"(?:^|; )(?:self|model)((?:\.\w+|\[\d+\])+) = ")
+_TARGET = re.compile(r"(?:^|\n)(?:self|model)((?:\.\w+|\[\d+\])+) = ")
 _INSERTION = re.compile(r"(?:self|model)[\w.\[\]]*\.insert\(\d+, nn\.\w+\(.*?\)\)")
 _CALLED = re.compile(r"model\((x\..+)\)")
 _AROUND = re.compile(r"(.+) before '(.+?)'(?: and (.+) after it)?")
@@ -121,20 +121,20 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
         code = _cut_expression(fix.text[found.end() :], names)
         if code:
             _set_value(model, found[1], eval(code, names))
-            rest = rest.replace(found[0].removeprefix("; ") + code, "")
+            rest = rest.replace(found[0].removeprefix("\n") + code, "")
     for found in list(_INSERTION.finditer(rest)):
         eval(found[0], {**names, "self": model, "model": model})
         rest = rest.replace(found[0], "")
     if fix.text == "model.eval()":
         model.eval()
-    elif (around := _AROUND.fullmatch(rest.strip("; "))) is not None:
+    elif (around := _AROUND.fullmatch(rest.strip("\n"))) is not None:
         _add_hooks(model.get_submodule(around[2]), around[1], around[3])
     elif (called := _CALLED.fullmatch(rest)) is not None and not fix.changes_input:
         _add_hooks(model, called[1], None)
     elif fix.patch is not None:
         _edit_methods(model, trace, fix.patch)
-    elif rest.strip("; ") and not fix.changes_input:
-        patch = _write_line(trace, rest.strip("; "))
+    elif rest.strip("\n") and not fix.changes_input:
+        patch = _write_line(trace, rest.strip("\n"))
         if patch is None:
             return None
         _edit_methods(model, trace, patch)
@@ -159,9 +159,9 @@ def _write_line(trace: Trace, line: str) -> str | None:
 
 def _cut_expression(text: str, names: Mapping[str, Any]) -> str:
     """Return the layer or the plain value that a text begins with; ``""`` if it is something else."""
-    pieces = text.split("; ")
+    pieces = text.split("\n")
     for count in range(1, len(pieces) + 1):
-        code = "; ".join(pieces[:count])
+        code = "\n".join(pieces[:count])
         with contextlib.suppress(SyntaxError):
             tree = ast.parse(code, mode="eval")
             if {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} <= names.keys():

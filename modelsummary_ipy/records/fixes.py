@@ -129,7 +129,7 @@ class Candidate:
         """Both; nothing if one of them is nothing."""
         if not self or not other:
             return Candidate()
-        return Candidate(f"{self.text}; {other.text}", (*self.edits, *other.edits), max(self.rank, other.rank))
+        return Candidate(f"{self.text}\n{other.text}", (*self.edits, *other.edits), max(self.rank, other.rank))
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def apply_fix(case: Failing, error: ForwardError) -> nn.Module:
     source = FILE.read_text(encoding="utf-8").splitlines()
     layers: list[str] = []
     hooks: list[re.Match[str]] = []
-    for part in error.fix.split("; "):
+    for part in error.fix.split("\n"):
         if re.match(r"[\w.\[\]]+( = (nn\.[A-Z]\w*\(|\d+$)|\.insert\()", part) or part == "model.eval()":
             layers.append(part)
         elif found := re.fullmatch(r"(.+) before '(.+?)'(?: and (.+) after it)?", part):

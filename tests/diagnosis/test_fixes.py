@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import gc
 import linecache
@@ -203,7 +204,7 @@ def test_a_chain_of_layers_of_one_wrong_width_is_fixed_as_a_chain() -> None:
 
     error = find_error(Chain(), (4, 8))
     changes = ["self.b = nn.Linear(16, 24)", "self.norm = nn.LayerNorm(24)", "self.c = nn.Linear(24, 2)"]
-    assert error.fix == "; ".join(changes)
+    assert error.fix == "\n".join(changes)
     assert shapes_of(error) == [(4, 2)]
     assert error.patch is not None
     assert all(f"+            {change}\n" in error.patch for change in changes)
@@ -339,3 +340,22 @@ def test_the_shortest_signal_that_works_is_found_far_above_the_one_given() -> No
     SmallestSignal()(torch.zeros(4, 1, 3776))
     with pytest.raises(RuntimeError, match="Kernel size"):
         SmallestSignal()(torch.zeros(4, 1, 3775))
+
+
+class TwoOnALine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(8, 16, 3, padding=1)
+        self.pool = nn.AvgPool2d(2); self.act = nn.ReLU()  # fmt: skip  # noqa: E702
+
+    def forward(self, x):
+        return x + self.act(self.conv(x))
+
+
+def test_a_layer_is_added_behind_a_line_of_two_statements() -> None:
+    error = ModelSummary(TwoOnALine(), (2, 8, 6, 6)).error
+    assert error is not None
+    fix = next(fix for fix in error.fixes if "shortcut" in fix.text)
+    assert ast.parse(fix.source)
+    assert "        self.pool = nn.AvgPool2d(2); self.act = nn.ReLU()" in fix.source.splitlines()[4]
+    assert fix.source.splitlines()[5] == "        self.shortcut = nn.Conv2d(8, 16, 1)"

@@ -1330,3 +1330,96 @@ class SqueezedSteps(nn.Module):
 class SqueezedStepsT(SqueezedSteps):
     def forward(self, x):
         return self.fc(self.conv(x)[..., :27].amax(2))
+
+
+class BottleneckWithoutStride(nn.Module):
+    """A block that ends in a convolution of kernel 1 too, as its shortcut does."""
+
+    def __init__(self, stride=1):
+        super().__init__()
+        self.main = nn.Sequential(
+            nn.Conv2d(8, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 16, 1), nn.BatchNorm2d(16)
+        )
+        self.down = nn.Sequential(nn.Conv2d(8, 16, 1, stride=stride), nn.BatchNorm2d(16))
+
+    def forward(self, x):
+        return F.relu(self.main(x) + self.down(x))
+
+
+@twin(BottleneckWithoutStride, (2, 8, 12, 12), reason="'down.0' of the skip connection has stride 1")
+class BottleneckWithoutStrideT(BottleneckWithoutStride):
+    def __init__(self):
+        super().__init__(2)
+
+
+class PyramidEnlargedTwice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 16, 3, 2, 1)
+        self.fine, self.coarse = nn.Conv2d(8, 4, 1), nn.Conv2d(16, 4, 1)
+
+    def forward(self, x):
+        fine = F.relu(self.first(x))
+        coarse = self.coarse(F.relu(self.second(fine)))
+        return self.fine(fine) + F.interpolate(coarse, scale_factor=4)
+
+
+@twin(PyramidEnlargedTwice, (1, 3, 32, 32), reason="interpolate enlarges 4 times to 32 × 32, 2 times to the other's 16")
+class PyramidEnlargedTwiceT(PyramidEnlargedTwice):
+    def forward(self, x):
+        fine = F.relu(self.first(x))
+        coarse = self.coarse(F.relu(self.second(fine)))
+        return self.fine(fine) + F.interpolate(coarse, scale_factor=2)
+
+
+class CausalInALoop(nn.Module):
+    """Gated and dilated, the signal as long at the end as at first."""
+
+    def __init__(self):
+        super().__init__()
+        self.dilated = nn.ModuleList([nn.Conv1d(8, 16, 2, dilation=2**k) for k in range(3)])
+        self.mixed = nn.ModuleList([nn.Conv1d(8, 8, 1) for _ in range(3)])
+
+    def forward(self, x):
+        for dilated, mix in zip(self.dilated, self.mixed, strict=True):
+            a, b = dilated(x).chunk(2, 1)
+            x = x + mix(torch.tanh(a) * torch.sigmoid(b))
+        return x
+
+
+@twin(CausalInALoop, (2, 8, 50), reason="50 against 49 in dim 2")
+class CausalInALoopT(CausalInALoop):
+    def forward(self, x):
+        for dilated, mix in zip(self.dilated, self.mixed, strict=True):
+            a, b = dilated(F.pad(x, (dilated.dilation[0], 0))).chunk(2, 1)
+            x = x + mix(torch.tanh(a) * torch.sigmoid(b))
+        return x
+
+
+class SkipsOfShrinking(nn.Module):
+    """What the line above does to the signal, the sum needs too; it begins as a number."""
+
+    def __init__(self):
+        super().__init__()
+        self.dilated = nn.ModuleList([nn.Conv1d(8, 16, 2, dilation=2**k) for k in range(3)])
+
+    def forward(self, x):
+        skips = 0
+        for dilated in self.dilated:
+            a, b = dilated(x).chunk(2, 1)
+            z = torch.tanh(a) * torch.sigmoid(b)
+            x = x[..., -z.size(-1) :] + z
+            skips = skips + z
+        return skips
+
+
+@twin(SkipsOfShrinking, (2, 8, 50), reason="49 against 47 in dim 2")
+class SkipsOfShrinkingT(SkipsOfShrinking):
+    def forward(self, x):
+        skips = 0
+        for dilated in self.dilated:
+            a, b = dilated(x).chunk(2, 1)
+            z = torch.tanh(a) * torch.sigmoid(b)
+            x = x[..., -z.size(-1) :] + z
+            skips = (skips[..., -z.size(-1) :] if torch.is_tensor(skips) else skips) + z
+        return skips

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import itertools
 import operator
+from collections.abc import Iterator
+from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
@@ -12,12 +15,14 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
     list_names,
     place_line,
+    read_arguments,
     read_line,
     remake,
     resize_operand,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
+from modelsummary_ipy.diagnosis.failures.statements import find_function
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.model.torch_layers import spatial_dims
@@ -51,10 +56,12 @@ def explain_margin(pair: Pair) -> Diagnosis | None:
         reason = f"{sides[0]} against {sides[1]} in dim 2" + (
             f": '{name}' pads by {gap} more than it takes off" if name else ""
         )
-        cut = "{}" + (f"[..., :-{gap}]" if name else f"[..., {gap}:]")  # what is left of no padding is of the past
-        newest = f"{{}}[..., -{{{places[1 - large]}}}.size(-1):]"  # of a sum that a loop begins with a number
-        fixes = [_pad_before(ctx, small, gap), fix_operand(ctx, places[large], cut)]
-        fixes.append(fix_operand(ctx, places[large], f"({newest} if torch.is_tensor({{}}) else {{}})"))
+        newest = f"{{}}[..., -{{{places[1 - large]}}}.size(-1):]"  # what is left of no padding is of the past
+        templates = [f"{{}}[..., :-{gap}]" if name else newest]
+        if _begins_as_number(ctx, places[large]):
+            templates.append(f"({newest} if torch.is_tensor({{}}) else {{}})")
+        cropped, padded = [fix_operand(ctx, places[large], cut) for cut in templates], _pad_before(ctx, small, gap)
+        fixes = [*cropped, replace(padded, rank=1)] if _crops(ctx) else [padded, *cropped]
         return Diagnosis(reason, "signals of one length", fixes)
     before, after = gap // 2, gap - gap // 2
     margin = f"{before}:-{after}" if before else f":-{after}"
@@ -231,20 +238,39 @@ def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: li
 
 def _pad_before(ctx: FailureContext, small: Operand, gap: int) -> Candidate:
     """Pad in front of the one convolution without padding that a signal went through: its output is of the past."""
-    call = next(iter(_list_convolutions(ctx, small)), None)
-    fact = ctx.flow.module_of(call)
-    if call is None or fact is None or call.inputs[0].shape[-1] - call.outputs[0].shape[-1] != gap:
+    shrinking = (c for c in _list_convolutions(ctx, small) if c.inputs[0].shape[-1] != c.outputs[0].shape[-1])
+    call = next(shrinking, None)
+    if call is None or call.inputs[0].shape[-1] - call.outputs[0].shape[-1] != gap:
         return NOTHING
     there = ctx.at_line_of(call)
-    names = [f"self.{name}" for name in [name_member(call.path)] if name] + list_names(there, call.path)
+    member = name_member(call.path)
+    names = [f"self.{member}"] if member else list_names(there, call.path)[:-1]  # the last is the container's
     for name in names:
-        if call.path.rpartition(".")[2].isdigit() and name == name_member(call.path.rpartition(".")[0]):
-            continue  # the container's
         padded = f"F.pad({{}}, (({name}.kernel_size[0] - 1) * {name}.dilation[0], 0))"
         line = wrap_argument(read_line(ctx, call.source), name.rpartition(".")[2], padded)
         if line:
             return place_line(ctx, call, line)
     return NOTHING
+
+
+def _begins_as_number(ctx: FailureContext, place: int) -> bool:
+    """Return whether an operand is a name that its function gives a number first: a sum that a loop adds to."""
+    texts = read_arguments(ctx)
+    return any(
+        isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        and [ast.unparse(target) for target in node.targets] == texts[place : place + 1]
+        for node in _walk_function(ctx)
+    )  # fmt: skip
+
+
+def _crops(ctx: FailureContext) -> bool:
+    """Return whether the function cuts a tensor to the end of another elsewhere: ``x[..., -y.size(-1):]``."""
+    return any(isinstance(node, ast.Slice) and isinstance(node.lower, ast.UnaryOp) for node in _walk_function(ctx))
+
+
+def _walk_function(ctx: FailureContext) -> Iterator[ast.AST]:
+    function = find_function(ctx.failure.source) if ctx.failure.source is not None else None
+    return ast.walk(function) if function is not None else iter(())
 
 
 def _find_padded(ctx: FailureContext, x: Operand) -> str:

@@ -193,7 +193,7 @@ def _explain_state(
     if is_cell and state.shape == (1, *wanted):
         reason += ": a cell's state has no dim of layers"
         pair = "tuple(item[0] for item in {})" if ctx.function == "lstm_cell" else ""
-        return Diagnosis(reason, expected, _change_states(ctx, "{}[0]", pair))
+        order = _change_states(ctx, "{}[0]", pair)
     if not is_cell and directions == 1 and (giver := _find_encoder(ctx, state)) is not None:
         return _explain_encoder(ctx, state, giver, wanted)
     if not is_cell and directions == 2 and state.rank == 3 and 2 * state.shape[0] == wanted[0]:

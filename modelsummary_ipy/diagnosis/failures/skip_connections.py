@@ -6,14 +6,16 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, Fail
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_giver,
     fix_operand,
+    place_line,
     read_arguments,
+    read_line,
     remake,
     resize_operand,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_stride
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
+from modelsummary_ipy.diagnosis.failures.source_edits import set_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
@@ -98,8 +100,8 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
         sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
         fix = remake(ctx, layer, stride=(stride,) * (main.rank - 2))
-        if (
-            not _strides_here(ctx, main) or _find_shortcut(ctx, main) is not None
+        if not _strides_here(ctx, main) or (
+            _find_shortcut(ctx, main) is not None and not _bypasses_all(ctx, skip)
         ):  # a pyramid; or what came from outside is a coarser level, as a gate of a U-Net reads
             sizes = f"{main.shape[axes[0]]} against {skip.shape[axes[0]]}"
             reason = f"the coarser map is not enlarged to the finer, as '{layer.path}' reads it: {sizes}"
@@ -134,6 +136,12 @@ def explain_unstrided(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def _bypasses_all(ctx: FailureContext, skip: Operand) -> bool:
+    """Return whether a skip connection begins at the input of the module whose code failed, as that of a block does."""
+    first = next((call for call in ctx.flow.walk_back(skip.link, 3) if call.type_name in CONVOLUTIONS), None)
+    return first is not None and ctx.parent is not None and first.input_links[0] in ctx.parent.input_links
+
+
 def _strides_here(ctx: FailureContext, x: Operand) -> bool:
     """Return whether a layer of the module whose code failed made a map smaller."""
     path = ctx.fact.path if ctx.fact is not None else ""
@@ -151,7 +159,7 @@ def explain_enlarged(pair: Pair) -> Diagnosis | None:
             (c for c in ctx.flow.walk_back(x.link, 3) if c.inputs and c.inputs[0].shape[2:] != x.shape[2:]), None
         )
         fact = ctx.flow.module_of(call)
-        if call is None or fact is None or call.outputs[0].shape[2:] != x.shape[2:]:
+        if call is None or call.outputs[0].shape[2:] != x.shape[2:]:
             continue
         factors = {
             find_stride(big, small) for big, small in zip(other.shape[2:], call.inputs[0].shape[2:], strict=True)
@@ -160,19 +168,31 @@ def explain_enlarged(pair: Pair) -> Diagnosis | None:
         factor, before = factors.pop(), had.pop()
         if factors or had or factor is None or before is None or min(factor, before) < 2:
             continue
-        kernel, number = fact.settings.get("kernel_size"), x.rank - 2
-        if call.type_name in TRANSPOSED_CONVOLUTIONS and isinstance(kernel, tuple) and len(set(kernel)) == 1:
-            side = kernel[0] if kernel[0] >= factor and (kernel[0] - factor) % 2 == 0 else factor
-            changes = {"kernel_size": side, "stride": factor, "padding": (side - factor) // 2, "output_padding": 0}
-            code = write_module(fact, ctx.trace, **{name: (value,) * number for name, value in changes.items()})
-        elif call.type_name == "Upsample" and fact.settings.get("scale_factor"):
-            code = write_module(fact, ctx.trace, scale_factor=factor)
+        if call.type_name == "interpolate":
+            line = set_argument(read_line(ctx, call.source), "interpolate", "scale_factor", 2, str(factor))
+            fix, name = place_line(ctx, call, line), "interpolate"
+        elif fact is not None:
+            fix, name = _enlarge(ctx, fact, x.rank, factor), f"'{fact.path}'"
         else:
             continue
-        sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
-        reason = f"'{fact.path}' enlarges {before} times to {sides[0]}, {factor} times to the other's {sides[1]}"
-        return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", set_value(fact.path, code))
+        if fix:
+            sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
+            reason = f"{name} enlarges {before} times to {sides[0]}, {factor} times to the other's {sides[1]}"
+            return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix)
     return None
+
+
+def _enlarge(ctx: FailureContext, fact: ModuleFact, rank: int, factor: int) -> Candidate:
+    """Let a transposed convolution or an Upsample enlarge ``factor`` times."""
+    kernel = fact.settings.get("kernel_size")
+    if fact.type_name in TRANSPOSED_CONVOLUTIONS and isinstance(kernel, tuple) and len(set(kernel)) == 1:
+        side = kernel[0] if kernel[0] >= factor and (kernel[0] - factor) % 2 == 0 else factor
+        changes = {"kernel_size": side, "stride": factor, "padding": (side - factor) // 2, "output_padding": 0}
+        sized = {name: (value,) * (rank - 2) for name, value in changes.items()}
+        return remake(ctx, fact, **sized)
+    if fact.type_name == "Upsample" and fact.settings.get("scale_factor"):
+        return remake(ctx, fact, scale_factor=factor)
+    return NOTHING
 
 
 def explain_upsampling(pair: Pair) -> Diagnosis | None:

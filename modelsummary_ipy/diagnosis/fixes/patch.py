@@ -280,6 +280,6 @@ def _add_setter(filename: str, body: ast.ClassDef, line: str) -> LineEdit | None
             last = node.body[-1]
             lines = linecache.getlines(filename)
             text = "".join(lines[last.lineno - 1 : last.end_lineno]).rstrip("\n")
-            rows = _dedent(text, last.col_offset)
+            rows = _dedent(text, len(text) - len(text.lstrip()))  # the line may begin with another statement
             return LineEdit(filename, last.lineno, last.end_lineno or last.lineno, "\n".join([*rows, line]))
     return None

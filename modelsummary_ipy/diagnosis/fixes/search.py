@@ -107,15 +107,15 @@ def _write(ctx: FailureContext, trial: Trial, name: str) -> Fix:
 
 
 #: Where a fix begins with the model, ``model[4] = …``, or its class's ``self``.
-_MODEL = re.compile(r"(?:^|(?<=; ))(?:self|model)(?=[.\[(])")
+_MODEL = re.compile(r"^(?:self|model)(?=[.\[(])", re.MULTILINE)
 
 
 def _order(text: str) -> str:
     """Write what is put into an ``nn.Sequential`` last, the last place first, as the places are those of before."""
-    pieces = text.split("; ")
+    pieces = text.split("\n")
     added = [piece for piece in pieces if _INSERTION.search(piece)]
     added.sort(key=lambda piece: -int(_INSERTION.search(piece)[1]))  # type: ignore[index]  # each has one
-    return "; ".join([*[piece for piece in pieces if piece not in added], *added])
+    return "\n".join([*[piece for piece in pieces if piece not in added], *added])
 
 
 _INSERTION = re.compile(r"\.insert\((\d+), nn\.")
@@ -181,7 +181,7 @@ def _combine(one: Candidate, other: Candidate) -> Candidate | None:
     replaced = {edit.path for edit in other.edits if isinstance(edit, LayerEdit)}
     for edit in one.edits:  # a shortcut that was to hand on what it gets, and has to do more
         if isinstance(edit, LayerEdit) and edit.path in replaced and edit.code == "nn.Identity()":
-            text = one.text.replace(f"{write_change(edit.path, edit.code)}; ", "")
+            text = one.text.replace(f"{write_change(edit.path, edit.code)}\n", "")
             one = Candidate(text, tuple(kept for kept in one.edits if kept is not edit), one.rank)
     paths = {edit.path for edit in one.edits if isinstance(edit, LayerEdit)}
     if any(isinstance(edit, LayerEdit) and edit.path in paths for edit in other.edits):
@@ -190,13 +190,12 @@ def _combine(one: Candidate, other: Candidate) -> Candidate | None:
     kept, text = [], one.text
     for edit in one.edits:
         if isinstance(edit, LineEdit) and (edit.filename, edit.first) in again:
-            if text.endswith(edit.text) or f"{edit.text}; " in text:
-                text = re.sub(rf"(?:at \S+: )?{re.escape(edit.text)}", "", text)
-                text = text.removesuffix("; ").removeprefix("; ").replace("; ; ", "; ")
+            if text.endswith(edit.text) or f"{edit.text}\n" in text:
+                text = re.sub(rf"(?:at \S+: )?{re.escape(edit.text)}", "", text).strip("\n").replace("\n\n", "\n")
             else:
                 return None
         else:
             kept.append(edit)
     if not kept:
         return Candidate(other.text, other.edits, one.rank)
-    return Candidate(f"{text}; {other.text}", (*kept, *other.edits), one.rank)
+    return Candidate(f"{text}\n{other.text}", (*kept, *other.edits), one.rank)

@@ -217,6 +217,10 @@ def _edit_methods(model: nn.Module, trace: Trace, patch: str) -> None:
         new = _parse_patched(old, lines, part)
         for module in list(model.modules()):
             module.__class__ = _edit_class(type(module), filename, old, new)
+            for kept, value in list(vars(module).items()):
+                if isinstance(value, types.FunctionType) and value.__code__.co_filename == filename:
+                    node = _find_method(new, value)
+                    vars(module)[kept] = value if node is None else _make_function(value, node, {})
 
 
 @functools.cache

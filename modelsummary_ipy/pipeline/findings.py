@@ -51,7 +51,8 @@ class Findings:
     """What is found of a trace, stage by stage: flags, formulas, limits, and how it failed.
 
     Args:
-        model: The model; only a weak reference to it is kept.
+        model: The model; only a weak reference to it is kept. One that failed and is small is kept until its error is
+            known: some fixes can only be tried on it, and ``ModelSummary(Net(), x).error`` leaves it to nobody else.
         request: The request; what the engine was given takes the place of its inputs.
         seconds: How long the first trace took.
     """
@@ -66,6 +67,8 @@ class Findings:
         self.bare = Story(traced.trace, self.rows, expect=request.expect)  # before any other stage
         self._seconds, self._limit = seconds, SECONDS + seconds
         failure = traced.trace.failure
+        is_small = sum(param.nbytes for param in traced.trace.params) <= MOST_COPIED
+        self._failed = model if failure is not None and is_small else None
         has_interrupt = failure is not None and failure.interrupted
         self._is_single = request.trace_once or traced.trace.starts_threads or has_interrupt  # for good
         self._is_closed = self._is_single  # nothing is traced again
@@ -221,6 +224,7 @@ class Findings:
                 self._stopped = f"the search for what works ended after {self._limit:.0f} s"
             elif trials is not None and trials.was_late and not self._stopped:
                 self._stopped = f"the search for a fix ended after {trials.limit:.0f} s"
+        self._failed = None
         error.__cause__ = self.traced.error
         return error
 

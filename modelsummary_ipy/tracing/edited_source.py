@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import linecache
+import operator
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
@@ -45,6 +46,10 @@ def bind_edited(modules: Sequence[nn.Module], edits: Sequence[LineEdit]) -> None
             module.__dict__[name] = MethodType(made, module) if isinstance(made, FunctionType) else made.__func__
         if found[kind].kind is not kind:
             module.__class__ = found[kind].kind
+        for rebuilder in rebuilders:
+            for name, value in list(vars(module).items()):
+                if (made := rebuilder.rebuild_held(value)) is not value:
+                    module.__dict__[name] = made
     if not all(rebuilder.is_used for rebuilder in rebuilders):
         raise UnfitEditError("no function of the model has the line")
 
@@ -121,6 +126,19 @@ class _Rebuilder:
             self._made[id(value)] = value  # a function that leads to itself
             self._made[id(value)] = self._make(value, depth)
         return self._made[id(value)]
+
+    def rebuild_held(self, value: Any) -> Any:
+        """Return what a module keeps, ``self.encode = one_hot``, with the functions in it that lead to edited lines."""
+        if isinstance(value, partial):
+            made = self.rebuild(value.func)
+            return value if made is value.func else partial(made, *value.args, **value.keywords)
+        if type(value) in (list, tuple):
+            items = [self.rebuild(item) for item in value]
+            return value if all(map(operator.is_, items, value)) else type(value)(items)
+        if type(value) is dict:
+            values = {key: self.rebuild(item) for key, item in value.items()}
+            return value if all(map(operator.is_, values.values(), value.values())) else values
+        return self.rebuild(value)
 
     def _make(self, function: FunctionType, depth: int) -> FunctionType:
         code = function.__code__

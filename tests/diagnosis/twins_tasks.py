@@ -1423,3 +1423,170 @@ class SkipsOfShrinkingT(SkipsOfShrinking):
             x = x[..., -z.size(-1) :] + z
             skips = (skips[..., -z.size(-1) :] if torch.is_tensor(skips) else skips) + z
         return skips
+
+
+class RowsOfPixels(nn.Module):
+    """Features of a larger picture in rows of what a smaller one gives; the loss is the first to notice."""
+
+    numbers = 8 * 4 * 4
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(4)), nn.Linear(self.numbers, 5)
+
+    def forward(self, x, labels):
+        x = self.conv(x)
+        x = x.view(-1, 8 * 4 * 4)
+        return F.cross_entropy(self.fc(x), labels)
+
+
+@twin(RowsOfPixels, (6, 3, 32, 32), ints(6), reason="view made 24 rows of 6 samples: a sample has 8 × 8 × 8")
+class RowsOfPixelsT(RowsOfPixels):
+    numbers = 8 * 8 * 8
+
+    def forward(self, x, labels):
+        return F.cross_entropy(self.fc(self.conv(x).flatten(1)), labels)
+
+
+class HalfTheLatents(nn.Module):
+    """A mean and a variance are cut out of what has the width of one of them."""
+
+    width = 8
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(20, self.width), nn.Linear(8, 20)
+
+    def forward(self, x):
+        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+        return self.decoder(z), mean, log_variance
+
+
+@twin(HalfTheLatents, (5, 20), reason="8 in 2 pieces are 4 each")
+class HalfTheLatentsT(HalfTheLatents):
+    width = 16
+
+
+class MaskOfATokenizer(nn.Module):
+    """A mask of ones for tokens stands where an encoder takes one of pairs of tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb, self.head = nn.Embedding(50, 16, padding_idx=0), nn.Linear(16, 3)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+
+    def forward(self, ids, attention_mask):
+        x = self.encoder(self.emb(ids), attention_mask)
+        return self.head(x[:, 0])
+
+
+@twin(MaskOfATokenizer, ints(4, 12), ints(4, 12), reason="src_key_padding_mask, bool and True where")
+class MaskOfATokenizerT(MaskOfATokenizer):
+    def forward(self, ids, attention_mask):
+        x = self.encoder(self.emb(ids), src_key_padding_mask=attention_mask == 0)
+        return self.head(x[:, 0])
+
+
+class ColumnsInRows(nn.Module):
+    """The sizes are those of a transpose; what stands in the rows is not."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn = nn.Conv2d(1, 6, 3, padding=1), nn.GRU(6 * 8, 5, batch_first=True)
+
+    def forward(self, x):
+        x = self.conv(x).permute(0, 3, 1, 2)
+        b, t, c, h = x.shape
+        x = x.reshape(b, c * h, t)
+        return self.rnn(x)[1][-1]
+
+
+@twin(ColumnsInRows, (3, 1, 8, 11), reason="dim 1 has the 48 features, the last dim has 11")
+class ColumnsInRowsT(ColumnsInRows):
+    def forward(self, x):
+        x = self.conv(x).permute(0, 3, 1, 2)
+        return self.rnn(x.flatten(2))[1][-1]
+
+
+class StepsOfTheLongest(nn.Module):
+    """The batch is padded to more steps than its longest sequence has."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.score = nn.LSTM(6, 10, batch_first=True), nn.Linear(10, 1)
+
+    def forward(self, x):
+        lengths = torch.tensor([12, 9, 4, 7])
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        out, _ = self.rnn(packed)
+        out, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True)
+        mask = torch.arange(x.size(1))[None, :] < lengths[:, None]
+        return self.score(out).squeeze(-1).masked_fill(~mask, float("-inf")).softmax(1)
+
+
+@twin(StepsOfTheLongest, (4, 15, 6), reason="gave the 12 steps of the longest sequence")
+class StepsOfTheLongestT(StepsOfTheLongest):
+    def forward(self, x):
+        lengths = torch.tensor([12, 9, 4, 7])
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        out, _ = self.rnn(packed)
+        out, _ = nn.utils.rnn.pad_packed_sequence(out, batch_first=True, total_length=x.size(1))
+        mask = torch.arange(x.size(1))[None, :] < lengths[:, None]
+        return self.score(out).squeeze(-1).masked_fill(~mask, float("-inf")).softmax(1)
+
+
+class StepsFirstInOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = nn.Linear(26, 12)
+
+    def forward(self, state, outputs):
+        state = state.unsqueeze(1).repeat(1, outputs.shape[0], 1)
+        return self.attn(torch.cat((state, outputs), dim=2)).sum(2).softmax(1)
+
+
+@twin(StepsFirstInOne, (5, 12), (8, 5, 14), reason="5 against 8 in dim 0 and 8 against 5 in dim 1")
+class StepsFirstInOneT(StepsFirstInOne):
+    def forward(self, state, outputs):
+        state = state.unsqueeze(1).repeat(1, outputs.shape[0], 1)
+        return self.attn(torch.cat((state, outputs.transpose(0, 1)), dim=2)).sum(2).softmax(1)
+
+
+def _one_hot(labels, number):
+    return torch.zeros(labels.size(0), number).scatter_(1, labels, 1)
+
+
+class KeptFunction(nn.Module):
+    """The line that fails is in a function that the module keeps as an attribute."""
+
+    def __init__(self, encode=_one_hot):
+        super().__init__()
+        self.encode, self.fc = encode, nn.Linear(10, 4)
+
+    def forward(self, labels):
+        return self.fc(self.encode(labels, 10))
+
+
+@twin(KeptFunction, ints(5), reason="scatter_ needs an index with as many dims as the tensor")
+class KeptFunctionT(KeptFunction):
+    def __init__(self):
+        super().__init__(lambda labels, number: torch.zeros(labels.size(0), number).scatter_(1, labels[:, None], 1))
+
+
+class ValuesOfActions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(4, 2)
+
+    def forward(self, states, actions, targets):
+        values = self.net(states).gather(1, actions)
+        return F.smooth_l1_loss(values, targets)
+
+
+@twin(ValuesOfActions, (16, 4), ints(16), (16,), reason="gather needs an index with as many dims")
+class ValuesOfActionsT(ValuesOfActions):
+    def forward(self, states, actions, targets):
+        values = self.net(states).gather(1, actions.unsqueeze(1)).squeeze(1)
+        return F.smooth_l1_loss(values, targets)

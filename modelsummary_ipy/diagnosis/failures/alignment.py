@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand, Pair, dim_of
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch, explain_unpacked
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_giver,
@@ -343,6 +344,24 @@ def explain_cut_batch(pair: Pair) -> Diagnosis | None:
             reason = f"{write_shape(before)} was cut to {write_shape(call.outputs[0].shape)}: dim 0 has the samples"
             return Diagnosis(reason, f"{other.shape[0]} samples", place_line(ctx, call, line)) if found else None
     return None
+
+
+def explain_folded(pair: Pair) -> Diagnosis | None:
+    """One of two tensors has the rows of a reshape that parted each sample, the other the samples."""
+    return next(
+        (found for x, other, *_ in pair.each() if other.rank and pair.axes[-1] == -other.rank
+         if (found := explain_folded_batch(pair.ctx, x, other.shape[0])) is not None),
+        None,
+    )  # fmt: skip
+
+
+def explain_longest(pair: Pair) -> Diagnosis | None:
+    """One of two tensors has the steps of the longest sequence, the other those that the batch was padded to."""
+    return next(
+        (found for x, other, *_ in pair.each() for axis in pair.axes if min(x.rank, other.rank) >= -axis
+         if (found := explain_unpacked(pair.ctx, x, x.shape[axis], other.shape[axis])) is not None),
+        None,
+    )  # fmt: skip
 
 
 def explain_ones(pair: Pair) -> Diagnosis | None:

@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.alignment import explain_cut_batch, explain_ones
+from modelsummary_ipy.diagnosis.failures.alignment import explain_cut_batch, explain_folded, explain_ones
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_lateral,
     explain_margin,
@@ -71,6 +71,7 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
             pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])
             found = (
                 explain_cut_batch(pair)
+                or explain_folded(pair)
                 or explain_kept(pair)
                 or explain_count(pair)
                 or explain_lengths(ctx)
@@ -253,6 +254,10 @@ def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnos
     )
     reason = f"{words}; {joins}"
     fix = NOTHING
+    if len(axes) == 2 and [first.shape[axis] for axis in axes] == [x.shape[axis] for axis in axes[::-1]]:
+        turn = f"{{}}.transpose({axes[0]}, {axes[1]})"  # steps first in one, the batch first in the other
+        turned = [fix_operand(ctx, ctx.operands.index(item), turn) for item in (x, first)]
+        return Diagnosis(reason, "equal sizes in every other dim", turned)
     if along is not None and len(axes) == 1 and (first.rank < 4 or axes[0] < 2 or is_other_dim):
         reason = f"{words}, but {joins}"
         fix = fix_setting(ctx, ctx.function, "dim", 1, axes[0])

@@ -155,11 +155,14 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
             ones = ", None" * missing
             expanded = fix_operand(ctx, 1, f"{{}}[:{ones}].expand_as({{2}})")
             return Diagnosis(reason, f"an index {write_shape(source.shape)}", expanded)
+        if index.shape == (*x.shape[:axis], *x.shape[axis + 1 :]):  # one entry of the dim for each of the others
+            picked = [fix_operand(ctx, 1, f"{{}}.unsqueeze({axis})")]
+            if ctx.function == "gather" and ".squeeze(" not in ctx.line:
+                picked.append(fix_operand(ctx, 1, f"{{}}.unsqueeze({axis})", around=f"{{}}.squeeze({axis})"))
+            return Diagnosis(reason, f"an index of {x.rank} dims", picked)
         fixes = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
         rest = [at for at in range(1, x.rank) if at != axis]
-        is_whole = index.shape == (*x.shape[:axis], *x.shape[axis + 1 :])  # of one step, spread over the channels already
-        if x.rank == 3 and rest and ctx.function == "gather" and index.shape[0] == x.shape[0] and not is_whole:
-            # one for all channels
+        if x.rank == 3 and rest and ctx.function == "gather" and index.shape[0] == x.shape[0]:  # one for all channels
             sizes = ", ".join(f"{{0}}.size({at})" if at == rest[0] else "-1" for at in range(x.rank))
             fixes.insert(0, fix_operand(ctx, 1, f"{{}}.unsqueeze({rest[0]}).expand({sizes})"))
     return Diagnosis(reason, f"an index of {x.rank} dims", fixes, () if any(fixes[:1]) else ANYWHERE)

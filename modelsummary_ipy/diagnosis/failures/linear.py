@@ -16,6 +16,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
     fix_argument,
@@ -119,7 +120,7 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
     axis = 1 + shape[1:-1].index(taken)
     reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
     search = RESHAPE if ctx.is_like_input(x) else ()
-    fixes = [fix_argument(ctx, write_move(rank, axis, rank - 1))]
+    fixes = [*list_reordered(ctx, x), fix_argument(ctx, write_move(rank, axis, rank - 1))]
     if rank == 3 and axis == 1 and (pooled := _pool_squeezed(ctx, x)):
         return Diagnosis(
             f"{reason}; squeeze() drops dims of 1, and there are {shape[2]}", expected, [pooled, *fixes], search
@@ -258,6 +259,10 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken) or resize_param(ctx, ctx.operands[1], [-1], got)
         )
     fixes = [fix_block(ctx, taken, got), fix]
+    cut = next((call for call in ctx.flow.walk_back(x.link, 8) if call.type_name == "chunk"), None)
+    if cut is not None and (cut.inputs[0].shape[-1], cut.outputs[0].shape[-1]) == (taken, got):  # mean and variance
+        reason += f": {taken} in {len(cut.outputs)} pieces are {got} each"
+        fixes.insert(0, fix_giver(ctx, ctx.operands_of(cut)[0], len(cut.outputs) * taken))
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
         fixes.insert(1, both)

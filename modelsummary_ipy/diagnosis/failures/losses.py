@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
@@ -30,6 +31,12 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         return None
     name = ctx.function
     x, y = ctx.data[0], ctx.data[1]
+    if (
+        name in (*LOSSES, *_OF_CLASSES, *_BINARY)
+        and y.rank
+        and (folded := explain_folded_batch(ctx, x, y.shape[0])) is not None
+    ):
+        return folded
     if name in LOSSES and (flat := _explain_flat(ctx, name, x, y)) is not None:
         return flat
     if name in _OF_CLASSES:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import reduce
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, dim_of
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_creation,
@@ -104,7 +105,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     goal = (dim_of(-1), taken)
     if x.rank == 3 and x.shape[1] == taken:
         reason = f"dim 1 has the {taken} features, the last dim has {x.shape[2]}; features come last"
-        return Diagnosis(reason, expected, fix_argument(ctx, "{}.transpose(1, 2)"), search, goal)
+        fixes = [*list_reordered(ctx, x), fix_argument(ctx, "{}.transpose(1, 2)")]
+        return Diagnosis(reason, expected, fixes, search, goal)
     if taken == 1 and x.rank == 2:
         reason = f"{write_shape(x.shape)} has one number a step, and no dim of features"
         return Diagnosis(reason, expected, fix_argument(ctx, "{}.unsqueeze(-1)"), search, goal)

@@ -89,6 +89,8 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     if (found := _explain_decoder(ctx)) is not None:
         return found
     fact = ctx.fact
+    if fact is not None and fact.type_name.startswith(("TransformerEncoder", "TransformerDecoder")):
+        return _explain_mask(ctx, fact.type_name)
     if fact is None or fact.type_name != "Transformer" or len(ctx.operands) < 2:
         return None
     source, target = ctx.operands[:2]
@@ -108,6 +110,33 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     same = source.shape[1 - batch] == target.shape[1 - batch]
     fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
     return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
+
+
+def _explain_mask(ctx: FailureContext, kind: str) -> Diagnosis | None:
+    """A mask of the tokens is given where one of pairs of tokens is expected, or it is of integers."""
+    of_tokens = "src_key_padding_mask" if "Encoder" in kind else "tgt_key_padding_mask"
+    arguments, keywords = read_call(ctx.line, name_member(ctx.call.path))
+    place = 1 if "Encoder" in kind else 2
+    x, masks = ctx.operands[0], [y for y in ctx.operands[1:] if y.rank == 2 and y.shape == ctx.operands[0].shape[:2]]
+    if x.rank != 3 or len(masks) != 1:
+        return None
+    (mask,) = masks
+    text = arguments[place] if len(arguments) > place else keywords.get(of_tokens, "")
+    if not text or (len(arguments) <= place and mask.spec.dtype in ("bool", x.spec.dtype)):
+        return None
+    is_integer = mask.spec.dtype.startswith(("int", "uint"))
+    if is_integer:  # of a tokenizer: 1 is a token; a mask of True hides
+        text = f"{text}.bool()" if "pad" in text else f"({text} == 0)"
+    reason = f"{write_shape(mask.shape)} is a mask of tokens, {of_tokens}, bool and True where a token is hidden"
+    if len(arguments) > place:
+        reason += f"; {'mask' if kind == 'TransformerEncoder' else 'src_mask'} is of pairs of tokens"
+    if is_integer:
+        reason += f", and it is {mask.spec.dtype}"
+
+    def edit(given: list[str], named: dict[str, str]) -> Arguments:
+        return given[:place], {**named, of_tokens: text}
+
+    return Diagnosis(reason, "a mask of tokens", fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit)))
 
 
 def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batch: int) -> Diagnosis:

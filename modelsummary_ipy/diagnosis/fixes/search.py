@@ -173,7 +173,19 @@ def _is_further(before: FailureContext, after: FailureContext, candidate: Candid
         return bool(changed & ran)
     if _count_run(after.trace) > _count_run(before.trace) or after.call.index > before.call.index:
         return True
+    if any(_is_behind(after, edit) for edit in candidate.edits if isinstance(edit, LineEdit)):
+        return True
     return after.call.index == before.call.index and after.failure.message != before.failure.message
+
+
+def _is_behind(after: FailureContext, edit: LineEdit) -> bool:
+    """Return whether a failure is in a later line than an edit of its own function, or of what runs before it."""
+    made = [
+        call.index for call in after.trace.calls
+        if call.source is not None and call.source.filename == edit.filename
+        and edit.first <= call.source.line <= edit.last
+    ]  # fmt: skip
+    return bool(made) and max(made) < after.call.index
 
 
 def _combine(one: Candidate, other: Candidate) -> Candidate | None:

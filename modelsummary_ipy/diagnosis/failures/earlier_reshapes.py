@@ -1,0 +1,76 @@
+"""Reshapes upstream of a failure that are its cause: the batch was folded, or dims were filled in another order."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, read_call
+from modelsummary_ipy.diagnosis.formatting import write_times
+from modelsummary_ipy.records.fixes import Candidate
+
+_RESHAPES = ("view", "reshape")
+
+
+def explain_folded_batch(ctx: FailureContext, x: Operand, samples: int) -> Diagnosis | None:
+    """``x.view(-1, 1024)`` makes several rows of a sample with more numbers: what comes after has another batch."""
+    if not x.rank or x.shape[0] == samples:
+        return None
+    for call in ctx.flow.walk_back(x.link, 30):
+        if call.type_name not in _RESHAPES or not call.inputs or not call.inputs[0].shape:
+            continue
+        before, after = call.inputs[0].shape, call.outputs[0].shape
+        if before[0] != samples or after[:1] != x.shape[:1] or len(after) != 2 or 0 in (*before, *after):
+            continue
+        each, row = math.prod(before[1:]), after[1]
+        line = change_operation(
+            read_line(ctx, call.source), call.type_name, lambda items: f"{items[0]}.flatten(1)" if items else None
+        )
+        reason = (
+            f"{call.type_name} made {after[0]} rows of {samples} samples: a sample has {write_times(before[1:])} = "
+            f"{each} numbers, a row {row}"
+        )
+        return Diagnosis(reason, f"a batch of {samples}", place_line(ctx, call, line))
+    return None
+
+
+def explain_unpacked(ctx: FailureContext, x: Operand, longest: int, steps: int) -> Diagnosis | None:
+    """``pad_packed_sequence`` gives as many steps as the longest sequence has, the batch was padded to more."""
+    calls = list(ctx.flow.walk_back(x.link, 30))
+    padded = next((call for call in calls if call.type_name == "_pad_packed_sequence"), None)
+    packed = next((call for call in calls if call.type_name == "_pack_padded_sequence"), None)
+    if padded is None or packed is None:
+        return None
+    given, _ = read_call(read_line(ctx, packed.source), "pack_padded_sequence")
+    if longest >= steps or longest not in padded.outputs[0].shape or not given or not given[0].isidentifier():
+        return None
+    first = ", batch_first=True" in read_line(ctx, padded.source).replace("batch_first = ", "batch_first=")
+    total = f"{given[0]}.size({int(first)})"
+    line = add_keyword(read_line(ctx, padded.source), "pad_packed_sequence", "total_length", total)
+    reason = f"pad_packed_sequence gave the {longest} steps of the longest sequence, the batch was padded to {steps}"
+    return Diagnosis(reason, f"{steps} steps", place_line(ctx, padded, line))
+
+
+def list_reordered(ctx: FailureContext, x: Operand) -> list[Candidate]:
+    """List the ways to let a reshape that made a tensor fill its last two dims the other way round.
+
+    ``x.reshape(b, c * m, t)`` of ``[B, T, C, M]`` gives the right sizes to a transpose, and numbers of other places;
+    ``x.reshape(b, t, c * m)`` keeps the order.
+    """
+    call = ctx.flow.producer(x.link)
+    if call is None or call.type_name not in _RESHAPES or x.rank != 3 or not call.inputs:
+        return []
+    before, after = call.inputs[0].shape, call.outputs[0].shape
+    if len(before) != 4 or after != x.shape or before[:2] != (after[0], after[2]) or after[1] == after[2]:
+        return []
+    line = change_operation(read_line(ctx, call.source), call.type_name, _swap_last)
+    return [found] if (found := place_line(ctx, call, line)) else []
+
+
+def _swap_last(items: list[str]) -> list[str] | None:
+    if len(items) == 4:
+        return [*items[:2], *(re.sub(r"^\(([^()]*)\)$", r"\1", item) for item in (items[3], items[2]))]
+    sizes = re.fullmatch(r"([\[(])(.+), ([^,]+), ([^,]+)([\])])", items[1]) if len(items) == 2 else None
+    return [items[0], f"{sizes[1]}{sizes[2]}, {sizes[4]}, {sizes[3]}{sizes[5]}"] if sizes is not None else None

@@ -1590,3 +1590,139 @@ class ValuesOfActionsT(ValuesOfActions):
     def forward(self, states, actions, targets):
         values = self.net(states).gather(1, actions.unsqueeze(1)).squeeze(1)
         return F.smooth_l1_loss(values, targets)
+
+
+class PiecesOfALayer(nn.Module):
+    """What is split in three has the width of two of the pieces."""
+
+    width = 2 + 8
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(16, self.width)
+
+    def forward(self, x):
+        step, b, c = self.proj(x).split([2, 8, 8], dim=-1)
+        return step.mean(-1, keepdim=True) * b * c
+
+
+@twin(PiecesOfALayer, (2, 6, 16), reason="2 + 8 + 8 = 18, and dim 2 has 10")
+class PiecesOfALayerT(PiecesOfALayer):
+    width = 2 + 8 + 8
+
+
+class MatrixForAKernel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(12, 12))
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight)
+
+
+@twin(MatrixForAKernel, (2, 12, 4, 4), reason="the weight [12, 12] is a matrix: a kernel of size 1")
+class MatrixForAKernelT(MatrixForAKernel):
+    def forward(self, x):
+        return F.conv2d(x, self.weight[:, :, None, None])
+
+
+class GateOfHalf(nn.Module):
+    width = 24
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.depth = nn.Conv1d(24, self.width, 1), nn.Conv1d(24, 24, 7, padding=3, groups=24)
+
+    def forward(self, x):
+        return self.depth(F.glu(self.first(x), dim=1))
+
+
+@twin(GateOfHalf, (2, 24, 15), reason="24 in 2 pieces are 12 each")
+class GateOfHalfT(GateOfHalf):
+    width = 48
+
+
+class SlotsWithoutADim(nn.Module):
+    def forward(self, memory, key):
+        return F.cosine_similarity(memory, key, dim=-1)
+
+
+@twin(SlotsWithoutADim, (3, 10, 6), (3, 6), reason="[3, 1, 6] would broadcast")
+class SlotsWithoutADimT(nn.Module):
+    def forward(self, memory, key):
+        return F.cosine_similarity(memory, key.unsqueeze(1), dim=-1)
+
+
+class PiecesOfASize(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(5, 12)
+
+    def forward(self, x):
+        i, o, u = torch.split(self.fc(x), 3, dim=1)
+        return i * o + u
+
+
+@twin(PiecesOfASize, (2, 5), reason="split() takes the size of a piece, chunk() how many pieces, 3")
+class PiecesOfASizeT(PiecesOfASize):
+    def forward(self, x):
+        i, o, u = torch.chunk(self.fc(x), 3, dim=1)
+        return i * o + u
+
+
+class AdapterTheWrongWay(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Parameter(torch.randn(4, 16)), nn.Parameter(torch.zeros(40, 4))
+
+    def forward(self, x):
+        return x @ (self.down @ self.up) * 0.5
+
+
+@twin(AdapterTheWrongWay, (2, 5, 16), reason="the other way round it is [40 × 4] @ [4 × 16]")
+class AdapterTheWrongWayT(AdapterTheWrongWay):
+    def forward(self, x):
+        return x @ (self.up @ self.down).t() * 0.5
+
+
+class NoBackground(nn.Module):
+    """Heads of two levels; that of the first gives by chance what can be cut in rows of one class more."""
+
+    more = 0
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(16, 24, 3, 2, 1)
+        self.heads = nn.ModuleList(
+            [nn.Conv2d(width, a * (3 + self.more), 3, padding=1) for width, a in ((16, 4), (24, 6))]
+        )
+
+    def forward(self, x):
+        maps, found = [x, self.down(x)], []
+        for head, level in zip(self.heads, maps, strict=True):
+            found.append(head(level).permute(0, 2, 3, 1).reshape(x.size(0), -1, 4))
+        return torch.cat(found, 1)
+
+
+@twin(NoBackground, (2, 16, 6, 6), reason="18 channels are 6 × 3, and the target has 4")
+class NoBackgroundT(NoBackground):
+    more = 1
+
+
+class NothingForTheBias(nn.Module):
+    """One layer gives the weight and the bias of another, and is as wide as the weight."""
+
+    def __init__(self, width=3 * 8):
+        super().__init__()
+        self.net = nn.Linear(5, width)
+
+    def forward(self, x, context):
+        params = self.net(context)
+        weight, bias = params[:, :24].view(-1, 3, 8), params[:, 24:].view(-1, 3)
+        return torch.bmm(weight, x.unsqueeze(-1)).squeeze(-1) + bias
+
+
+@twin(NothingForTheBias, (4, 8), (4, 5), reason="the slice [4, 0] of [4, 24] is empty: all 24 lie before")
+class NothingForTheBiasT(NothingForTheBias):
+    def __init__(self):
+        super().__init__(3 * 8 + 3)

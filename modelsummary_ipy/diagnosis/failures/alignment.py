@@ -355,6 +355,22 @@ def explain_folded(pair: Pair) -> Diagnosis | None:
     )  # fmt: skip
 
 
+def explain_empty(pair: Pair) -> Diagnosis | None:
+    """One of two tensors was cut from where nothing is left: its layer gives too little."""
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
+        for call in ctx.flow.walk_back(x.link, 4) if 0 in x.shape and x.rank == other.rank else ():
+            if call.type_name == "getitem" and 0 in call.outputs[0].shape and 0 not in call.inputs[0].shape:
+                before, after = call.inputs[0].shape, call.outputs[0].shape
+                axis = after.index(0) - len(after)
+                reason = (
+                    f"the slice {write_shape(after)} of {write_shape(before)} is empty: all {before[axis]} lie before"
+                )
+                fix = fix_giver(ctx, ctx.operands_of(call)[0], before[axis] + other.shape[-1], axis)
+                return Diagnosis(reason, write_shape(other.shape), fix)
+    return None
+
+
 def explain_longest(pair: Pair) -> Diagnosis | None:
     """One of two tensors has the steps of the longest sequence, the other those that the batch was padded to."""
     return next(

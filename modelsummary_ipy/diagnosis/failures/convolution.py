@@ -20,6 +20,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
     name_call,
 )
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_giver,
@@ -52,6 +53,11 @@ def explain_convolution(ctx: FailureContext) -> Diagnosis | None:
         return None
     spatial = int(ctx.function[-2])
     x = ctx.operands[0]
+    if ctx.call.kind == "op" and len(ctx.operands) > 1 and ctx.operands[1].rank == 2:
+        weight, ones = ctx.operands[1], ", None" * spatial
+        reason = f"the weight {write_shape(weight.shape)} is a matrix: a kernel of size 1 has {spatial} dims of 1 too"
+        kernel = write_shape((*weight.shape, *[1] * spatial))
+        return Diagnosis(reason, f"a weight {kernel}", fix_operand(ctx, 1, f"{{}}[:, :{ones}]"))
     channels = _find_channels(ctx)
     if channels is None:
         return None
@@ -215,6 +221,9 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
     fixes = [fix_block(ctx, channels, got), fix_module(ctx, **changes)]
+    if (whole := widen_cut(ctx, x, axis - x.rank, channels)) is not None:
+        reason += whole[0]
+        fixes.insert(0, whole[1])
     if ctx.call.kind == "op":
         weight = replace(ctx.operands[1], param=find_param(ctx, ctx.operands[1]))  # it, or what was made like it
         fixes.append(resize_param(ctx, weight, [-spatial - 1], got))

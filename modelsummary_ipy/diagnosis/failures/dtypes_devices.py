@@ -41,6 +41,9 @@ def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
         return None
     if ctx.function in _LOOKUPS:
         return _explain_lookup(ctx)
+    if ctx.function == "repeat_interleave" and ctx.operands[-1].spec.dtype in FLOATING and len(ctx.operands) == 2:
+        reason = f"how often each is repeated is {ctx.operands[1].spec.dtype}, and must be an integer"
+        return Diagnosis(reason, "repeats of int64", fix_operand(ctx, 1, "{}.long()"))
     if ctx.function in ("sub", "sub_", "neg", "rsub"):
         return _explain_boolean(ctx)
     if ctx.function in _WEIGHTED:

@@ -6,12 +6,13 @@ import math
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, read_call
 from modelsummary_ipy.diagnosis.formatting import write_times
 from modelsummary_ipy.records.fixes import Candidate
 
 _RESHAPES = ("view", "reshape")
+_CUTS = ("chunk", "glu", "GLU")
 
 
 def explain_folded_batch(ctx: FailureContext, x: Operand, samples: int) -> Diagnosis | None:
@@ -51,6 +52,22 @@ def explain_unpacked(ctx: FailureContext, x: Operand, longest: int, steps: int) 
     line = add_keyword(read_line(ctx, padded.source), "pad_packed_sequence", "total_length", total)
     reason = f"pad_packed_sequence gave the {longest} steps of the longest sequence, the batch was padded to {steps}"
     return Diagnosis(reason, f"{steps} steps", place_line(ctx, padded, line))
+
+
+def widen_cut(ctx: FailureContext, x: Operand, axis: int, taken: int) -> tuple[str, Candidate] | None:
+    """Let a layer give as much to each piece that it is cut in as it gives to all: a mean and a variance, a gate.
+
+    Args:
+        taken: How many are expected on the axis of ``x``; what is cut has so many in all.
+    """
+    for call in ctx.flow.walk_back(x.link, 8):
+        if call.type_name in _CUTS and call.inputs and len(call.inputs[0].shape) == x.rank:
+            whole, piece = call.inputs[0].shape[axis], call.outputs[0].shape[axis]
+            pieces = whole // piece if piece else 0
+            if whole == taken and pieces > 1 and piece == x.shape[axis]:
+                words = f": {whole} in {pieces} pieces are {piece} each"
+                return words, fix_giver(ctx, ctx.operands_of(call)[0], pieces * taken, axis)
+    return None
 
 
 def list_reordered(ctx: FailureContext, x: Operand) -> list[Candidate]:

@@ -16,7 +16,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
-from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered, widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
     fix_argument,
@@ -259,10 +259,9 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken) or resize_param(ctx, ctx.operands[1], [-1], got)
         )
     fixes = [fix_block(ctx, taken, got), fix]
-    cut = next((call for call in ctx.flow.walk_back(x.link, 8) if call.type_name == "chunk"), None)
-    if cut is not None and (cut.inputs[0].shape[-1], cut.outputs[0].shape[-1]) == (taken, got):  # mean and variance
-        reason += f": {taken} in {len(cut.outputs)} pieces are {got} each"
-        fixes.insert(0, fix_giver(ctx, ctx.operands_of(cut)[0], len(cut.outputs) * taken))
+    if (whole := widen_cut(ctx, x, -1, taken)) is not None:
+        reason += whole[0]
+        fixes.insert(0, whole[1])
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
         fixes.insert(1, both)

@@ -153,6 +153,10 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if right.param is not None and right.rank == 2 and inner_right == 1 and left.rank < 4:
         reason += f"; {write_shape(left.shape)} has one number for each, and no dim of one feature"
         return Diagnosis(reason, "1 in the last dim", fix_operand(ctx, last - 1, "{}.unsqueeze(-1)"))
+    if left.rank == right.rank == 2 and right.shape[1] == left.shape[0] and left.param is not None is not right.param:
+        swapped = fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, lambda items: items[::-1], ctx.earlier))
+        reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
+        return Diagnosis(reason, expected, swapped)
     chain = fix_line(ctx, swap_last_factors(ctx.line)) if right.param is not None and not ctx.earlier else NOTHING
     if chain:
         return Diagnosis(f"{reason}; of three factors the weight is multiplied last", expected, chain)

@@ -26,7 +26,7 @@ from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_set
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import Call, TensorSpec, join_path
 
 
@@ -213,7 +213,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         if fix and x.shape[-1] % wanted[-1]:
             each = f"{x.shape[-1] // (wanted[-1] - 1)} × {wanted[-1] - 1}"
             reason = f"{came} {verb}; {x.shape[-1]} channels are {each}, and the target has {wanted[-1]}"
-            return Diagnosis(reason, write_shape(wanted), fix)
+            return Diagnosis(reason, write_shape(wanted), _widen_others(ctx, fix, wanted[-1]))
     if wanted.count(-1) == 1 and wanted[-1] > 2 and abs(x.shape[-1] - wanted[-1]) == 1:  # a class less
         fix = fix or fix_giver(ctx, x, wanted[-1])
     if len(wanted) == 2 and x.rank > 2:
@@ -233,6 +233,20 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if fix and len(wanted) == 2:
         options.insert(0, options.pop())
     return Diagnosis(f"{came} {verb}", write_shape(wanted), options, GROW, (measure, fixed))
+
+
+def _widen_others(ctx: FailureContext, fix: Candidate, number: int) -> Candidate:
+    """Give the layers beside one in its list a class more too: they predict for maps of other sizes."""
+    edit = fix.edits[0]
+    path = edit.path if isinstance(edit, LayerEdit) else ""
+    place, _, number_of = path.rpartition(".")
+    found = fix
+    for fact in ctx.trace.modules if number_of.isdigit() else ():
+        channels, (beside, _, other) = fact.settings.get("out_channels"), fact.path.rpartition(".")
+        is_beside = beside == place and other.isdigit() and other != number_of
+        if is_beside and isinstance(channels, int) and channels % (number - 1) == 0:
+            found = found + remake(ctx, fact, out_channels=channels // (number - 1) * number)
+    return found
 
 
 def _is_set(ctx: FailureContext, place: int) -> bool:
@@ -358,4 +372,5 @@ def explain_split(ctx: FailureContext) -> Diagnosis | None:
         return None
     reason = f"{' + '.join(map(str, sizes))} = {sum(sizes)}, and dim {dim % x.rank} has {x.shape[dim]}"
 
-    return Diagnosis(reason, f"{sum(sizes)} in dim {dim % x.rank}", NOTHING, STEER, (dim_of(dim), sum(sizes)))
+    fix = fix_giver(ctx, x, sum(sizes), dim % x.rank - x.rank)
+    return Diagnosis(reason, f"{sum(sizes)} in dim {dim % x.rank}", fix, STEER, (dim_of(dim), sum(sizes)))

@@ -66,6 +66,11 @@ def explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
         reason = f"'{inner[-1].path}' (LSTM) returns (output, (h_n, c_n)): two values, the second a pair"
         fix = fix_line(ctx, ctx.line.replace(", ".join(names), f"{names[0]}, ({names[1]}, {names[2]})", 1))
     split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
+    if split is not None and split.type_name == "split" and found[1] == "too many":
+        pieces = ctx.flow.setting(split, "split_size_or_sections", ctx.flow.setting(split, "split_size"))
+        if pieces == len(names):
+            reason += f": split() takes the size of a piece, chunk() how many pieces, {pieces}"
+            fix = fix_line(ctx, re.sub(r"\bsplit\(", "chunk(", ctx.line))
     if not fix and split is not None and split.index == ctx.trace.calls[-1].index:
         fix = _widen(ctx, split, int(found[2]))
     fixes = [made for made in (*fixes, fix) if made]

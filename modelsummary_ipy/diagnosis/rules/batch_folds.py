@@ -152,7 +152,11 @@ def _judge_cat(evidence: Evidence, step: Call) -> Flag | None:
     makers = [evidence.flow.producer(link) for link in pieces]
     parts = all(maker is not None and maker.type_name == "getitem" and all(layers) for maker in makers)
     parts = parts and len({maker.input_links[0] for maker in makers if maker is not None}) == 1
-    if same and (branched or parts):
+    chained = any(
+        maker is not None and maker.index != step.index and one != other and evidence.flow.leads_to(maker, other)
+        for maker, one in zip(makers, pieces, strict=True) for other in pieces
+    )  # fmt: skip  # a sample, and what was made of it: more samples, and no branches of one
+    if same and ((branched and not chained) or parts):
         fix = "torch.cat(…, dim=1) concatenates a sample's branches"
         return evidence.flag("batch-folded", "warning", step, message, fix, "joined", **numbers)
     return evidence.flag("batch-folded", "note", step, message, "", "joined", **numbers)

@@ -31,12 +31,10 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         return None
     name = ctx.function
     x, y = ctx.data[0], ctx.data[1]
-    if (
-        name in (*LOSSES, *_OF_CLASSES, *_BINARY)
-        and y.rank
-        and (folded := explain_folded_batch(ctx, x, y.shape[0])) is not None
-    ):
-        return folded
+    if name in (*LOSSES, *_OF_CLASSES, *_BINARY) and y.rank and x.rank and y.numel != x.shape[0]:
+        folded = explain_folded_batch(ctx, x, y.shape[0])
+        if folded is not None:
+            return folded
     if name in LOSSES and (flat := _explain_flat(ctx, name, x, y)) is not None:
         return flat
     if name in _OF_CLASSES:

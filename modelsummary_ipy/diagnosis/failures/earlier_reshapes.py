@@ -7,7 +7,8 @@ import re
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, place_line, read_line
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, read_call
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
+from modelsummary_ipy.diagnosis.failures.source_nodes import read_call
 from modelsummary_ipy.diagnosis.formatting import write_times
 from modelsummary_ipy.records.fixes import Candidate
 

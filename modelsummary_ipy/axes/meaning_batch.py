@@ -88,6 +88,8 @@ class BatchChecks:
             return
         axes = self._walk.axes_of(refs[0])
         if event.op in ALONG:
+            if event.op == "aten.roll" and not event.args.get("dims"):
+                places = range(len(axes))  # the tensor is rolled flat
             for place in places:
                 if axes[place].has("B") and len(axes) > 1:
                     self._walk.find("along", index, axes[place])

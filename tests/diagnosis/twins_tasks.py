@@ -1726,3 +1726,59 @@ class NothingForTheBias(nn.Module):
 class NothingForTheBiasT(NothingForTheBias):
     def __init__(self):
         super().__init__(3 * 8 + 3)
+
+
+class LatentsOfHalfTheBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(20, 12), nn.Linear(6, 20)
+
+    def forward(self, x):
+        mean, log_variance = torch.chunk(self.encoder(x), 2)
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+        return self.decoder(z), mean, log_variance
+
+
+@twin(LatentsOfHalfTheBatch, (8, 20), reason="chunk() cuts dim 0 of [8, 12]")
+class LatentsOfHalfTheBatchT(LatentsOfHalfTheBatch):
+    def forward(self, x):
+        mean, log_variance = torch.chunk(self.encoder(x), 2, dim=1)
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_variance)
+        return self.decoder(z), mean, log_variance
+
+
+class LastKernelTooWide(nn.Module):
+    padding = 0
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 8, 8, 4), nn.Conv2d(8, 8, 4, 2)
+        self.third, self.fc = nn.Conv2d(8, 8, 3, padding=self.padding), nn.Linear(8 * 2 * 2, 6)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        x = self.second(x).relu()
+        return self.fc(self.third(x).relu().flatten(1))
+
+
+@twin(LastKernelTooWide, (2, 4, 28, 28), reason="dim 2 is 2, the window is 3 wide")
+class LastKernelTooWideT(LastKernelTooWide):
+    padding = 1
+
+
+class TableOfSamples(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("pe", torch.zeros(50, 16))
+        self.fc = nn.Linear(16, 2)
+
+    def forward(self, x):
+        x = x + self.pe[: x.size(0)]
+        return self.fc(x.mean(1))
+
+
+@twin(TableOfSamples, (4, 12, 16), reason="the table is cut to 4 rows, the samples; [4, 12, 16] has 12 steps")
+class TableOfSamplesT(TableOfSamples):
+    def forward(self, x):
+        x = x + self.pe[: x.size(1)]
+        return self.fc(x.mean(1))

@@ -371,6 +371,22 @@ def explain_empty(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def explain_cut_table(pair: Pair) -> Diagnosis | None:
+    """A table of positions is cut to as many rows as there are samples: ``self.pe[:x.size(0)]``."""
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
+        call = ctx.flow.producer(x.link)
+        is_of_samples = other.rank == 3 and x.rank in (2, 3) and x.shape[-1] == other.shape[-1]
+        if call is None or call.type_name != "getitem" or not is_of_samples or ctx.flow.sources(x.link):
+            continue
+        rows, samples, steps = x.shape[-2], other.shape[0], other.shape[1]
+        line, found = re.subn(r"\.size\(0\)|\.shape\[0\]", ".size(1)", read_line(ctx, call.source))
+        if rows == samples != steps and found == 1:
+            reason = f"the table is cut to {samples} rows, the samples; {write_shape(other.shape)} has {steps} steps"
+            return Diagnosis(reason, f"{steps} rows", place_line(ctx, call, line))
+    return None
+
+
 def explain_longest(pair: Pair) -> Diagnosis | None:
     """One of two tensors has the steps of the longest sequence, the other those that the batch was padded to."""
     return next(

@@ -10,6 +10,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_bias,
     explain_channels,
     explain_cut_batch,
+    explain_cut_table,
     explain_empty,
     explain_folded,
     explain_longest,
@@ -285,8 +286,8 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_cut_batch, explain_empty, explain_folded, explain_longest, _explain_joined, explain_repeat, explain_kept,
-    explain_count, explain_unbatched, _explain_ranks,
+    explain_cut_batch, explain_cut_table, explain_empty, explain_folded, explain_longest, _explain_joined,
+    explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks,
     explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix,
     _explain_constant, explain_order, explain_bias, explain_angles, explain_spread, explain_table, explain_half_pixel,
     _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,

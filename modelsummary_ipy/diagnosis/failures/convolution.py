@@ -301,6 +301,8 @@ def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis 
     if isinstance(kernel, tuple) and spatial > 1 and kernel.count(1) == spatial - 1 and not padding:
         fix = fix_module(ctx, kernel_size=tuple(size if at == axis else 1 for at in range(spatial)))  # a whole axis
     fixes = [fix or _pad_first(ctx)]
+    if not fix and isinstance(kernel, tuple) and not padding and all(side % 2 for side in kernel):
+        fixes.append(fix_module(ctx, padding=tuple(side // 2 for side in kernel)))
     return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", fixes, GROW)
 
 

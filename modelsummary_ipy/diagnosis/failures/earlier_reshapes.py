@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, place_line, read_line
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_call
 from modelsummary_ipy.diagnosis.formatting import write_times
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
 
 _RESHAPES = ("view", "reshape")
 _CUTS = ("chunk", "glu", "GLU")
@@ -68,6 +69,21 @@ def widen_cut(ctx: FailureContext, x: Operand, axis: int, taken: int) -> tuple[s
             if whole == taken and pieces > 1 and piece == x.shape[axis]:
                 words = f": {whole} in {pieces} pieces are {piece} each"
                 return words, fix_giver(ctx, ctx.operands_of(call)[0], pieces * taken, axis)
+    return None
+
+
+def cut_features(ctx: FailureContext, x: Operand, wanted: int) -> tuple[Call, Candidate] | None:
+    """Cut the features where keys and values were cut along their steps: ``kv.chunk(2, dim=-1)``."""
+    for call in ctx.flow.walk_back(x.link, 8):
+        if call.type_name not in ("chunk", "split") or not call.inputs:
+            continue
+        before, made = call.inputs[0].shape, len(call.outputs)
+        dim = dict(call.arguments).get("dim", 0)
+        if not isinstance(dim, int) or dim % len(before) == len(before) - 1 or before[-1] != wanted * made:
+            return None
+        line = set_argument(read_line(ctx, call.source), call.type_name, "dim", 2, "-1")
+        fix = place_line(ctx, call, line) if call.type_name == "chunk" else NOTHING
+        return (call, fix) if fix else None
     return None
 
 

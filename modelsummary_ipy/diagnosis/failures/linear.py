@@ -16,7 +16,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
-from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered, widen_cut
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features, list_reordered, widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
     fix_argument,
@@ -259,6 +259,10 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken) or resize_param(ctx, ctx.operands[1], [-1], got)
         )
     fixes = [fix_block(ctx, taken, got), fix]
+    if (cut := cut_features(ctx, x, taken)) is not None:
+        shape = write_shape(cut[0].inputs[0].shape)
+        reason += f": {cut[0].type_name}() cuts dim {ctx.flow.setting(cut[0], 'dim', 0)} of {shape}"
+        return Diagnosis(reason, expected, cut[1])
     if (whole := widen_cut(ctx, x, -1, taken)) is not None:
         reason += whole[0]
         fixes.insert(0, whole[1])

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_operand, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.linear import resize_recurrent
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument, swap_last_factors
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, swap_last_factors
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import Call
 
 
 def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
@@ -113,21 +113,6 @@ def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> list[Candid
     return []
 
 
-def _cut_features(ctx: FailureContext, x: Operand, wanted: int) -> tuple[Call, Candidate] | None:
-    """Cut the features where keys and values were cut along their steps: ``kv.chunk(2, dim=-1)``."""
-    for call in ctx.flow.walk_back(x.link, 4):
-        if call.type_name not in ("chunk", "split") or not call.inputs:
-            continue
-        before, made = call.inputs[0].shape, len(call.outputs)
-        dim = dict(call.arguments).get("dim", 0)
-        if not isinstance(dim, int) or dim % len(before) == len(before) - 1 or before[-1] != wanted * made:
-            return None
-        line = set_argument(read_line(ctx, call.source), call.type_name, "dim", 2, "-1")
-        fix = place_line(ctx, call, line) if call.type_name == "chunk" else NOTHING
-        return (call, fix) if fix else None
-    return None
-
-
 _TURNS = frozenset({"t", "transpose", "swapaxes", "adjoint", "T", "mT"})
 
 
@@ -180,7 +165,7 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if left.rank > 1 and left.shape[-2] == inner_right:
         reason += f"; transposed, the first has {inner_right} there"
         return Diagnosis(reason, expected, fix_operand(ctx, last - 1, "{}.transpose(-2, -1)"))
-    if (cut := _cut_features(ctx, right, inner_left)) is not None:
+    if (cut := cut_features(ctx, right, inner_left)) is not None:
         call, fix = cut
         reason += (
             f"; {call.type_name}() cuts dim {dict(call.arguments).get('dim', 0)} of {write_shape(call.inputs[0].shape)}"

@@ -173,20 +173,24 @@ def is_dropped(step: Call) -> bool:
     if function is None or step.source is None or not any(step.input_links):
         return False
     name = step.path.rpartition(".")[2] if step.kind == "module" else step.type_name
-    return any(first <= step.source.line <= last and name == called for first, last, called in _list_bare(function))
+    called = {"", name} if step.kind == "module" else {name}
+    return any(first <= step.source.line <= last and found in called for first, last, found in _list_bare(function))
 
 
 @lru_cache(maxsize=64)
 def _list_bare(function: ast.FunctionDef) -> tuple[tuple[int, int, str], ...]:
-    """List the statements of a function that are nothing but a method's call: first and last line, and its name."""
-    calls = (
-        (node, node.value.func)
-        for node in ast.walk(function)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
-    )
-    return tuple(
-        (node.lineno, node.end_lineno or 0, called.attr) for node, called in calls if isinstance(called, ast.Attribute)
-    )
+    """List the statements of a function that are nothing but a call: first and last line, and the method's name.
+
+    Of what has another name in a loop, ``norm(x)``, or is an item, ``self.norms[0](x)``, the name is ``""``.
+    """
+    found = []
+    for node in ast.walk(function):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
+            called = node.value.func
+            is_one = sum(isinstance(inner, ast.Call) for inner in ast.walk(node)) == 1
+            if isinstance(called, ast.Attribute) or is_one:
+                found.append((node.lineno, node.end_lineno or 0, getattr(called, "attr", "")))
+    return tuple(found)
 
 
 def find_unread(source: Source | None, *, is_one: bool = False) -> str:

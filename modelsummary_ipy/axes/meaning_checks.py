@@ -77,6 +77,8 @@ class Checks:
         self._seen |= {ref.number for ref in refs}
         rows = [self._walk.axes_of(ref)[0] for ref in refs[:2] if ref.shape] if event.op in LABEL_LOSSES else []
         self._check_order(index, [*met, (rows[0], rows[1])] if len(rows) == 2 else met)
+        if len(rows) == 2 and _has_classes(rows[0]) and not any(factor.kind == "feature" for factor in rows[1].factors):
+            self._walk.find("reordered", index, *rows)
         self._scale.follow(index, event, refs, places)
         self._halves.follow(index, event, refs)
         if event.op in _ALL_SOFTMAXES and places:
@@ -258,6 +260,12 @@ class Checks:
 def _is_part(axis: Axis) -> bool:
     """Return whether nothing is known of an axis, or it is only a part of one."""
     return axis.is_plain or any(factor.half or factor.kind == "mixed" for factor in axis.factors)
+
+
+def _has_classes(rows: Axis) -> bool:
+    """Return whether rows of predictions are of features and a part of the steps: the rest is where classes should."""
+    parts = [factor for factor in rows.factors if factor.size > 1]
+    return any(factor.kind == "feature" for factor in parts) and any(factor.whole is not None for factor in parts)
 
 
 def _place_of_batch(axis: Axis) -> int | None:

@@ -17,7 +17,7 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Allowance, Budget, Retraced, Sizes, Specs
-from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.records.trace import Failure, Trace
 from modelsummary_ipy.torch_compat.compiler import load_compiler
 from modelsummary_ipy.torch_compat.distributed import load_collectives
 from modelsummary_ipy.tracing.alike_calls import AlikeCalls, find_alike
@@ -235,17 +235,23 @@ class Retracer:
         if not measure:
             self.budget.spend(len(found.calls))
         judged, reads_grad = _judge(found, made[0].ops, overrun), made[0].reads_grad
-        if not is_lean or not (self._may_need_grad(error) or reads_grad):
+        if not is_lean or not (self._may_need_grad(error, found.failure) or reads_grad):
             return judged
         self._with_grad = True
         again = self._run(request, shapes, training=training, check=check)
         self._with_grad = reads_grad or again.reason != judged.reason  # what fails either way needs no grad
         return again
 
-    def _may_need_grad(self, error: BaseException | None) -> bool:
-        """Return whether a trace without grad is made again with it: if the first of all fails, whatever it says."""
+    def _may_need_grad(self, error: BaseException | None, failure: Failure | None) -> bool:
+        """Return whether a trace without grad is made again with it: if the first of all fails, and not as with it."""
         is_first, self._is_tried = not self._is_tried, True
-        return error is not None and (is_first or differentiates(error))
+        return error is not None and ((is_first and not self._is_as_given(failure)) or differentiates(error))
+
+    def _is_as_given(self, failure: Failure | None) -> bool:
+        """Return whether the given sizes failed in the same call, at the same line, where grad was on."""
+        given = None if self._request.shadow.is_large else self._first.failure
+        places = [(each.error_type, each.call, each.source) for each in (failure, given) if each is not None]
+        return len(places) == 2 and places[0] == places[1]
 
 
 def _judge(found: Trace, ops: OpEvents | None, overrun_by: int) -> Retraced:

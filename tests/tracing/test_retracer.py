@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.records.retraced import Budget
+from modelsummary_ipy.tracing import retracer as retracer_module
 from modelsummary_ipy.tracing.engine import run_engine
-from modelsummary_ipy.tracing.retracer import Retracer
+from modelsummary_ipy.tracing.retracer import Retracer, trace_fake
 
 
 class Positions(nn.Module):
@@ -168,3 +169,31 @@ def test_under_the_users_own_no_grad_it_fails_at_every_size(kind: type[nn.Module
         kind()(torch.zeros(9, 3))
     with torch.no_grad():
         assert retracer.at({"B": 9}).failed
+
+
+class Chained(nn.Module):
+    """A layer that expects five features, after something that gives three."""
+
+    def __init__(self, first: nn.Module) -> None:
+        super().__init__()
+        self.first, self.layer = first, nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.first(x))
+
+
+@pytest.mark.parametrize(("first", "num_traces"), [(nn.Identity(), 1), (Force(), 2)])
+def test_only_what_fails_otherwise_without_grad_is_traced_again_with_it(
+    first: nn.Module, num_traces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retracer = retrace(Chained(first), Size((4, 3)), dims=(("B", "F"),))
+    made: list[bool] = []
+
+    def note(*args: Any, **options: Any) -> Any:
+        made.append(torch.is_grad_enabled())
+        return trace_fake(*args, **options)
+
+    monkeypatch.setattr(retracer_module, "trace_fake", note)
+    found = retracer.at({"B": 7})
+    assert made == [False, True][:num_traces]
+    assert "[7, 3] X [5, 2]" in found.reason

@@ -48,6 +48,8 @@ class BatchChecks:
         self._normal: set[int] = set()
         #: What was made of numbers that were reduced along the batch alone: the operation that did.
         self._pooled: dict[int, int] = {}
+        #: Means over the samples and other dims, which stay as dims of 1.
+        self._kept: dict[int, int] = {}
         #: Those of them that are such a mean itself, to be subtracted.
         self._means: set[int] = set()
         #: One random whole number, and what a table gives for it: the operation that drew it.
@@ -133,6 +135,11 @@ class BatchChecks:
             if len(axes) > len(places) and any(axes[place].roots == {"B"} for place in places):
                 self._pooled[made.number] = index
                 self._means.add(made.number)
+        elif event.op == "aten.mean" and 1 < len(places) < len(self._walk.axes_of(refs[0])):
+            if any(axis.roots == {"B"} for axis in self._walk.axes_of(refs[0])) and not self._has_batch(made):
+                self._kept[made.number] = index
+        elif event.op == "aten.expand" and refs[0].number in self._kept and self._has_batch(made):
+            self._walk.find("reduced", self._kept[refs[0].number], Axis([Factor(2, "input", frozenset("B"), "B")]))
         if not self._pooled:
             return
         found = {self._pooled[ref.number] for ref in refs if ref.number in self._pooled}

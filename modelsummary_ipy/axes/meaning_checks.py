@@ -24,6 +24,7 @@ from modelsummary_ipy.axes.meaning_ops import (
     is_named_feature,
     is_position,
 )
+from modelsummary_ipy.axes.meaning_rows import RowChecks
 from modelsummary_ipy.axes.meaning_scale import ScaleChecks
 from modelsummary_ipy.axes.meaning_softmax import SoftmaxChecks, is_plain
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
@@ -54,6 +55,9 @@ class Checks:
         self._scale = ScaleChecks(walk)
         self._halves = GateChecks(walk)
         self._angles = AngleChecks(walk)
+        self._rows = RowChecks(walk, tables)
+        #: Products of two tensors of features, entry by entry: their sum is a score of each position.
+        self._paired: set[int] = set()
         #: Numbers of the tensors that an operation has read.
         self._seen: set[int] = set()
         self._shrunk: set[int] = set()
@@ -81,6 +85,7 @@ class Checks:
             self._walk.find("reordered", index, *rows)
         self._scale.follow(index, event, refs, places)
         self._halves.follow(index, event, refs)
+        self._rows.follow(index, event, refs, met, places)
         if event.op in _ALL_SOFTMAXES and places:
             self._softmax.check(index, event, first, axes, places[0])
         elif event.op in _KEEPS or (event.op == "aten.slice" and first.shape == made.shape):
@@ -93,17 +98,20 @@ class Checks:
                 self._featureless[made.number] = index
         elif event.op in REDUCTIONS and places:
             if not self._softmax.check_reduction(index, event, first, axes, places):
-                self._check_reduction(index, event, [axes[place] for place in places])
+                self._check_reduction(index, event, first, [axes[place] for place in places])
         elif event.op in ATTENTION:
             self._softmax.check_attention(index, self._walk.axes_of(refs[1]))
         elif event.op == "aten.cat":
             self._check_doubled(index, event, refs)
+            if all(ref.number in self._featureless for ref in refs):
+                self._featureless[made.number] = self._featureless[first.number]
         if event.op in RESIZES:
             self._check_resize(index, first, made)
         if event.op in PRODUCTS:
             self._softmax.check_product(index, refs)
             self._check_parts(index, refs, met, made)
-            if event.op == "aten.convolution" and len(axes) == 3 and refs[1].shape[-1] > 1:
+            kernel = refs[1].shape[2:] if event.op == "aten.convolution" else ()
+            if kernel and min(kernel) > 1 and max(kernel) == min(kernel):
                 self._check_norm(index, event, axes)
             self._check_summed_heads(index, event, refs)
             self._check_gram(index, event, made)
@@ -116,6 +124,9 @@ class Checks:
             if event.op == "aten.add" and len(refs) == 2 and any(ref.number in self._shrunk for ref in refs):
                 axes = next(self._walk.axes_of(ref) for ref in refs if ref.number in self._shrunk)
                 self._walk.find("shrunk", index, axes[-1])
+        is_pair = event.op == "aten.mul" and len(refs) == 2 and refs[0].number != refs[1].number
+        if is_pair and refs[0].shape == refs[1].shape and not any(is_plain(self._walk, ref) for ref in refs):
+            self._paired.add(made.number)
         is_product = event.op in SCORES and not any(ref.number in self._tables for ref in refs)
         if is_product or (event.op in ELEMENTWISE and self._softmax.makes_pairs(refs, made)):
             self._softmax.scores.add(made.number)
@@ -132,9 +143,9 @@ class Checks:
                 place = next(axis for axis in self._walk.axes_of(ref) if is_position(axis))
                 self._walk.find("vanished", self._featureless[ref.number], place)
 
-    def _check_reduction(self, index: int, event: OpEvent, reduced: Sequence[Axis]) -> None:
+    def _check_reduction(self, index: int, event: OpEvent, ref: TensorRef, reduced: Sequence[Axis]) -> None:
         rest = self._walk.axes_of(event.outputs[0])
-        if any(map(is_named_feature, reduced)) and any(map(is_position, rest)):
+        if any(map(is_named_feature, reduced)) and any(map(is_position, rest)) and ref.number not in self._paired:
             self._featureless.update((out.number, index) for out in event.outputs)
 
         for axis in reduced:
@@ -188,10 +199,14 @@ class Checks:
                 self._read[self._walk.axes_of(made)[-1].roots] = fault, data
 
     def _check_norm(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
-        """A layer that reads dim 1, a LayerNorm the last dim, of a sequence whose features stand in the other one."""
-        if len(axes) != 3 or len(event.args.get("normalized_shape", [0])) != 1:
+        """A layer that reads dim 1, a LayerNorm the last dim, of a sequence whose features stand in the other one.
+
+        A convolution that reads the height of a map whose channels are last.
+        """
+        is_map = event.op == "aten.convolution" and len(axes) == 4
+        if (len(axes) != 3 and not is_map) or len(event.args.get("normalized_shape", [0])) != 1:
             return
-        read, other = (axes[2], axes[1]) if "normalized_shape" in event.args else (axes[1], axes[2])
+        read, other = (axes[-1], axes[1]) if "normalized_shape" in event.args else (axes[1], axes[-1])
         if is_position(read) and other.is_feature:
             self._walk.find("normed", index, read, other)
 

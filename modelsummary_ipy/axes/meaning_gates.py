@@ -71,11 +71,8 @@ class GateChecks:
         """Return the axis of samples of several tensors behind one another; none if it is another axis."""
         dim, made = event.args.get("dim", 0), event.outputs[0]
         parts = [self._walk.axes_of(ref)[dim] for ref in refs if len(ref.shape) == len(made.shape)]
-        return (
-            set(self._walk.axes_of(made)[dim].factors)
-            if len(parts) == 2 and all(part.roots == {"B"} for part in parts)
-            else set()
-        )
+        is_joined = len(parts) == 2 and all(part.roots == {"B"} for part in parts)
+        return set(self._walk.axes_of(made)[dim].factors[:1]) if is_joined else set()
 
     def _check_uncut(self, one: TensorRef, other: TensorRef) -> None:
         """The difference of halves of the features, where the samples are still two batches behind one another."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_ops import MOVES, REDUCTIONS, SAME_SHAPE, SCORES, is_position
+from modelsummary_ipy.axes.meaning_ops import MOVES, REDUCTIONS, SAME_SHAPE, SCORES, SOFTMAXES, is_position
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -28,12 +28,16 @@ class ScaleChecks:
         self._walk = walk
         #: Single numbers of a whole batch: what they are of, and how they were made.
         self._whole: dict[int, str] = {}
+        #: Means of one number of each sample.
+        self._one: set[int] = set()
         #: What the mean of all was taken from, by which operation.
         self._centred: dict[int, int] = {}
         #: Sums of each sample.
         self._summed: set[int] = set()
         #: Products of two tensors.
         self._products: set[int] = set()
+        self._multiplied: set[int] = set()
+        self._bare: set[int] = set()
         self._norms: dict[int, _Norm] = {}
         self._units: dict[int, _Norm] = {}
 
@@ -47,8 +51,11 @@ class ScaleChecks:
         made = event.outputs[0]
         axes = self._walk.axes_of(refs[0])
         if event.op in REDUCTIONS and all(size == 1 for size in made.shape):
-            if any(axis.has("B") for axis in axes) and sum(axis.size > 1 for axis in axes) > 1:
+            is_count = event.op == "aten.sum" and [axis.roots for axis in axes] == [{"B"}]
+            if (any(axis.has("B") for axis in axes) and sum(axis.size > 1 for axis in axes) > 1) or is_count:
                 self._whole[made.number] = event.op
+            elif event.op == "aten.mean" and len(axes) == 1 and axes[0].roots == {"B"}:
+                self._one.add(made.number)
         elif event.op == "aten.sum" and any(axis.has("B") for axis in self._walk.axes_of(made)):
             self._summed.add(made.number)
         elif event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
@@ -57,13 +64,44 @@ class ScaleChecks:
             self._check_best(index, refs, made)
         elif event.op in ("aten.sub", "aten.div") and len(refs) == 2:
             self._check_scaled(index, event, refs[0], refs[1])
+        elif refs[0].number in self._one and event.op == "aten.expand":
+            if any(axis.has("B") for axis in self._walk.axes_of(made)):
+                self._walk.find("laid", index, *self._walk.axes_of(made)[:1])
+        elif event.op == "aten.mul" and len(refs) == 2:
+            for one, other in (refs, refs[::-1]):
+                is_laid = any(axis.has("B") for axis in self._walk.axes_of(one))
+                if is_laid and self._whole.get(other.number) == "aten.sum" and other.shape == ():
+                    self._walk.find("laid", index, *self._walk.axes_of(one)[:1])
         elif event.op in SCORES and len(refs) == 2:
             self._check_scores(*refs)
         elif event.op in ("aten.mul", "aten.div") and refs[0].number in self._products:
             self._check_root(index, event, axes)
+        elif event.op in SOFTMAXES and refs[0].number in self._bare:
+            self._walk.find("unscaled", index, axes[-1])
+        self._follow_bare(event, refs, made)
         if event.op in SCORES or (event.op in MOVES and refs[0].number in self._products):
             self._products.add(made.number)
         self._pass_on(event, refs)
+
+    def _follow_bare(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
+        """Scores of heads that nothing has multiplied or divided, nor their queries and keys."""
+        is_factor = event.op in ("aten.mul", "aten.div", "aten.native_layer_norm", "aten.rsqrt")
+        if is_factor or (
+            event.op in _KEEPING | MOVES | SAME_SHAPE and any(ref.number in self._multiplied for ref in refs)
+        ):
+            self._multiplied.add(made.number)
+        elif event.op in SCORES and len(refs) == 2 and not any(ref.number in self._multiplied for ref in refs):
+            summed = self._walk.axes_of(refs[0])[-1].factors
+            places = self._walk.axes_of(made)[-2:]
+            if (
+                len(summed) == 1
+                and summed[0].half == "inner"
+                and summed[0].kind == "feature"
+                and all(map(is_position, places))
+            ):
+                self._bare.add(made.number)
+        elif event.op in MOVES | SAME_SHAPE and refs[0].number in self._bare:
+            self._bare.add(made.number)
 
     def finish(self) -> None:
         """What was centred and not scaled."""

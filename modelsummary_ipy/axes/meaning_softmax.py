@@ -32,6 +32,9 @@ class SoftmaxChecks:
         self._softmaxes: dict[int, tuple[Axis, int | None, int | None]] = {}
         #: What a softmax made, multiplied with what has its axis: the dims of the weights, from the last.
         self._weighted: dict[int, frozenset[int]] = {}
+        self._slotted: set[int] = set()
+        #: Weights of features, summed over positions: the axis of the softmax, and that operation.
+        self._marginals: dict[int, tuple[Axis, int]] = {}
         self._sums: set[int] = set()
         #: The axes of softmaxes whose weights one product summed as it should; another may run over the other axis.
         self._well_summed: list[Axis] = []
@@ -55,7 +58,8 @@ class SoftmaxChecks:
         if axis.size == 1 and not is_score and len(axes) > 1:
             self._walk.find("single", index, axis)
         features = axes[1 if len(axes) == 4 and not axes[-1].is_feature else -1]
-        if is_position(axis) and features is not axis and features.is_feature and not features.factors[0].half:
+        is_whole = is_position(axis) and not any(factor.half for factor in features.factors)
+        if features is not axis and features.is_feature and (is_whole or _is_of_boxes(axis, features)):
             self._chosen[event.outputs[0].number] = index, axis, features
         if event.op in LOG_SOFTMAXES:
             if event.outputs[0].number in self._chosen:
@@ -95,11 +99,16 @@ class SoftmaxChecks:
                 self._softmaxes[made.number] = axis, _move(place, event, ref.shape, made.shape), fault
                 if ref.number in self.gates:
                     self.gates.add(made.number)
+                if place is not None and event.op == "aten.mul" and self._is_of_slots(refs, ref, place):
+                    self._slotted.add(made.number)
                 if ref.number in self._weighted or self._weighs(event, refs, ref):
                     dims = frozenset(at - len(ref.shape) for at, size in enumerate(ref.shape) if size > 1)
                     self._weighted[made.number] = self._weighted.get(ref.number, dims)
                 if self._places(event, refs, ref):
                     self._placed.add(made.number)
+            if ref.number in self._marginals and self._places(event, refs, ref):
+                mark, at = self._marginals[ref.number]
+                self._walk.find("softmax", at, mark, self._walk.axes_of(ref)[-1])
             if ref.number in self._masks and ref.shape == made.shape:
                 self._masks[made.number] = self._masks[ref.number]
         value = event.args.get("value")
@@ -127,6 +136,11 @@ class SoftmaxChecks:
             for other in others
         )
 
+    def _is_of_slots(self, refs: Sequence[TensorRef], weights: TensorRef, place: int) -> bool:
+        """Return whether the weights of slots lie on the slots of another tensor, which a parameter made: centres."""
+        others = [self._walk.axes_of(ref) for ref in refs if ref is not weights]
+        return any(len(axes) >= -place and axes[place].is_plain and axes[place].size > 1 for axes in others)
+
     def _places(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
         """Return whether the weights of a softmax are multiplied with the coordinates of positions."""
         last = self._walk.axes_of(weights)[-1]
@@ -142,9 +156,12 @@ class SoftmaxChecks:
             if ref.number not in self._softmaxes or ref.number in self._sums:
                 continue
             mark, place, fault = self._softmaxes[ref.number]
-            if ref.number in self.gates and not is_position(mark):
-                continue  # features that are chosen
             axes = self._walk.axes_of(ref)
+            if ref.number in self.gates and not is_position(mark):  # features that are chosen
+                along = axes[-2 if turn and len(axes) > 1 else -1]
+                if is_position(along) and fault is not None and not any(is_plain(self._walk, other) for other in refs):
+                    self._walk.find("chosen", fault, mark, along)
+                continue
             is_whole = is_position(mark) and all(factor.kind == "feature" and not factor.half for factor in
                 axes[-2 if turn and len(axes) > 1 else -1].factors)  # fmt: skip
             if any(is_plain(self._walk, other) for other in refs) and not (is_whole and ref.number in self.gates):
@@ -175,6 +192,8 @@ class SoftmaxChecks:
         reduced = [axes[place] for place in places]
         self._sums.add(event.outputs[0].number)
         mark, place, fault = self._softmaxes[ref.number]
+        if fault is not None and mark.is_feature and all(map(is_position, reduced)):
+            self._marginals[event.outputs[0].number] = mark, fault
         is_placed = ref.number in self._placed and {-1, len(axes) - 1} & set(places)
         if mark.is_feature and is_placed and is_position(axes[-1]) and fault is not None:
             self._walk.find("softmax", fault, mark, axes[-1])
@@ -196,9 +215,17 @@ class SoftmaxChecks:
         ):
             self._walk.find("softmax", index if fault is None else fault, mark, reduced[0])
             return True
+        is_one = is_one and ref.number not in self._slotted and not any(factor.half for factor in mark.factors)
         if is_one and is_position(reduced[0]) and places[0] % len(axes) - len(axes) != place:
             self._walk.find("weighed", index, mark, reduced[0])
         return False
+
+
+def _is_of_boxes(axis: Axis, features: Axis) -> bool:
+    """Return whether an axis is of positions and of the anchors at each, and the other one of what each anchor has."""
+    places, anchors = Axis(axis.factors[:-1]), axis.factors[-1:]
+    is_half = bool(anchors) and anchors[0].half == "outer" and features.factors[0].whole is anchors[0].whole
+    return is_half and is_position(places)
 
 
 def is_plain(walk: Walk, ref: TensorRef) -> bool:
@@ -221,7 +248,7 @@ def _move(place: int | None, event: OpEvent, before: Sequence[int], after: Seque
         return place - 1 if event.args["dim"] % (rank + 1) > at else place
     if before[place:] == after[place:] and len(after) >= -place:
         return place
-    sizes = [[dim for dim, size in enumerate(shape) if size > 1] for shape in (before, after)]
-    if at in sizes[0] and [before[dim] for dim in sizes[0]] == [after[dim] for dim in sizes[1]]:
-        return sizes[1][sizes[0].index(at)] - len(after)  # only dims of 1 came and went
-    return None
+    # The same entries in the same order: a dim that no reshape cut has as many entries behind it as before.
+    behind = math.prod(before[at + 1 :])
+    same = [dim for dim, size in enumerate(after) if size == before[at] > 1 and math.prod(after[dim + 1 :]) == behind]
+    return same[0] - len(after) if same and math.prod(before) == math.prod(after) else None

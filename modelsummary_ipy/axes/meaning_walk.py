@@ -20,7 +20,7 @@ from modelsummary_ipy.axes.meaning import (
     write_axis,
 )
 from modelsummary_ipy.axes.meaning_checks import Checks
-from modelsummary_ipy.axes.meaning_ops import PRODUCTS
+from modelsummary_ipy.axes.meaning_ops import PRODUCTS, is_position
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, find_entry
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
@@ -29,7 +29,19 @@ Parts = tuple[tuple[str, ...], ...]
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
 _LIVE = frozenset(
-    {"along", "reduced", "picked", "contracted", "noise", "standardised", "scaled", "centred", "counted", "best"}
+    {
+        "along",
+        "carried",
+        "reduced",
+        "picked",
+        "contracted",
+        "noise",
+        "standardised",
+        "scaled",
+        "centred",
+        "counted",
+        "best",
+    }
 )
 
 
@@ -58,7 +70,7 @@ class MeaningWalk:
         self._ops = ops
         self._paths = paths
         self._others = others
-        self._is_own = is_own
+        self.is_own = is_own
         self.axes: dict[int, list[Axis]] = {}
         self._found: list[tuple[int, AxisFinding]] = []
         self.by_size: dict[int, Axis] = {}
@@ -111,7 +123,7 @@ class MeaningWalk:
 
         At the sizes that the user gave they are what was meant.
         """
-        if self._others is None or self._is_own:
+        if self._others is None or self.is_own:
             return False
         other = self._others[index]
         return other is None or all(value == other.args.get(name) for name, value in self._plain_args(index))
@@ -181,11 +193,13 @@ class MeaningWalk:
         return pieces or plain_axis(size)
 
     def _join_pieces(self, event: OpEvent) -> None:
-        """What was made of every entry of an axis, row by row: that axis, and the rows within it."""
+        """What was made of every entry of an axis, row by row: that axis, and the rows within it; batches: so many."""
         refs, made, dim = event.refs, event.outputs[0], event.args.get("dim", 0)
-        whole = self._pieces.get(len(refs))
-        parts = [self.axes_of(ref)[dim] for ref in refs] if whole is not None else []
-        if whole is not None and parts[0].size > 1 and all(part.factors == parts[0].factors for part in parts):
+        parts = [self.axes_of(ref)[dim] for ref in refs if len(ref.shape) == len(made.shape)]
+        if len(parts) < 2 or parts[0].size < 2 or any(part.factors != parts[0].factors for part in parts):
+            return
+        whole = self._pieces.get(len(refs)) or (plain_axis(len(refs)) if parts[0].roots == {"B"} else None)
+        if whole is not None:
             self.axes[made.number][dim] = whole * parts[0]
 
     def _follow_pieces(self, event: OpEvent) -> None:
@@ -315,6 +329,8 @@ class _Op(Op):
         sizes = [value_of(size) if value_of(size) != -1 else total // rest if rest else 0 for size in wanted]
         left = [factor for axis in data if isinstance(axis, Axis) for factor in axis.factors]
         made: list[Axis] = []
+        if not self._walk.is_own:
+            self._check_swap(data, sizes)
         for place, size in enumerate(sizes):
             got: list[Factor] = []
             while (product := math.prod([factor.size for factor in got])) < size and left:
@@ -334,6 +350,15 @@ class _Op(Op):
             parts = tuple(tuple(map(_write_part, axis.factors)) for axis in made)
             self._walk.dealt.append((self.event.call, came, parts))
         return made
+
+    def _check_swap(self, data: Axes, sizes: Sequence[int]) -> None:
+        """Positions and the features at each change their places, also at sizes that nobody gave."""
+        axes = [axis for axis in data if isinstance(axis, Axis)]
+        moved = [at for at, (axis, size) in enumerate(zip(axes, sizes, strict=False)) if axis.size != size]
+        if len(axes) == len(sizes) > len(moved) == 2 and moved[0] and sizes[moved[0]] == axes[moved[1]].size > 1:
+            one, two = (axes[at] for at in moved)
+            if one.size > 1 and one.is_feature != two.is_feature and any(map(is_position, (one, two))):
+                self._walk.find("swapped", self._index, one, two)
 
     def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
         """Cut across factors: what comes out is of all of them."""

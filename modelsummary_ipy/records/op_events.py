@@ -94,7 +94,8 @@ AxisFindingKind = Literal[
     "shrunk", "standardised", "scaled", "unit", "scores", "halves", "vanished",
     "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root", "normal", "pairs",
     "stacked", "answers", "centred", "pinned", "counted", "drawn", "angles", "thirds", "uncut", "gram",
-    "numbered", "labels", "best",
+    "numbered", "labels", "best", "offset", "apart", "regrouped", "laid", "row", "interleaved",
+    "carried", "chosen", "swapped", "unscaled", "strided",
 ]  # fmt: skip
 
 

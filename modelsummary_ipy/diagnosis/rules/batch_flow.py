@@ -65,7 +65,8 @@ def _loses(evidence: Evidence, step: Call) -> bool:
         return False
     if step.type_name == "einsum":
         return _sums_alone(evidence, step) and evidence.moving_out(step) == ()
-    if step.type_name not in REDUCTIONS and step.type_name not in _PICKS:
+    is_bag = step.type_name == "EmbeddingBag" and len(step.inputs[0].shape) == 2  # it reduces dim 1
+    if step.type_name not in REDUCTIONS and step.type_name not in _PICKS and not is_bag:
         return False
     return bool(evidence.moving_in(step)) and evidence.moving_out(step) == ()
 
@@ -132,7 +133,10 @@ def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     if not at_output and not grave:
         return None
     written = _write_step(step)
-    gone = f"keeps one of the {before[at]} samples" if picks else f"reduces the batch of {before[at]}"
+    rows = evidence.factor_in(step, 0, at)
+    batch = str(before[at]) if rows < 2 else f"{evidence.batch}, {rows} rows of each"
+    grave = grave and (rows < 2 or not at_output)
+    gone = f"keeps one of the {before[at]} samples" if picks else f"reduces the batch of {batch}"
     if picks and argument(step, "1", "index", "0") is None:
         written, gone = "an index that is a tensor", f"takes rows of the {before[at]} samples, the same for any batch"
     message = f"{written} {gone}: {write_size(before)} became {write_size(after)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -36,9 +37,12 @@ def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
         rows = evidence.factor_in(step, 0, dim) if dim is not None and evidence.moving_in(step) == (dim,) else 0
         if dim is None or not rows or (rows > 1 and (rank != 2 or _is_chosen_from(evidence, step))):
             continue
-        if _is_pooled(evidence, step):
+        pooled = _is_pooled(evidence, step)
+        if pooled == "here":
             continue
-        grave = rank > 1 and _is_a_batch(evidence, step)
+        grave = rank > 1 and _is_a_batch(evidence, step) and not pooled
+        if pooled and (rank < 2 or rows > 1):
+            continue  # a loss over a list
         before = write_size(step.inputs[0].shape)
         by_itself = "" if _given_dim(evidence, step) is not None else ", its default without dim="
         message = f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples"
@@ -86,15 +90,19 @@ def _is_chosen_from(evidence: Evidence, step: Call) -> bool:
     return any(user.type_name in ("topk", "sort", "argmax") for user in evidence.flow.after(step, 5))
 
 
-def _is_pooled(evidence: Evidence, step: Call) -> bool:
-    """Return whether a later step sums over the samples, or picks among them: then the weights are intended."""
+def _is_pooled(evidence: Evidence, step: Call) -> Literal["here", "in a loss", ""]:
+    """Return whether a later step sums over the samples, or picks among them: then the weights are intended.
+
+    A loss that is the mean of all is no such sum of its own.
+    """
     for user in evidence.flow.after(step, 40):
         for leaf in range(len(user.inputs)):
             moving = evidence.moving_in(user, leaf)
             link = user.input_links[leaf]
             if moving and link is not None and evidence.moving_out(user) == ():
-                return True
-    return False
+                is_loss = len(user.inputs[leaf].shape) == 1 and user.outputs[0].shape == ()
+                return "in a loss" if is_loss and len(step.inputs[0].shape) > 1 else "here"
+    return ""
 
 
 def _is_a_batch(evidence: Evidence, step: Call) -> bool:
@@ -162,7 +170,9 @@ def _write_product(evidence: Evidence, step: Call) -> Flag:
         f"samples with the matrices of all: {write_size(step.outputs[0].shape)}"
     )
     fix = f"unsqueeze({'1' if matrix is one else '-1'}) on {write_size(matrix)} makes a matrix of each sample's"
-    return evidence.flag("batch-broadcast", "warning", step, message, fix,
+    # One that was turned, ``embeddings @ centres.t()``, may be compared with the rows of all samples on purpose.
+    severity: Severity = "warning" if matrix is one else "note"
+    return evidence.flag("batch-broadcast", severity, step, message, fix,
         before=one, other=other, after=step.outputs[0].shape, batch=evidence.batch,
     )  # fmt: skip
 
@@ -241,6 +251,8 @@ def _brings_pairs(evidence: Evidence, user: Call, step: Call) -> bool:
         if moving is None or len(moving) < 2 or link is None or link.call == step.index:
             continue
         maker = evidence.flow.producer(link)
+        while maker is not None and len(maker.inputs) == 1 and evidence.moving_in(maker) == moving:
+            maker = evidence.flow.producer(maker.input_links[0])
         is_accident = maker is not None and maker.type_name in ELEMENTWISE and _find_pair(evidence, maker) is not None
         if not evidence.flow.leads_to(step, link) and not is_accident:
             return True

@@ -9,6 +9,7 @@ from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import (
     ATTENTIONS,
+    ELEMENTWISE,
     FACTORIES,
     LINEARS,
     RECURRENTS,
@@ -36,9 +37,12 @@ def find_fixed_batches(evidence: Evidence) -> Iterator[Flag]:
     read off the input, groups of samples (``view(-1, 8, …)``; a clip's frames, that take another size when there are
     twice as many); a buffer that holds the batch's size, and what comes from outside of the model, is a note.
     """
-    if evidence.again is None or evidence.batch < 2:
+    if evidence.again is None or evidence.batch < 1:
         return
     seen: set[int] = set()
+    if evidence.batch == 1:
+        yield from _find_pinned_to_one(evidence)
+        return
     for step, literal in _find_literals(evidence):
         if step.index not in seen and not _is_whole_group(evidence, step):
             seen.add(step.index)
@@ -65,6 +69,17 @@ def _find_pinned(evidence: Evidence) -> Iterator[Flag]:
     yield evidence.flag("batch-fixed", severity, step, message, "", "pinned",
         batch=evidence.batch,
     )  # fmt: skip
+
+
+def _find_pinned_to_one(evidence: Evidence) -> Iterator[Flag]:
+    """Find two tensors of the model's own that go together for one sample alone, as a size of 1 goes with any other."""
+    step, other = evidence.failed_then or (None, None)
+    if step is None or other is None or step.type_name.rstrip("_") not in ELEMENTWISE or None in step.input_links:
+        return
+    if len(step.inputs) == 2 and all(evidence.flow.sources(link) for link in step.input_links):
+        sizes = " and ".join(write_size(spec.shape) for spec in other.inputs)
+        message = f"only a batch of 1 runs: with 2 the forward fails here, at {step.type_name} of {sizes}"
+        yield evidence.flag("batch-fixed", "note", step, message, "", "pinned", batch=1)
 
 
 def retrace_at_twice(evidence: Evidence) -> Iterator[Mapping[str, int]]:

@@ -97,7 +97,8 @@ def _check_use(evidence: Evidence, masks: _MaskReader, call: Call) -> Iterator[F
         yield from _check_late(evidence, masks, call)
         if maker is not None and maker.type_name.rstrip("_") in ("add", "mul") and len(maker.inputs) == 2:
             mask = masks.of(maker, 1) or masks.of(maker, 0)
-            is_one = mask is not None and mask.form == "ones"
+            is_given = any(link in masks.given_ones for link in maker.input_links)
+            is_one = (mask is not None and mask.form == "ones") or (is_given and maker.type_name.startswith("mul"))
             if is_one and maker.type_name.startswith("mul") and not _is_masked_anew(evidence, masks, call):
                 yield _write_idle(evidence, maker, maker.inputs[0].shape, "makes 0 of hidden scores, which exp makes 1")
             elif is_one and maker.type_name.startswith("add") and mask is not None and mask.entries != "some":
@@ -198,15 +199,20 @@ class _MaskReader:
         #: What counts 0, 1, 2 …, and what is an input of integers.
         self._counts: set[Link] = set()
         self._given: set[Link] = set()
+        #: Inputs of numbers that are called a mask: multiplied with scores, they can only be 0 and 1.
+        self.given_ones: set[Link] = set()
         self._padding = _find_padding(evidence)
         for leaf, fact in enumerate(evidence.inputs):
             link = Link(-1, leaf)
+            if fact.spec.dtype.startswith("float") and "mask" in fact.spec.name:
+                self.given_ones.add(link)
             if fact.spec.dtype.startswith("int"):
                 self._given.add(link)
                 if fact.spec.name == "attention_mask" and len(fact.spec.shape) == 2:
                     self._masks[link] = _Mask("real")
             elif fact.spec.dtype == "bool":
                 self._masks[link] = _Mask("some")
+        self._masks |= _find_counted(evidence)
 
     def of(self, call: Call, leaf: int) -> _Mask | None:
         """Return what an input of a call holds; ``None`` if it is no mask."""
@@ -237,7 +243,7 @@ class _MaskReader:
         if mask is not None:
             self._masks[made] = mask
         if name in _KEEPING:
-            for known in (self._counts, self._given):
+            for known in (self._counts, self._given, self.given_ones):
                 if call.input_links[0] in known:
                     known.add(made)
             if call.input_links[0] in self._fills:
@@ -317,6 +323,27 @@ class _MaskReader:
             return None
         is_before = (name in ("gt", "ge")) == is_row[0]
         return _Mask("past" if is_before else "future", own=name in ("ge", "le"))
+
+
+def _find_counted(evidence: Evidence) -> dict[Link, _Mask]:
+    """Return inputs by whose sum something is divided: that is the number of the words, and 1 stands for one.
+
+    ``(x * mask).sum(1) / mask.sum(1)``.
+    """
+    found: dict[Link, _Mask] = {}
+    for call in evidence.flow.steps:
+        if call.type_name.rstrip("_") not in ("div", "truediv") or len(call.input_links) != 2:
+            continue
+        makers: list[str] = []
+        link = call.input_links[1]
+        while (maker := evidence.flow.producer(link)) is not None and len(maker.inputs) == 1:
+            makers.append(maker.type_name.rstrip("_"))
+            link = maker.input_links[0]
+        rest = [name for name in makers if name not in _KEEPING | {"clamp", "clip", "clamp_min", "add"}]
+        is_named = link is not None and link.call == -1 and "mask" in evidence.inputs[link.leaf].spec.name
+        if link is not None and is_named and "sum" in rest and set(rest) <= {"sum", *_INVERTING}:
+            found[link] = _Mask("real" if len(rest) % 2 else "padding")
+    return found
 
 
 def _turn(mask: _Mask | None) -> _Mask | None:

@@ -33,6 +33,14 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "attention-axis", "warning", "the weights in {what} sum to 1 along {0}, but what they weigh is summed over {1}",
         "softmax over the dim that is summed",
     ),
+    "chosen": _Wording(
+        "attention-axis", "note", "the weights {what} sum to 1 along {0}, and a product with them sums over {1}: "
+        "each step chooses among the features, not each feature among the steps",
+    ),
+    "unscaled": _Wording(
+        "attention-axis", "note", "nothing scales the scores {what} of the heads before their softmax",
+        "q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))",
+    ),
     "heads": _Wording(
         "attention-axis", "warning",
         "attention on {what} runs over dim -2, which is {0}: heads attend to each other, not positions",
@@ -80,6 +88,30 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "note", "{what} is divided by one number of all {batch} samples: each depends on the others",
         "reduce only the dims of a sample, with keepdim=True",
     ),
+    "laid": _Wording(
+        "batch-mixed", "note", "{op} of {all} lays one number of all {batch} samples on each of them",
+        "sum(-1) is of each sample",
+    ),
+    "row": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} takes one row of a table, number {0}, which lies behind the last step, for all {0} steps",
+        "a slice takes the rows before it: table[:, :x.size(1)]",
+    ),
+    "interleaved": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} cuts the rows {0} into parts of samples: the rows of one sample stand side by side",
+        "unflatten(0, (-1, n)).unbind(1), or h[0::n], h[1::n], …",
+    ),
+    "carried": _Wording(
+        "batch-mixed", "note",
+        "a loop takes the {batch} rows of dim 0 of {what} in turn, each goes on into the next: samples, or steps",
+        "x[:, t] where the batch comes first",
+    ),
+    "strided": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} takes one of {1} of the rows {0}, which are batches behind one another: samples of all of them",
+        "chunk(n, 0) parts the batches",
+    ),
     "best": _Wording(
         "batch-mixed", "warning", "the largest number of all {batch} samples is added to each, in {what}",
         "max(1).values is of each sample",
@@ -95,6 +127,15 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "gram": _Wording(
         "batch-mixed", "warning", "{op} of {all} compares the features of each sample with those of all {batch}",
         "view(b, c, h * w) and bmm: one matrix for each sample",
+    ),
+    "offset": _Wording(
+        "batch-mixed", "warning",
+        "{op} looks the rows {0} of all {batch} samples up by numbers that begin at 0 in each: all read the first",
+        "add what comes before a sample: index + torch.arange(x.size(0)).view(-1, 1, 1) * x.size(1)",
+    ),
+    "apart": _Wording(
+        "batch-mixed", "warning", "{op} of {what} adds up the {batch} samples: a distance of each of {0}, not of each "
+        "sample", "sum(1) is the distance of each pair of samples",
     ),
     "picked": _Wording("batch-mixed", "note", "{op} of {what} looks up among the {batch} samples of the batch"),
     "merged": _Wording(
@@ -211,6 +252,11 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "{op} lays the rows {0} on the rows {1}, in {all}: they were flattened in another order",
         "transpose one of them before it is flattened; repeat_interleave(k, 0) for repeat(k, 1)",
     ),
+    "regrouped": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {all} lays heads on {0}: what lay on them before was repeated in the other order",
+        "repeat_interleave(n, 1) for both, or expand behind the groups",
+    ),
     "coincident": _Wording(
         "wrong-axis", "warning",
         "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",
@@ -251,7 +297,10 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
         }
         is_meant = finding.kind in ("reduced", "centred") and _is_of_a_batch(evidence, call)
         severity = "note" if is_meant else wording.severity
-        flag = evidence.flag(rule, severity, call, wording.message.format(*finding.axes, **words), wording.fix,
+        axes = finding.axes
+        if len(axes) == 2 and axes[0] == axes[1]:  # of each step with each
+            axes = axes[0], f"the other {axes[1]}"
+        flag = evidence.flag(rule, severity, call, wording.message.format(*axes, **words), wording.fix,
             finding.kind, **_numbers(evidence, finding, call),
         )  # fmt: skip
         if flag.row not in found:

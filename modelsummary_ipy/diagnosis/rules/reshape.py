@@ -26,6 +26,7 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
     the order (heads split off, windows cut, axes merged), and views that skew scores between a pad and a cut.
     """
     carved = {finding.call for finding in evidence.story.axis_findings if finding.kind == "carved"}
+    swapped = {finding.call for finding in evidence.story.axis_findings if finding.kind == "swapped"}
     for step in evidence.flow.steps:
         if step.type_name not in RESHAPES or not step.inputs or not step.outputs:
             continue
@@ -48,7 +49,7 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         )
         if step.index in carved and is_plain and not _is_skew(evidence, step):
             yield _write_swap(evidence, step, "at other sizes it cuts across dims")
-        elif is_permuted(before, after) and _is_of_windows(evidence, step):
+        elif (is_permuted(before, after) and _is_of_windows(evidence, step)) or step.index in swapped:
             yield _write_swap(evidence, step, "the dims changed their places")
         elif _is_undone(evidence, step):
             message = f"{step.type_name} of {write_size(before)} to {write_size(after)} is undone by the next line:"
@@ -118,19 +119,26 @@ def _folds(evidence: Evidence, step: Call) -> bool:
 
 
 def _unfolds_crosswise(evidence: Evidence, step: Call) -> bool:
-    """Return whether rows of ``B·T`` are split into T and B, or rows of ``T·B`` into B and T."""
+    """Return whether rows of ``B·T`` are split into T and B, or rows of a sample are parted in another order."""
     after, made = step.outputs[0].shape, evidence.moving_out(step)
     if evidence.moving_in(step) != (0,) or made not in ((0,), (1,)):
         return False
-    return evidence.factor_out(step, 0, made[0]) == 1 and step.inputs[0].shape[0] == after[0] * after[1]
+    is_whole = made == (0,) or step.inputs[0].shape[0] == after[0] * after[1]
+    return is_whole and evidence.factor_out(step, 0, made[0]) == 1
 
 
 def _is_skew(evidence: Evidence, step: Call) -> bool:
     """Return whether a view is next to a padding, or to a cut that is viewed back: it shifts rows of scores."""
     maker = evidence.flow.producer(step.input_links[0])
     neighbours = [call for call in (maker, *evidence.flow.readers(step)) if call is not None]
-    edges = [call for call in neighbours if call.type_name in _EDGES and len(call.inputs) < 3]
+    edges = [call for call in neighbours if call.type_name in _EDGES and _adds_an_edge(evidence, call)]
     return bool(edges) or any(_cuts_and_views(evidence, call) for call in neighbours)
+
+
+def _adds_an_edge(evidence: Evidence, call: Call) -> bool:
+    """Return whether a step puts constants at the end of a tensor: a ``cat`` of two that come from inputs does not."""
+    made = [link for link in call.input_links if link is not None and evidence.flow.sources(link)]
+    return len(call.inputs) < 3 and len(made) < 2
 
 
 def _cuts_and_views(evidence: Evidence, call: Call) -> bool:

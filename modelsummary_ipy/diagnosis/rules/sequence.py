@@ -124,6 +124,10 @@ def _judge(flow: Dataflow, time: _TimeEvidence, layer: Call, row: Call) -> tuple
     layout = time.axes.of_input(layer)
     first, second = roots(layout[0]), roots(layout[1])
     shape = layer.inputs[0].shape
+    if not flow.setting(layer, "batch_first") and first and not layout[1]:
+        taken = time.takes_for_batch(layer, first)
+        message = f"batch_first=False reads {write_size(shape)} as {shape[0]} steps of 1 sample, but {taken}"
+        return ("warning", message, f"{row.type_name}(…, batch_first=True), or unsqueeze(0)") if taken else None
     if not first or not second or first & second:
         return None
     for_second = time.says_time(layer, second, first)
@@ -175,6 +179,13 @@ class _TimeEvidence:
             if not inside and event.time & time and event.batch & batch:
                 return event.text
         return self.is_batch(layer, batch) or ""
+
+    def takes_for_batch(self, layer: Call, axis: set[int]) -> str:
+        """Return what takes an axis for the samples before a layer; ``""`` if nothing does, or it is a time too."""
+        before = [event for event in self._events if event.call < layer.index]
+        if any(event.time & axis for event in before):
+            return ""
+        return self.is_batch(layer, axis) or next((event.text for event in before if event.batch & axis), "")
 
     def is_batch(self, layer: Call, axis: set[int]) -> str | None:
         """Return which layer takes an axis for the batch; ``None`` if none does."""

@@ -115,9 +115,10 @@ class BatchChecks:
             self._check_contracted(index, made, met)
         elif event.op == "aten.cat":
             self._check_joined(index, event, refs)
+            self._follow_shift(event, refs, made)
         elif event.op in ELEMENTWISE and not event.op.endswith("_"):
             self._check_noise(index, refs, made)
-            self._check_neighbours(index, refs)
+            self._check_neighbours(index, refs, made)
             self._check_statistics(event, refs)
         if self._parts and event.op in _MEETS:
             parts = {self._parts[ref.number] for ref in refs if ref.number in self._parts}
@@ -225,14 +226,28 @@ class BatchChecks:
                 if place != dim and axis.has("B") and axis.size > 1 and not axes[place].has("B"):
                     self._walk.find("crossed", index, axes[dim])
 
-    def _check_neighbours(self, index: int, refs: Sequence[TensorRef]) -> None:
-        """``x[1:] - x[:-1]``: a sample and the one behind it; two halves of a batch do not overlap."""
-        parts = [self._slices[ref.number] for ref in refs if ref.number in self._slices]
-        if len(parts) == 2 and parts[0].of == parts[1].of and parts[0].start != parts[1].start:
-            one, other = sorted(parts, key=lambda part: part.start)
-            if other.start < one.end:
-                axes = next(self._walk.axes_of(ref) for ref in refs if ref.number in self._slices)
+    def _check_neighbours(self, index: int, refs: Sequence[TensorRef], made: TensorRef) -> None:
+        """``x[1:] - x[:-1]``, or ``x`` with itself shifted: a sample and the one behind it; halves do not overlap."""
+        parts = [(ref, self._slice_of(ref)) for ref in refs if self._has_batch(ref)]
+        if len(parts) == 1:
+            self._slices[made.number] = parts[0][1]
+        elif len(parts) == 2 and parts[0][1].of == parts[1][1].of and parts[0][1].start != parts[1][1].start:
+            one, other = sorted((part for _, part in parts), key=lambda part: part.start)
+            if other.start < one.end and min(part.end - part.start for _, part in parts) > 1:
+                axes = self._walk.axes_of(parts[0][0])
                 self._walk.find("along", index, next(axis for axis in axes if axis.has("B")))
+
+    def _slice_of(self, ref: TensorRef) -> _Slice:
+        size = next((axis.size for axis in self._walk.axes_of(ref) if axis.has("B")), 1)
+        return self._slices.get(ref.number, _Slice(ref.number, 0, size))
+
+    def _follow_shift(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
+        """``cat([zeros, x[:-1]])``: the samples, shifted by as many as were put in front."""
+        if len(refs) == 2 and all(refs) and refs[1].number in self._slices and refs[0].number not in self._slices:
+            dim, part = event.args.get("dim", 0), self._slices[refs[1].number]
+            if self._walk.axes_of(refs[1])[dim].has("B") and part.start == 0:
+                ahead = refs[0].shape[dim]
+                self._slices[made.number] = _Slice(part.of, -ahead, part.end)
 
     def _check_pick(self, index: int, event: OpEvent, axes: Sequence[Axis], places: Sequence[int]) -> None:
         """Look entries of the batch up, or where the largest one is."""

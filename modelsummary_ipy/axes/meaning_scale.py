@@ -70,7 +70,8 @@ class ScaleChecks:
         elif event.op == "aten.mul" and len(refs) == 2:
             for one, other in (refs, refs[::-1]):
                 is_laid = any(axis.has("B") for axis in self._walk.axes_of(one))
-                if is_laid and self._whole.get(other.number) == "aten.sum" and other.shape == ():
+                is_one = self._whole.get(other.number) == "aten.sum" or other.number in self._one
+                if is_laid and is_one and other.shape == ():
                     self._walk.find("laid", index, *self._walk.axes_of(one)[:1])
         elif event.op in SCORES and len(refs) == 2:
             self._check_scores(*refs)

@@ -11,6 +11,9 @@ from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _KEEPING = SAME_SHAPE | {"aten.clamp_min", "aten.clamp_min_", "aten.clamp", "aten.sqrt", "aten.add_", "aten.expand"}
+_FACTORS = frozenset({"aten.mul", "aten.div", "aten.native_layer_norm", "aten.rsqrt"})
+_SAME = SAME_SHAPE | MOVES
+_PASSING = _KEEPING | MOVES
 _SPREADS = frozenset({"aten.std", "aten.var", "aten.max", "aten.amax", "aten.linalg_vector_norm", "aten.sub"})
 
 
@@ -86,10 +89,8 @@ class ScaleChecks:
 
     def _follow_bare(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
         """Scores of heads that nothing has multiplied or divided, nor their queries and keys."""
-        is_factor = event.op in ("aten.mul", "aten.div", "aten.native_layer_norm", "aten.rsqrt")
-        if is_factor or (
-            event.op in _KEEPING | MOVES | SAME_SHAPE and any(ref.number in self._multiplied for ref in refs)
-        ):
+        is_factor = event.op in _FACTORS
+        if is_factor or (event.op in _PASSING and any(ref.number in self._multiplied for ref in refs)):
             self._multiplied.add(made.number)
         elif event.op in SCORES and len(refs) == 2 and not any(ref.number in self._multiplied for ref in refs):
             summed = self._walk.axes_of(refs[0])[-1].factors
@@ -101,7 +102,7 @@ class ScaleChecks:
                 and all(map(is_position, places))
             ):
                 self._bare.add(made.number)
-        elif event.op in MOVES | SAME_SHAPE and refs[0].number in self._bare:
+        elif event.op in _SAME and refs[0].number in self._bare:
             self._bare.add(made.number)
 
     def finish(self) -> None:

@@ -27,6 +27,7 @@ from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_maps import MAPS
 from tests.diagnosis.twins_named import NAMED
 from tests.diagnosis.twins_refused import REFUSED
+from tests.diagnosis.twins_research import RESEARCH
 from tests.diagnosis.twins_sequences import SEQUENCES
 from tests.diagnosis.twins_tasks import TASKS
 from tests.diagnosis.twins_unseen import UNSEEN
@@ -34,6 +35,7 @@ from tests.fix_is_true import CHECKED, apply_patch
 
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
+    *RESEARCH,
 ]  # fmt: skip
 
 

@@ -224,6 +224,8 @@ def explain_table(pair: Pair) -> Diagnosis | None:
             reason = f"{ctx.describe_giver(data, -1)} {came} features, {ctx.describe_giver(table, -1)} {most}"
             return Diagnosis(reason, f"{most} features", narrower)
         return _explain_projection(ctx, places[1 - which], came, most, name)
+    if came < most and (rebuilt := _narrow_table(ctx, table, data, most, came)) is not None:
+        return rebuilt
     if shape == (most,) and param is not None and (stacked := _explain_stacked(pair, which, param)) is not None:
         return stacked
     reason = f"input has {came} positions, {name} has {most}"
@@ -248,6 +250,20 @@ def explain_table(pair: Pair) -> Diagnosis | None:
     goal = (dim_of(axes[0], places[1 - which]), most)
     exactly = "" if came < most else "at most "  # fewer did not fit: nothing cuts the table
     return Diagnosis(reason, f"{exactly}{most} in dim {data.rank + axes[-1]}", options, STEER, goal)
+
+
+def _narrow_table(ctx: FailureContext, table: Operand, data: Operand, most: int, came: int) -> Diagnosis | None:
+    """A module makes a row of features for each step, more than the data have: a rotary table of all heads' width."""
+    param = find_param(ctx, table)
+    if param is None or table.rank < 2 or data.rank < 2 or table.shape[-2:] != (data.shape[-2], most):
+        return None
+    fact = ctx.trace.params[param]
+    owner = fact.names[0].rpartition(".")[0]
+    makers = {call.type_name for call in ctx.flow.walk_back(data.link, 6)}
+    is_mask = fact.shape[-2:] == (fact.shape[-1],) * 2 or makers & {"matmul", "bmm", "einsum", "softmax"}
+    fixes = [] if is_mask else list(list_constructions(ctx, owner, most, came))
+    reason = f"'{owner}' gives each of {table.shape[-2]} steps {most} features, {write_shape(data.shape)} has {came}"
+    return Diagnosis(reason, f"{came} features", fixes) if fixes else None
 
 
 def _explain_stacked(pair: Pair, which: int, param: int) -> Diagnosis | None:

@@ -247,6 +247,9 @@ class _Heads:
             wanted = (target, source) if mask.rank < 3 else (batch * heads, target, source)
             if undone := self._undo_order(mask, wanted):
                 return Diagnosis(self._write_moved(mask, wanted), f"attn_mask {write_shape(wanted)}", undone)
+            if mask.shape != wanted == (target, target) and mask.shape == (batch, batch) and self._is_turned():
+                reason = f"attn_mask is {write_shape(mask.shape)}: {batch} is the batch, dim 0 has {target} steps"
+                return self._mask_diagnosis(mask, wanted, reason, f"attn_mask {write_shape(wanted)}")
             if mask.shape != wanted and (found := self._explain_order(mask.shape[-1])) is not None:
                 sized = self._mask_diagnosis(mask, wanted, "", "") if self.batch_first and mask.rank == 2 else found
                 if sized.fixes and sized is not found:  # batch_first was asked for, so the mask is what is wrong
@@ -290,6 +293,16 @@ class _Heads:
     def _write_moved(self, mask: Operand, wanted: tuple[int, ...]) -> str:
         words = f"{mask.spec.name} is {write_shape(mask.shape)}, and {write_shape(wanted)} before its dims were moved"
         return f"{words}: samples come first in it, whatever batch_first is" if "padding" in mask.spec.name else words
+
+    def _is_turned(self) -> bool:
+        """Return whether the model brought the steps of the queries in front of the batch, as this layer reads them."""
+        calls = self.ctx.flow.walk_back(self.query.link, 3) if not self.batch_first else ()
+        names = ("dim0", "dim1")
+        return any(
+            {self.ctx.flow.setting(call, name) for name in names} == {0, 1}
+            if call.type_name in ("transpose", "swapaxes") else self.ctx.flow.setting(call, "dims") == (1, 0, 2)
+            for call in calls
+        )  # fmt: skip
 
     def _explain_padding(self, mask: Operand) -> Diagnosis:
         """A mask of each sample's keys was given where one of queries by keys belongs."""

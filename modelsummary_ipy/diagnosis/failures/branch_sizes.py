@@ -6,7 +6,7 @@ import ast
 import functools
 import itertools
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
@@ -103,6 +103,34 @@ def _explain_unpadded(
     if lost != gap or not 0 < len(layers) < 3 or not is_whole:
         return None
     return _pad(ctx, layers[::-1], sides)
+
+
+def explain_branches(operands: Sequence[Operand], ctx: FailureContext) -> Diagnosis | None:
+    """Several branches read one map, and convolutions of some, dilated ones, lack the padding that keeps its size."""
+    largest = max(x.shape[2:] for x in operands)
+    layers: list[tuple[ModuleFact, tuple[int, ...]]] = []
+    read = set()
+    for x in operands:
+        now = x.shape[2:]
+        for call in ctx.flow.walk_back(x.link, 12) if now != largest else ():
+            before, after = call.inputs[0].shape[2:] if call.inputs else (), call.outputs[0].shape[2:]
+            fact = ctx.flow.module_of(call)
+            if now == largest or after != now:
+                break
+            if before == after:
+                continue
+            padding = _find_same_padding(fact) if fact is not None and call.type_name in CONVOLUTIONS else None
+            if fact is None or padding is None or call.type_name in TRANSPOSED_CONVOLUTIONS:
+                return None
+            layers.append((fact, padding))
+            now = before
+            read |= {call.input_links[0]} if now == largest else set()
+        if now != largest:
+            return None
+    if len(layers) < 2 or len(read) != 1:  # of one branch: see the pair
+        return None
+    sides = list(dict.fromkeys(write_times(x.shape[2:]) for x in operands))
+    return _pad(ctx, layers, [sides[0], " and ".join(sides[1:])])
 
 
 def _explain_kernels(ctx: FailureContext, both: tuple[Operand, Operand], sides: list[str]) -> Diagnosis | None:

@@ -40,6 +40,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
+from modelsummary_ipy.diagnosis.failures.neighbour_differences import explain_differences
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
@@ -49,6 +50,8 @@ from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_unstrided,
     explain_upsampling,
 )
+from modelsummary_ipy.diagnosis.failures.square_masks import explain_square_mask
+from modelsummary_ipy.diagnosis.failures.swapped_outputs import explain_swapped
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
@@ -287,10 +290,10 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_cut_batch, explain_cut_table, explain_empty, explain_folded, explain_longest, _explain_joined,
-    explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks,
-    explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix,
-    _explain_constant, explain_order, explain_bias, explain_angles, explain_spread, explain_table, explain_half_pixel,
-    _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,
-    explain_unstrided, explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps,
-    _explain_rows,
+    explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
+    explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
+    explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_bias, explain_angles,
+    explain_spread, explain_table, explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
+    explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual,
+    explain_margin, explain_pooled, explain_padded_steps, _explain_rows,
 )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import explain_cut_batch, explain_folded, explain_ones
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
+    explain_branches,
     explain_lateral,
     explain_margin,
     explain_pooled,
@@ -75,6 +76,7 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
                 or explain_kept(pair)
                 or explain_count(pair)
                 or explain_lengths(ctx)
+                or (explain_branches(ctx.operands, ctx) if pair.is_spatial and along == 1 else None)
                 or explain_crops(ctx, axes, along)
             )
             return found or _explain_cat_axes(pair, axes, along)

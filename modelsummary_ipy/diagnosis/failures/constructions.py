@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.setters import find_class, find_item, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.statements import parse_file
+from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Trace
@@ -39,7 +40,7 @@ def list_constructions(ctx: FailureContext, path: str, old: int, new: int) -> It
     if fact is None or value is None or made is None or old == new or not is_plain_init(ctx.trace, fact, made):
         return
     owner = _find_owner(ctx, path)
-    arguments = bind_arguments(made, value, _read_names(owner) if owner is not None else {})
+    arguments = bind_arguments(made, value, _read_names(ctx, owner) if owner is not None else {})
     if arguments is None:
         return
     given = {*list(arguments)[: len(value.args)], *(word.arg for word in value.keywords)}
@@ -102,7 +103,7 @@ def _find_call(ctx: FailureContext, path: str) -> ast.Call | None:
     return value if isinstance(value, ast.Call) and is_call and not starred else None
 
 
-def _read_names(owner: ModuleFact) -> dict[str, Any]:
+def _read_names(ctx: FailureContext, owner: ModuleFact) -> dict[str, Any]:
     """Return what is known of the names that a class's ``__init__`` may use: its attributes, and its defaults."""
     node = find_class(owner)
     init = find_init(node) if node is not None else None
@@ -111,7 +112,33 @@ def _read_names(owner: ModuleFact) -> dict[str, Any]:
         defaults = dict(zip([item.arg for item in init.args.args][::-1], init.args.defaults[::-1], strict=False))
         known |= {name: item.value for name, item in defaults.items() if isinstance(item, ast.Constant)}
         known |= {item.arg: owner.settings[item.arg] for item in init.args.args if item.arg in owner.settings}
+        known = _read_given(ctx, owner, init) | known
     return known
+
+
+def _read_given(ctx: FailureContext, owner: ModuleFact, init: ast.FunctionDef) -> dict[str, Any]:
+    """Return the arguments of an ``__init__`` by what it makes of them: ``self.qkv = nn.Linear(width, 3 * width)``."""
+    nodes = list(ast.walk(init))
+    changed = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    names = {item.arg for item in init.args.args} - changed
+    found: dict[str, Any] = {}
+    for node in nodes:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        if not isinstance(node, ast.Assign) or not isinstance(target, ast.Attribute):
+            continue
+        fact = find_module(ctx.trace, f"{owner.path}.{target.attr}".lstrip("."))
+        if isinstance(node.value, ast.Call) and fact is not None and fact.type_module.startswith("torch."):
+            layer = LAYERS.get(fact.type_name)
+            is_made = layer is not None and ast.unparse(node.value.func).rpartition(".")[2] == fact.type_name
+            places = layer.arguments if layer is not None and is_made else ()
+            given = [(item, fact.settings.get(place)) for item, place in zip(node.value.args, places, strict=False)]
+        else:
+            given = [(node.value, owner.settings.get(target.attr))]
+        found |= {
+            item.id: value for item, value in given
+            if isinstance(item, ast.Name) and item.id in names and type(value) is int
+        }  # fmt: skip
+    return found
 
 
 def find_init(node: ast.ClassDef) -> ast.FunctionDef | None:

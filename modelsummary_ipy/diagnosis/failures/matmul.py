@@ -9,6 +9,8 @@ from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_operand, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.layer_weights import is_layers_weight, turn_weights
+from modelsummary_ipy.diagnosis.failures.learned_batches import fit_learned
 from modelsummary_ipy.diagnosis.failures.linear import resize_recurrent
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, swap_last_factors
@@ -48,7 +50,8 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
             return Diagnosis(reason, "equal leading dims", shared, ANYWHERE)
         if left.rank == right.rank == 4 and left.shape[0] == right.shape[0]:
             return Diagnosis(reason, "equal leading dims", _move_heads(ctx, right), ANYWHERE)
-        return Diagnosis(reason, "equal leading dims", NOTHING, ANYWHERE)
+        words, fixes = fit_learned(ctx, left, right) or fit_learned(ctx, right, left) or ("", [])
+        return Diagnosis(reason + words, "equal leading dims", fixes, ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
 
 
@@ -135,6 +138,9 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)
+    if is_layers_weight(ctx, right) and right.shape[-1] == inner_left and not ctx.earlier:
+        reason += f"; a Linear's weight is [out, in]: transposed, it has {inner_left} there"
+        return Diagnosis(reason, expected, [turn_weights(ctx), fix_operand(ctx, last, "{}.t()")])
     if right.param is not None and right.rank == 2 and inner_right == 1 and left.rank < 4:
         reason += f"; {write_shape(left.shape)} has one number for each, and no dim of one feature"
         return Diagnosis(reason, "1 in the last dim", fix_operand(ctx, last - 1, "{}.unsqueeze(-1)"))

@@ -18,6 +18,7 @@ from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_mo
 from modelsummary_ipy.diagnosis.failures.source_edits import set_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
+from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact, join_path
 
@@ -50,7 +51,7 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
             sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
             causes.append(f"stride {stride} in between: {sides}")
         reason = f"the skip connection bypasses layers that change the shape: {'; '.join(causes)}"
-    elif axes == [-1]:
+    elif axes == [-1] and _has_features(ctx, skip):
         layer = f"nn.Linear({skip.shape[-1]}, {main.shape[-1]})"
         reason = f"the skip connection has {skip.shape[-1]} features, the layers it bypasses output {main.shape[-1]}"
     else:
@@ -241,6 +242,12 @@ def _find_origin(ctx: FailureContext, x: Operand) -> int:
             break
         link = call.input_links[0]
     return link.call if link is not None else -2
+
+
+def _has_features(ctx: FailureContext, skip: Operand) -> bool:
+    """Return whether the last dim of a skip connection has features: it is no difference or cut of positions."""
+    origin = ctx.flow.find_origin(skip.link, skip.shape, -1, OUTPUT_SETTINGS)
+    return origin is None or origin.kind == "module" or origin.type_name not in ("sub", "getitem", "diff")
 
 
 def _find_identity(ctx: FailureContext, x: Operand) -> str:

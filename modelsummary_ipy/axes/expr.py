@@ -125,18 +125,33 @@ class Expr:
         Raises:
             KeyError: If a name has no size.
         """
-        total: Coefficient = 0
+        above, below = self._ratio(sizes)
+        return above if below == 1 else _whole(Fraction(above, below))
+
+    def _ratio(self, sizes: Mapping[str, int]) -> tuple[int, int]:
+        """Return its value as a numerator and a denominator that may have a factor in common."""
+        total, under = 0, 1
         for monomial, coefficient in self.terms:
+            above, below = coefficient.as_integer_ratio()
             for atom, power in monomial:
-                if isinstance(atom, str):
-                    value: Coefficient = sizes[atom]
-                elif isinstance(atom, Least):
-                    value = min(part.value(sizes) for part in atom.parts)
-                else:
-                    value = math.floor(atom.inside.value(sizes)) if isinstance(atom, Floor) else atom.value(sizes)
-                coefficient *= value if power == 1 else value**power
-            total += coefficient
-        return _whole(total)
+                top, bottom = _ratio_of(atom, sizes)
+                above *= top if power == 1 else top**power
+                if bottom != 1:
+                    below *= bottom**power
+            total, under = (total + above, 1) if below == under == 1 else (total * below + above * under, under * below)
+        return total, under
+
+
+def _ratio_of(atom: Atom, sizes: Mapping[str, int]) -> tuple[int, int]:
+    if type(atom) is str:
+        return sizes[atom], 1
+    if type(atom) is Floor:
+        above, below = atom.inside._ratio(sizes)
+        return above // below, 1
+    if isinstance(atom, Least):
+        return min(part.value(sizes) for part in atom.parts).as_integer_ratio()
+    assert isinstance(atom, Expr)
+    return atom._ratio(sizes)
 
 
 def constant(number: int | Fraction) -> Expr:

@@ -10,6 +10,7 @@ from typing import Any
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.setters import find_class, find_item, find_module, find_setter
+from modelsummary_ipy.diagnosis.failures.source_nodes import read_name, write_call
 from modelsummary_ipy.diagnosis.failures.statements import parse_file
 from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
@@ -49,17 +50,17 @@ def list_constructions(ctx: FailureContext, path: str, old: int, new: int) -> It
             continue
         values = {**{place: item for place, item in arguments.items() if place in given or place == key}, key: new}
         code = f"{fact.type_name}({', '.join(f'{place}={item!r}' for place, item in values.items())})"
-        text = write_call(value, arguments, key, new)
+        text = change_argument(value, arguments, key, new)
         yield Candidate(write_change(path, text), (LayerEdit(path, code, text),))
 
 
-def write_call(call: ast.Call, arguments: Mapping[str, Any], name: str, value: int) -> str:
+def change_argument(call: ast.Call, arguments: Mapping[str, Any], name: str, value: int) -> str:
     """Write a call with another value of an argument, all else as it is; ``arguments`` in the order of their places."""
     places = list(arguments)[: len(call.args)]
     words = [str(value) if key == name else ast.unparse(item) for key, item in zip(places, call.args, strict=False)]
     named = {str(word.arg): ast.unparse(word.value) for word in call.keywords}
     named |= {} if name in places else {name: str(value)}
-    return f"{ast.unparse(call.func)}({', '.join([*words, *(f'{key}={item}' for key, item in named.items())])})"
+    return write_call(ast.unparse(call.func), words, named)
 
 
 def fix_block(ctx: FailureContext, old: int, new: int) -> Candidate:
@@ -98,7 +99,7 @@ def _find_call(ctx: FailureContext, path: str) -> ast.Call | None:
     value: ast.expr | None = found[0][0].value
     for name in names[1:]:
         value = find_item(value, name)
-    is_call = isinstance(value, ast.Call) and ast.unparse(value.func).rpartition(".")[2] == fact.type_name
+    is_call = isinstance(value, ast.Call) and read_name(value.func) == fact.type_name
     starred = is_call and any(isinstance(item, ast.Starred) for item in value.args)  # type: ignore[union-attr]
     return value if isinstance(value, ast.Call) and is_call and not starred else None
 

@@ -18,7 +18,13 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, set_value
-from modelsummary_ipy.diagnosis.failures.source_nodes import splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import (
+    find_nodes,
+    read_arguments_of,
+    read_text,
+    splice_node,
+    write_call,
+)
 from modelsummary_ipy.diagnosis.failures.statements import find_parameters
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
@@ -101,11 +107,7 @@ def _read_axes(text: str) -> list[tuple[str, ...]]:
 
 def _find_call(line: str) -> ast.Call | None:
     """Find the one call of einops in a line: the first string that it is given is a pattern."""
-    try:
-        tree = ast.parse(line)
-    except SyntaxError:
-        return None
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _find_string(node) is not None]
+    calls = [node for node in find_nodes(line, ast.Call) if _find_string(node) is not None]
     return calls[0] if len(calls) == 1 else None
 
 
@@ -134,12 +136,10 @@ def _set_sizes(ctx: FailureContext, sizes: Mapping[str, int | str | None]) -> Ca
     if attributes and ctx.fact is not None:
         made = [set_value(join_path(ctx.fact.path, name), str(size)) for name, size in attributes]
         return made[0] if len(made) == 1 == len(sizes) else NOTHING
-    words = [ast.get_source_segment(ctx.line, item) or "" for item in call.args]
-    given = {str(word.arg): ast.get_source_segment(ctx.line, word.value) or "" for word in call.keywords}
+    words, given = read_arguments_of(ctx.line, call)
     for name, size in sizes.items():
         given.pop(name, None) if size is None else given.update({name: str(size)})
-    words += [f"{name}={text}" for name, text in given.items()]
-    return fix_line(ctx, splice_node(ctx.line, call, f"{ast.unparse(call.func)}({', '.join(words)})"))
+    return fix_line(ctx, splice_node(ctx.line, call, write_call(ast.unparse(call.func), words, given)))
 
 
 def _find_tensor(ctx: FailureContext, shape: tuple[int, ...]) -> Operand | None:
@@ -175,7 +175,7 @@ def _explain_rank(ctx: FailureContext, call: _Call) -> Diagnosis | None:
         if missing == -1 and not ones and (reduced := _reduce_more(call)):
             options.append(_write_pattern(ctx, reduced))
     elif node is not None and node.args:
-        text = ast.get_source_segment(ctx.line, node.args[0]) or ""
+        text = read_text(ctx.line, node.args[0])
         is_image = x is not None and x.is_input and call.shape[0] in _CHANNELS
         if len(_read_axes(call.pattern.partition("->")[2])) == len(call.shape) and not is_image:
             reason += ", as what the pattern gives: it was rearranged before"
@@ -274,7 +274,7 @@ def _explain_unknown(ctx: FailureContext, call: _Call) -> Diagnosis | None:
     names = [name for name in call.left[axis] if name in unknown]
     reason = f"dim {axis} is {group} = {length}: the size of {names[0]} or of {names[-1]} has to be given"
     node = _find_call(ctx.line)
-    text = ast.get_source_segment(ctx.line, node.args[0]) or "" if node is not None else ""
+    text = read_text(ctx.line, node.args[0]) if node is not None else ""
     root = math.isqrt(length)
     if axis == 0 and names[0] == call.left[0][0] and call.pattern.partition("->")[2].split()[:1] == names[:1]:
         # The batch of what came in, as an argument of the function has it.

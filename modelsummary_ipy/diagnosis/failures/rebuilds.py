@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from modelsummary_ipy.diagnosis.failures.constructions import (
     bind_arguments,
+    change_argument,
     evaluate,
     find_init,
     is_plain_init,
-    write_call,
 )
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.setters import find_class
@@ -120,7 +120,7 @@ def _list_roots(ctx: FailureContext, had: int, came: int) -> Iterator[Candidate]
     for name in names:
         changed = {**arguments, name: came}
         code = f"{kind}({', '.join(f'{key}={item!r}' for key, item in changed.items())})"
-        text = write_call(given.node, arguments, name, came) if given is not None else f"{kind}({name}={came})"
+        text = change_argument(given.node, arguments, name, came) if given is not None else f"{kind}({name}={came})"
         yield Candidate(text, (LayerEdit("", code, text),))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TypeGuard
 
+from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import list_nodes
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
@@ -56,7 +57,7 @@ def _is_own(node: ast.expr, name: str) -> bool:
 
 def find_item(value: ast.expr | None, name: str) -> ast.expr | None:
     """Find an item of ``nn.Sequential(…)``, ``nn.ModuleList([…])`` or ``nn.ModuleDict({…})`` as it is written."""
-    if not isinstance(value, ast.Call) or ast.unparse(value.func).rpartition(".")[2] not in _CONTAINERS:
+    if not isinstance(value, ast.Call) or read_name(value.func) not in _CONTAINERS:
         return None
     items: list[ast.expr] = list(value.args)
     if len(items) == 1 and isinstance(items[0], (ast.List, ast.Tuple)):

@@ -19,6 +19,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import (
     read_operand,
     read_text,
     splice_node,
+    write_call,
 )
 
 
@@ -79,8 +80,7 @@ def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str
     changed = edit(*read_call(line, member)) if call is not None else None
     if call is None or changed is None:
         return ""
-    words = ", ".join([*changed[0], *[f"{name}={text}" for name, text in changed[1].items()]])
-    return splice_node(line, call, f"{read_text(line, call.func)}({words})")
+    return splice_node(line, call, write_call(read_text(line, call.func), *changed))
 
 
 def change_only_argument(line: str, text: str) -> str:

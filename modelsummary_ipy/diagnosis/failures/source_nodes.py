@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from modelsummary_ipy.diagnosis.torch_names import CATS
@@ -98,10 +99,18 @@ def find_call(line: str, member: str) -> ast.Call | None:
 def read_call(line: str, member: str) -> Arguments:
     """Return what a line passes to a module; nothing if it does not call it, or does so more than once."""
     call = find_call(line, member)
-    if call is None:
-        return [], {}
-    named = {str(item.arg): read_text(line, item.value) for item in call.keywords}
+    return read_arguments_of(line, call) if call is not None else ([], {})
+
+
+def read_arguments_of(line: str, call: ast.Call) -> Arguments:
+    """Return the arguments of a call as the line writes them, those after ``**`` left out."""
+    named = {item.arg: read_text(line, item.value) for item in call.keywords if item.arg}
     return [read_text(line, item) for item in call.args], named
+
+
+def write_call(called: str, words: Sequence[str], named: Mapping[str, str]) -> str:
+    """Write a call: ``"nn.Linear(3, 10, bias=False)"``."""
+    return f"{called}({', '.join([*words, *(f'{name}={text}' for name, text in named.items())])})"
 
 
 def _is_namespace(node: ast.expr) -> bool:

@@ -6,7 +6,7 @@ import ast
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line
-from modelsummary_ipy.diagnosis.failures.source_nodes import splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name, read_text, splice_node
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 
 
@@ -41,10 +41,8 @@ def explain_crops(ctx: FailureContext, axes: list[int], along: int | None) -> Di
     name = items[1] if items is not None else ""
     if items is None or not name.isidentifier():
         return None if along else Diagnosis(reason, expected)
-    tree = ast.parse(ctx.line.strip())
     outer = [
-        node for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords
+        node for node in find_nodes(ctx.line, ast.Call) if len(node.args) == 1 and not node.keywords
         and ast.dump(node.args[0]) == ast.dump(items[0]) and ast.unparse(node.func).startswith("self.")
     ]  # fmt: skip
     called = ast.unparse(items[0].func)
@@ -58,12 +56,5 @@ def explain_crops(ctx: FailureContext, axes: list[int], along: int | None) -> Di
 
 def _find_list(line: str, function: str) -> tuple[ast.Call, str] | None:
     """Find the one call of a function in a line, and what it is given first."""
-    try:
-        tree = ast.parse(line)
-    except SyntaxError:
-        return None
-    calls = [
-        node for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] == function
-    ]  # fmt: skip
-    return (calls[0], ast.get_source_segment(line, calls[0].args[0]) or "") if len(calls) == 1 else None
+    calls = [node for node in find_nodes(line, ast.Call) if node.args and read_name(node.func) == function]
+    return (calls[0], read_text(line, calls[0].args[0])) if len(calls) == 1 else None

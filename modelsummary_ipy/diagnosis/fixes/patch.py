@@ -12,7 +12,13 @@ from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_
 from modelsummary_ipy.diagnosis.failures.rebuilds import find_root_calls
 from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, replace_call
-from modelsummary_ipy.diagnosis.failures.source_nodes import splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import (
+    read_arguments_of,
+    read_name,
+    read_text,
+    splice_node,
+    write_call,
+)
 from modelsummary_ipy.diagnosis.failures.statements import list_nodes, parse_file, read_statement
 from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, SettingEdit, change_lines
 from modelsummary_ipy.records.packages import PACKAGES
@@ -176,7 +182,7 @@ def place_rebuild(trace: Trace, edit: LayerEdit | ConfigEdit) -> LineEdit | None
     name = fact.config.get("_class", "") if fact is not None else ""
     for filename in dict.fromkeys(other.forward_file for other in trace.modules):
         for node in list_nodes(filename, ast.Call) if filename and not filename.startswith(PACKAGES) else ():
-            if ast.unparse(node.func).rpartition(".")[2] == name:
+            if read_name(node.func) == name:
                 statement = read_statement(Source("", node.lineno, "", filename))
                 keys = [word.arg for word in node.keywords]
                 if statement is None or (None in keys and edit.name not in keys) or "." in edit.name:
@@ -206,7 +212,7 @@ def place_setting(trace: Trace, edit: SettingEdit) -> list[LineEdit]:
     bodies = [body for body in list_nodes(file, ast.ClassDef) if owner is not None and body.name == owner.type_name]
     found: dict[int, LineEdit] = {}
     for node in [node for body in bodies for node in ast.walk(body) if isinstance(node, ast.Call)]:
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = read_name(node.func)
         statement = read_statement(Source("", node.lineno, "", file)) if name in kinds else None
         text = add_keyword(statement.text, name, edit.name, repr(edit.value)) if statement is not None else ""
         if statement is not None and text:
@@ -253,8 +259,7 @@ def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) 
     if len(made.args) != len(was.args) or any(isinstance(item, ast.Starred) for item in value.args):
         return new
     whole = "\n" * (first - 1) + text
-    written = [ast.get_source_segment(whole, item) or "" for item in value.args]
-    named = {word.arg: ast.get_source_segment(whole, word.value) or "" for word in value.keywords if word.arg}
+    written, named = read_arguments_of(whole, value)
     for index, (item, before) in enumerate(zip(made.args, was.args, strict=True)):
         if ast.unparse(item) != ast.unparse(before):
             if index >= len(written):
@@ -268,9 +273,8 @@ def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) 
     if len(written) > len(made.args) and not changed.keys() <= named.keys():
         return new  # it may stand among the arguments by position
     named |= changed
-    called = ast.get_source_segment(whole, value.func) or "" if ast.unparse(made.func) == ast.unparse(was.func) else ""
-    words = ", ".join([*written, *[f"{name}={word}" for name, word in named.items()]])
-    return f"{called or ast.unparse(made.func)}({words})"
+    called = read_text(whole, value.func) if ast.unparse(made.func) == ast.unparse(was.func) else ""
+    return write_call(called or ast.unparse(made.func), written, named)
 
 
 def _add_setter(filename: str, body: ast.ClassDef, line: str) -> LineEdit | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes
 from modelsummary_ipy.diagnosis.failures.statements import read_statement
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.model.torch_layers import names_of
@@ -41,16 +42,10 @@ def _is_loose(fact: ModuleFact) -> bool:
 def _is_by_default(step: Call) -> bool:
     """Return whether the line calls the function and does not say whether it trains."""
     statement = read_statement(step.source)
-    try:
-        tree = ast.parse(statement.text) if statement is not None else None
-    except SyntaxError:
-        return False
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree is not None else []
+    calls = find_nodes(statement.text, ast.Call) if statement is not None else []
     found = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == step.type_name]
     return bool(found) and all(
-        isinstance(call.func, ast.Attribute)
-        and isinstance(call.func.value, ast.Name)
-        and call.func.value.id in ("F", "functional")
+        ast.unparse(call.func) in (f"F.{step.type_name}", f"functional.{step.type_name}")
         and len(call.args) < 3
         and not any(keyword.arg in ("training", None) for keyword in call.keywords)
         and not any(isinstance(arg, ast.Starred) for arg in call.args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
@@ -155,6 +156,10 @@ _FUNCTIONS: Mapping[str, Callable[..., Fraction | int]] = {
     "min": min,
     "max": max,
 }
+_OPERATORS: Mapping[type[ast.operator], Callable[..., Fraction | int]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv, ast.Pow: operator.pow,
+}  # fmt: skip
 _BRACKETS = {"⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")", "·": "*", "−": "-"}
 
 
@@ -201,18 +206,6 @@ def _value_of(node: ast.expr, sizes: Mapping[str, int]) -> Fraction:
         values = [_value_of(arg, sizes) for arg in node.args]
         if len(values) == 1 or node.func.id in ("min", "max"):
             return Fraction(_FUNCTIONS[node.func.id](*values))
-    if isinstance(node, ast.BinOp):
-        left, right = _value_of(node.left, sizes), _value_of(node.right, sizes)
-        if isinstance(node.op, ast.Add):
-            return left + right
-        if isinstance(node.op, ast.Sub):
-            return left - right
-        if isinstance(node.op, ast.Mult):
-            return left * right
-        if isinstance(node.op, ast.Div):
-            return left / right
-        if isinstance(node.op, ast.FloorDiv):
-            return Fraction(left // right)
-        if isinstance(node.op, ast.Pow):
-            return left ** int(right)
+    if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+        return Fraction(_OPERATORS[type(node.op)](_value_of(node.left, sizes), _value_of(node.right, sizes)))
     raise ValueError("no formula")

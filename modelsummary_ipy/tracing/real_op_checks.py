@@ -210,21 +210,16 @@ def _tensors_in(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Tensor
 
 def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool:
     first = tensors[0].dtype
-    if name in _SAME and (not _is_inexact(first) or any(tensor.dtype != first for tensor in tensors)):
-        return True
-    if name in _FLOATING and not first.is_floating_point:
-        return True
-    if name in _NOT_BOOL and any(tensor.dtype == torch.bool for tensor in tensors):
-        return True
-    if name in _NOT_COMPLEX and any(tensor.dtype.is_complex for tensor in tensors):
-        return True
-    if name in _NOT_HALF and first in _HALVES:
-        return True
-    if name in _NOT_INTEGER and not _is_inexact(first):
-        return True
-    if name in _BITS and any(_is_inexact(tensor.dtype) for tensor in tensors):
-        return True
-    if name in _INDEXED and tensors[-1].dtype not in (torch.int64, torch.int32):
+    if (
+        (name in _SAME and (not _is_inexact(first) or any(tensor.dtype != first for tensor in tensors)))
+        or (name in _FLOATING and not first.is_floating_point)
+        or (name in _NOT_BOOL and any(tensor.dtype == torch.bool for tensor in tensors))
+        or (name in _NOT_COMPLEX and any(tensor.dtype.is_complex for tensor in tensors))
+        or (name in _NOT_HALF and first in _HALVES)
+        or (name in _NOT_INTEGER and not _is_inexact(first))
+        or (name in _BITS and any(_is_inexact(tensor.dtype) for tensor in tensors))
+        or (name in _INDEXED and tensors[-1].dtype not in (torch.int64, torch.int32))
+    ):
         return True
     if name in _CLASSES and len(tensors) > 1 and tensors[1].dtype not in (torch.int64, torch.uint8):
         return not tensors[1].dtype.is_floating_point

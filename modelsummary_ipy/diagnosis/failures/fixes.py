@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_insertion, write_module
@@ -379,12 +379,6 @@ def place_line(ctx: FailureContext, call: Call, line: str) -> Candidate:
     line = use_imports(found.filename, line)
     text = line if found == ctx.statement else f"at {call.source.text}: {line}"
     return Candidate(text, (LineEdit(*found[:3], line),))
-
-
-def edit_line(ctx: FailureContext, call: Call, change: Callable[[str], str]) -> Candidate:
-    """Change the statement of the call that made a tensor; nothing if it can't be read."""
-    line = read_line(ctx, call.source)
-    return place_line(ctx, call, change(line) if line else "")
 
 
 def write_at(source: Source | None, statement: Statement, line: str) -> Candidate:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, write_at
-from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_text, splice_node
 from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, list_stored
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -68,7 +68,7 @@ def rewrite(ctx: FailureContext, change: Change, *, here: bool = False, alone: b
         tree = parse_line(line)
         groups: dict[object, tuple[list[ast.AST], str]] = {}
         for node, new in _list_changes(line, tree, change) if tree is not None else ():
-            old = ast.get_source_segment(line, node) or ""
+            old = read_text(line, node)
             groups.setdefault((id(node) if alone else old, new), ([], new))[0].append(node)
         made += [write_statement(ctx, statement, _splice_all(line, nodes, new)) for nodes, new in groups.values()]
         if here:

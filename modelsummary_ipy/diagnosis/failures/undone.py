@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line
-from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, splice_node
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_text, splice_node
 from modelsummary_ipy.diagnosis.torch_names import TRANSPOSES
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
@@ -59,7 +59,7 @@ def _drop(line: str, name: str) -> str:
     if len(found) != 1:
         return ""
     node, kept = found[0]
-    return splice_node(line, node, ast.get_source_segment(line, kept) or "")
+    return splice_node(line, node, read_text(line, kept))
 
 
 def _read_step(node: ast.AST, name: str) -> tuple[ast.AST, ast.expr] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, read_arguments, write_at
+from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, read_arguments, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_unpacking
@@ -48,7 +48,7 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         ways = list(list_values(ctx, name, missing, given))
         if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"]:
             ways = [given[:1] * 2]
-        fixes = [fix_line(ctx, change_call(ctx.line, member, partial(_add, missing=missing, more=way))) for way in ways]
+        fixes = [fix_call(ctx, partial(_add, missing=missing, more=way), member) for way in ways]
         fixes = [*[fix_line(ctx, line) for line in _part_argument(ctx, member, given, len(missing) + 1)], *fixes]
         return Diagnosis(reason, f"a value for {words}", [] if is_forward and ctx.call.parent is None else fixes)
     if (found := _SURPLUS.search(message)) and is_forward and ctx.call.parent is not None and int(found[2]) > 1:
@@ -56,8 +56,8 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         expected = f"{taken} {'argument' if taken == 1 else 'arguments'}"
         reason = f"{function} takes {expected}, {int(found[3]) - 1} were given"
         if ctx.call.type_name in ("LSTM", "LSTMCell") and int(found[3]) == 4:  # self, x, h and c
-            pair = change_call(ctx.line, member, lambda had, more: ([had[0], f"({', '.join(had[1:])})"], more))
-            return Diagnosis(f"{function} takes both states as one pair", "(h, c)", fix_line(ctx, pair))
+            pair = fix_call(ctx, lambda had, more: ([had[0], f"({', '.join(had[1:])})"], more), member)
+            return Diagnosis(f"{function} takes both states as one pair", "(h, c)", pair)
         unpacked = read_unpacking(ctx.line)
         given = read_call(ctx.line, member)[0]
         if taken == 1 and unpacked is not None and len(unpacked[0]) == len(given) and f".{member}(" in unpacked[1]:
@@ -65,7 +65,7 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
             return Diagnosis(reason, expected, fix_line(ctx, f"{', '.join(unpacked[0])} = {calls}"))
         if ctx.call.type_name == "Sequential":
             return Diagnosis(reason, expected, _pass_on(ctx, member, taken))
-        fix = fix_line(ctx, change_call(ctx.line, member, lambda given, named: (given[:taken], named)))
+        fix = fix_call(ctx, lambda given, named: (given[:taken], named), member)
         return Diagnosis(reason, expected, fix)
     if (found := _SURPLUS.search(message)) and (fix := _add_self(ctx, name)):
         return Diagnosis(f"{name} is a method, and has no self among its arguments", f"def {name}(self, …)", fix)
@@ -73,7 +73,7 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         surplus = found[2]
         reason, expected = f"{function} has no argument '{surplus}'", f"a call without {surplus}="
         drop = {surplus}
-        fix = fix_line(ctx, change_call(ctx.line, member, lambda given, named: (given, _without(named, drop))))
+        fix = fix_call(ctx, lambda given, named: (given, _without(named, drop)), member)
         return Diagnosis(reason, expected, fix)
     return None
 
@@ -135,7 +135,7 @@ def list_values(ctx: FailureContext, function: str, missing: list[str], given: l
 def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
     """Give each layer of an ``nn.Sequential`` all arguments, or join them where its first layer reads them all."""
     given, named = read_call(ctx.line, member)
-    surplus = fix_line(ctx, change_call(ctx.line, member, lambda had, more: (had[:taken], more)))
+    surplus = fix_call(ctx, lambda had, more: (had[:taken], more), member)
     if len(given) < 2 or named or ctx.fact is None or not ctx.fact.children:
         return [surplus]
     first = ctx.trace.modules[ctx.fact.children[0]]
@@ -145,7 +145,7 @@ def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
     axis = -1 if first.type_name in LINEARS else 1
     if all(x.rank > 1 for x in ctx.data) and sum(x.shape[axis] for x in ctx.data) == first.settings.get(reads):
         text = f"torch.cat([{', '.join(given)}], dim={axis})"
-        return [fix_line(ctx, change_call(ctx.line, member, lambda *_: ([text], {})))]
+        return [fix_call(ctx, lambda *_: ([text], {}), member)]
     return [surplus]
 
 

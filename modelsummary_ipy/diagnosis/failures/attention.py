@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, r
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_argument,
+    fix_call,
     fix_creation,
     fix_giver,
     fix_line,
@@ -23,7 +24,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, put_in_brackets
 from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys, fold_steps
 from modelsummary_ipy.diagnosis.failures.undone import undo_move
@@ -107,8 +108,7 @@ class _Heads:
             text = keywords[word]
             return arguments, {**keywords, word: f"{put_in_brackets(text)}{change}"}
 
-        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
-        return next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
+        return fix_call(self.ctx, edit, *list_names(self.ctx, path))
 
     def _name_mask(self, name: str) -> tuple[str, tuple[str, ...]]:
         """Return which layer the user's line calls, and what that one may call a mask."""
@@ -206,8 +206,7 @@ class _Heads:
             }
             return [*arguments[:1], *turned, *arguments[last:]], words
 
-        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
-        return next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
+        return fix_call(self.ctx, edit, *list_names(self.ctx, path))
 
     def _explain_learned(self) -> Diagnosis | None:
         """Learned queries have no batch, or one of 1, and the keys have that of the input."""
@@ -230,7 +229,7 @@ class _Heads:
             f"the query {write_shape(self.query.shape)} has no batch, the keys {write_shape(self.key.shape)} have "
             f"{self.key.shape[batch]}: it is repeated for each sample"
         )
-        fix = fix_line(self.ctx, change_call(self.ctx.line, name_member(self.call.path), edit))
+        fix = fix_call(self.ctx, edit, name_member(self.call.path))
         return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
 
     def _explain_masks(self) -> Diagnosis | None:
@@ -283,8 +282,7 @@ class _Heads:
                 return None
             return arguments, {**keywords, "memory_key_padding_mask": own}
 
-        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, self._find_outermost()))
-        return next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
+        return fix_call(self.ctx, edit, *list_names(self.ctx, self._find_outermost()))
 
     def _undo_order(self, mask: Operand, wanted: tuple[int, ...]) -> Candidate:
         is_moved = mask.rank == len(wanted) and mask.shape != wanted
@@ -326,8 +324,7 @@ class _Heads:
                 return arguments[:-1], {**kept, padding: arguments[-1]}
             return None
 
-        lines = (change_call(self.ctx.line, name, edit) for name in list_names(self.ctx, path))
-        fix = next((found for line in lines if (found := fix_line(self.ctx, line))), NOTHING)
+        fix = fix_call(self.ctx, edit, *list_names(self.ctx, path))
         return Diagnosis(reason, f"key_padding_mask {write_shape(mask.shape)}", fix)
 
     def _explain_order(self, steps: int) -> Diagnosis | None:
@@ -402,7 +399,7 @@ def _change_all(ctx: FailureContext, call: Call, change: str) -> Candidate:
     def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments:
         return [f"{text}{change}" for text in arguments[:3]] + arguments[3:], keywords
 
-    return fix_line(ctx, change_call(ctx.line, name_member(call.path), edit))
+    return fix_call(ctx, edit, name_member(call.path))
 
 
 def _align_mask(ctx: FailureContext, shape: tuple[int, ...], wanted: tuple[int, ...]) -> Candidate:
@@ -419,7 +416,7 @@ def _align_mask(ctx: FailureContext, shape: tuple[int, ...], wanted: tuple[int, 
             return arguments, {**keywords, "attn_mask": f"{keywords['attn_mask']}{change}"}
         return None
 
-    return fix_line(ctx, change_call(ctx.line, "scaled_dot_product_attention", edit))
+    return fix_call(ctx, edit, "scaled_dot_product_attention")
 
 
 def _explain_product(ctx: FailureContext) -> Diagnosis | None:

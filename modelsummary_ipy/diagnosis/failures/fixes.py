@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_insertion, write_module
 from modelsummary_ipy.diagnosis.failures.source_edits import (
+    change_call,
     change_only_argument,
     change_operation,
     drop_undone,
@@ -16,7 +17,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     splice_argument,
     wrap_argument,
 )
-from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands, read_call
+from modelsummary_ipy.diagnosis.failures.source_nodes import EditCall, find_operands, read_call
 from modelsummary_ipy.diagnosis.failures.statements import (
     Statement,
     drop_remark,
@@ -166,6 +167,12 @@ def fix_line(ctx: FailureContext, line: str) -> Candidate:
         return NOTHING
     edits = () if found is None else (LineEdit(*found[:3], line),)
     return Candidate(line, edits)
+
+
+def fix_call(ctx: FailureContext, edit: EditCall, *names: str) -> Candidate:
+    """Write the failing line's call of one of these names anew, by default of the layer that failed."""
+    lines = (change_call(ctx.line, name, edit) for name in names or [name_member(ctx.call.path)])
+    return next((found for line in lines if (found := fix_line(ctx, line))), NOTHING)
 
 
 def fix_operand(ctx: FailureContext, position: int, template: str, around: str = "{}") -> Candidate:

@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagno
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
+    fix_call,
     fix_creation,
     fix_line,
     fix_module,
@@ -23,11 +24,11 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
-from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, find_targets
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
@@ -54,8 +55,7 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
         return _explain_features(ctx, x, taken)
     if ctx.function == "lstm" and len(states) == 1:
         reason = f"an LSTM takes a pair of states (h_0, c_0), got one tensor {write_shape(states[0].shape)}"
-        line = change_call(ctx.line, name_member(ctx.call.path), _pair_states)
-        return Diagnosis(reason, "(h_0, c_0)", fix_line(ctx, line))
+        return Diagnosis(reason, "(h_0, c_0)", fix_call(ctx, _pair_states))
     for state in states:
         wanted = _find_state_size(ctx, x, state, hidden, is_cell)
         if state.shape != wanted:
@@ -113,9 +113,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     sizes = [other.shape[-1] for other in ctx.data[:2] if other.rank == x.rank]
     if sizes == [ctx.setting("hidden_size"), taken]:
         reason = f"{ctx.owner} reads its input first and the state second; the line gives {write_shape(x.shape)} first"
-        name = name_member(ctx.call.path)
-        swapped = change_call(ctx.line, name, lambda given, named: ([*given[1::-1], *given[2:]], named))
-        return Diagnosis(reason, expected, fix_line(ctx, swapped))
+        fix = fix_call(ctx, lambda given, named: ([*given[1::-1], *given[2:]], named))
+        return Diagnosis(reason, expected, fix)
     if (found := _explain_literal_batch(ctx, x, taken) or explain_joined(ctx, x, taken, expected)) is not None:
         return replace(found, expected=expected)
     reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features per step, {ctx.owner} expects {taken}"
@@ -242,7 +241,7 @@ def _change_states(ctx: FailureContext, change: str, pair: str = "") -> Candidat
             return [arguments[0], (pair or change).format(names[3])], keywords
         return [arguments[0], f"({change.format(names[1])}, {change.format(names[2])})"], keywords
 
-    return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
+    return fix_call(ctx, edit)
 
 
 def _deepen(ctx: FailureContext, wanted: tuple[int, ...]) -> Candidate:

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, place_line, read_arguments, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_operand, place_line, read_arguments, read_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
@@ -118,7 +118,7 @@ def drop_kept_state(ctx: FailureContext) -> Candidate:
         is_kept = len(arguments) == 2 and re.match(r"\(?self\.", arguments[1])
         return (arguments[:1], keywords) if is_kept else None
 
-    return fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
+    return fix_call(ctx, edit)
 
 
 _KEPT = re.compile(r"self\.(\w+)(?:\[\d+\])?")

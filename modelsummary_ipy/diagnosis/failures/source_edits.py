@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
-    Arguments,
+    EditCall,
     find_call,
     find_calls,
     find_nodes,
@@ -69,13 +69,8 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
     return splice_node(line, calls[0], around.format(inner.decode(), given))
 
 
-def change_call(line: str, member: str, edit: Callable[[list[str], dict[str, str]], Arguments | None]) -> str:
-    """Rewrite the call of a module.
-
-    Args:
-        member: Name of what is called.
-        edit: Takes the positional and keyword arguments and returns the new ones; ``None`` leaves the call.
-    """
+def change_call(line: str, member: str, edit: EditCall) -> str:
+    """Rewrite the call of a module; ``member`` is the name of what is called."""
     call = find_call(line, member)
     changed = edit(*read_call(line, member)) if call is not None else None
     if call is None or changed is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from modelsummary_ipy.diagnosis.torch_names import CATS
@@ -13,6 +13,8 @@ _Node = TypeVar("_Node", bound=ast.AST)
 
 #: Positional and keyword arguments, as a line writes them.
 Arguments = tuple[list[str], dict[str, str]]
+#: Takes the positional and the keyword arguments of a call, and returns the new ones; ``None`` leaves the call.
+EditCall = Callable[[list[str], dict[str, str]], Arguments | None]
 
 _OPERATORS: dict[str, type[ast.operator]] = {
     "add": ast.Add, "sub": ast.Sub, "mul": ast.Mult, "div": ast.Div, "matmul": ast.MatMult, "pow": ast.Pow,

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_everywhere
+from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.packages import PACKAGES
@@ -32,8 +32,8 @@ def explain_own_keys(ctx: FailureContext, attention: Call) -> Diagnosis | None:
         return None
     words = "(src, src_mask, src_key_padding_mask)" if outer.type_name.endswith("Layer") else "(src, mask)"
     reason = f"a {outer.type_name} takes {words}: the second argument is a mask, and the keys are its own"
-    line = change_call(ctx.line, name_member(outer.path), lambda arguments, keywords: (arguments[:1], keywords))
-    return Diagnosis(reason, "one sequence, and masks", fix_line(ctx, line))
+    fix = fix_call(ctx, lambda arguments, keywords: (arguments[:1], keywords), name_member(outer.path))
+    return Diagnosis(reason, "one sequence, and masks", fix)
 
 
 def fold_steps(ctx: FailureContext, attention: Call, query: Operand) -> Diagnosis | None:
@@ -155,5 +155,5 @@ def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batc
         f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has {has}: "
         f"it is repeated for the {source.shape[batch]} samples first"
     )
-    fix = fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit))
+    fix = fix_call(ctx, edit)
     return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)

@@ -26,6 +26,7 @@ from tests.diagnosis.twins_losses import OF_LOSSES
 from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_maps import MAPS
 from tests.diagnosis.twins_named import NAMED
+from tests.diagnosis.twins_rarer import RARER
 from tests.diagnosis.twins_refused import REFUSED
 from tests.diagnosis.twins_research import RESEARCH
 from tests.diagnosis.twins_sequences import SEQUENCES
@@ -35,7 +36,7 @@ from tests.fix_is_true import CHECKED, apply_patch
 
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
-    *RESEARCH,
+    *RESEARCH, *RARER,
 ]  # fmt: skip
 
 

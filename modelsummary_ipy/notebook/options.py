@@ -131,7 +131,6 @@ def read_optimizer_name(text: str, names: Mapping[str, Any]) -> Any:
     return evaluate(text, names) if is_expression else name
 
 
-#: Names that IPython itself gives a meaning.
 #: What IPython assigns itself: results, inputs and directories.
 _IPYTHONS = re.compile(r"_+|_i+|_i?\d+|_[iod]h|__\w+__")
 

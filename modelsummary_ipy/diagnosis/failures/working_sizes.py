@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.restructured_sizes import harmonise, restructure
+from modelsummary_ipy.diagnosis.failures.size_moves import (
+    Move,
+    divide,
+    list_moves,
+    list_usual,
+    move_dims,
+    read_message,
+    read_settings,
+    read_size,
+    step_near,
+)
 from modelsummary_ipy.diagnosis.failures.size_rule import SizeRule, find_size_rule
 from modelsummary_ipy.records.retraced import Budget, Retraced, Specs
 from modelsummary_ipy.records.trace import Call, Trace
@@ -23,9 +33,6 @@ _MOST_ALIKE = 20
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 #: Of a sequence or a signal: a second of sound has thousands of samples.
 _LENGTHS = tuple(1 << power for power in range(3, 17))
-#: What models of one size only are mostly made for; frames of a clip.
-_USUAL = (224, 256, 384, 112)
-_FRAMES = (16, 32, 8)
 
 
 class SizeTracer(Protocol):
@@ -72,13 +79,13 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
             return FoundSizes([specs], "candidates")
     searches: dict[str, Callable[[], Iterator[Specs]]] = {
         "steer": lambda: _steer(ctx, diagnosis, base, search),
-        "named": lambda: _read_message(ctx, base),
+        "named": lambda: read_message(ctx, base),
         "alike": lambda: harmonise(base),
         "reshape": lambda: restructure(ctx, diagnosis, base),
-        "step": lambda: itertools.chain(_step(base), _divide(ctx, base)),
+        "step": lambda: itertools.chain(step_near(base), divide(ctx, base)),
         "grow": lambda: _grow(base, search),
-        "usual": lambda: _list_usual(base),
-        "settings": lambda: _read_settings(ctx, base),
+        "usual": lambda: list_usual(base),
+        "settings": lambda: read_settings(ctx, base),
     }
     order = ("alike", *diagnosis.search) if diagnosis.search and len(base) > 1 else diagnosis.search
     for name in order:
@@ -107,7 +114,7 @@ def _find_rule(ctx: FailureContext, base: Specs, good: Specs, retracer: SizeTrac
         return None
     given, works = sizes.pop()
     search = _Search(ctx, retracer, most_alike=_MOST_TRACES)
-    rule = find_size_rule(lambda size: search.works(_move(base, tuple(changed), size)), works, given)
+    rule = find_size_rule(lambda size: search.works(move_dims(base, tuple(changed), size)), works, given)
     return None if search.is_spent else rule
 
 
@@ -168,59 +175,6 @@ class _Search:
         return sorted(alike, key=distance)
 
 
-# -- moves: dims that change together ---------------------------------------------------------------------------------
-
-Move = tuple[tuple[int, int], ...]
-
-
-def _list_moves(base: Specs) -> list[Move]:
-    """List groups of dims to change: the sides of a feature map together, then each, then the length, the batch last.
-
-    A dim moves in every input that has the same size there.
-    """
-    main = max(range(len(base)), key=lambda i: len(base[i].shape))
-    rank = len(base[main].shape)
-    groups: list[tuple[int, ...]] = []
-    if rank >= 4:
-        groups = [
-            tuple(range(2, rank)),
-            *([(3, 4), (2,)] if rank == 5 else []),
-            *[(axis,) for axis in range(rank - 1, 1, -1)],
-            (1,),
-            *([(1, 2)] if rank == 4 and base[main].shape[1] == base[main].shape[2] != base[main].shape[3] else []),
-        ]
-    elif rank == 3:
-        groups = [(2,), (1,), (1, 2)]
-    elif rank == 2:
-        groups = [(1,)]
-    elif rank == 1:
-        groups = [(0,)]
-    moves = [_find_places(base, main, group) for group in groups]
-    return [move for move in dict.fromkeys(moves) if move]
-
-
-def _find_places(base: Specs, main: int, group: tuple[int, ...]) -> Move:
-    """Find where the inputs have the sizes of some dims of the main one."""
-    places = []
-    for axis in group:
-        size = base[main].shape[axis] if base[main].shape else 0
-        places += [
-            (leaf, other)
-            for leaf, spec in enumerate(base)
-            for other in range(len(spec.shape))
-            if spec.shape[other] == size and (other == axis or (leaf != main and other > 0 and axis > 0))
-        ]
-    return tuple(dict.fromkeys(places))
-
-
-def _move(base: Specs, move: Move, value: int) -> Specs:
-    specs = list(base)
-    for leaf, axis in move:
-        shape = specs[leaf].shape
-        specs[leaf] = specs[leaf]._replace(shape=(*shape[:axis], value, *shape[axis + 1 :]))
-    return tuple(specs)
-
-
 # -- steering ---------------------------------------------------------------------------------------------------------
 
 
@@ -237,33 +191,33 @@ def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Sear
         return value if type(value) is int else None
 
     def reaches(move: Move, size: int) -> bool:
-        return (value_at(_move(base, move, size)) or 0) >= wanted
+        return (value_at(move_dims(base, move, size)) or 0) >= wanted
 
     def exceeds(move: Move, size: int) -> bool:
-        return (value_at(_move(base, move, size)) or 0) > wanted
+        return (value_at(move_dims(base, move, size)) or 0) > wanted
 
     now = value_at(base)
-    for specs in _list_usual(base):
+    for specs in list_usual(base):
         if value_at(specs) == wanted != now:
             yield specs
-    for move in _list_moves(base):
-        start = base[move[0][0]].shape[move[0][1]]
-        if value_at(_move(base, move, wanted)) == wanted != now:  # an axis that is handed on as it is
-            yield _move(base, move, wanted)
-        probe_value = value_at(_move(base, move, start + max(start, 16)))
+    for move in list_moves(base):
+        start = read_size(base, move)
+        if value_at(move_dims(base, move, wanted)) == wanted != now:  # an axis that is handed on as it is
+            yield move_dims(base, move, wanted)
+        probe_value = value_at(move_dims(base, move, start + max(start, 16)))
         if probe_value is None or now is None or probe_value == now:
             continue
         low, high = 1, start + max(start, 16)
         while not reaches(move, high) and high < 1 << 14 and not search.is_spent:
             low, high = high, high * 2
         smallest = first_true(range(low, high + 1), partial(reaches, move))
-        if smallest is not None and value_at(_move(base, move, smallest)) == wanted:
+        if smallest is not None and value_at(move_dims(base, move, smallest)) == wanted:
             above = range(smallest + 1, smallest + _WIDEST)
             end = first_true(above, partial(exceeds, move))
             natural = _choose_natural(range(smallest, end or smallest + 1), start)
-            yield _move(base, move, natural)
+            yield move_dims(base, move, natural)
             if natural != smallest:
-                yield _move(base, move, smallest)
+                yield move_dims(base, move, smallest)
 
 
 #: How far above the smallest size that works the others are looked for.
@@ -287,116 +241,22 @@ def _list_alike(calls: Sequence[Call], one: Call) -> list[Call]:
     return [call for call in calls if (call.kind, call.path, call.type_name, call.source) == wanted]
 
 
-# -- guessing ---------------------------------------------------------------------------------------------------------
-
-
-def _step(base: Specs) -> Iterator[Specs]:
-    """The nearest multiples of small powers of two, and the nearest sizes at all."""
-    moves = [move for move in _list_moves(base) if all(axis > 0 for _, axis in move)]
-    for factor in (2, 4, 8, 16, 32, 64):
-        for up in (False, True):
-            specs = _round_all(base, factor, up)
-            if specs is not None:
-                yield specs
-    for move in moves[:1]:
-        start = base[move[0][0]].shape[move[0][1]]
-        for step in range(1, 9):
-            yield _move(base, move, start + step)
-            if start > step:
-                yield _move(base, move, start - step)
-
-
-def _divide(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
-    """The nearest multiples of a setting of the module that failed: of a window, a patch."""
-    settings = ctx.fact.settings.values() if ctx.fact is not None else ()
-    for factor in dict.fromkeys(value for value in settings if type(value) is int and 2 < value < 65):
-        for move in _list_moves(base):
-            start = base[move[0][0]].shape[move[0][1]]
-            for size in (start // factor * factor, -(-start // factor) * factor):
-                if size and size != start and any(axis > 0 for _, axis in move):
-                    yield _move(base, move, size)
-
-
-def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
-    """Round the sides of every feature map, or the length of every sequence, to a multiple."""
-    specs = []
-    for spec in base:
-        keep = 2 if len(spec.shape) > 3 else 1 if len(spec.shape) < 3 else 2
-        shape = tuple(
-            size if axis < keep else (size + factor - 1) // factor * factor if up else size // factor * factor
-            for axis, size in enumerate(spec.shape)
-        )
-        if 0 in shape:
-            return None
-        specs.append(spec._replace(shape=shape))
-    return tuple(specs) if tuple(specs) != base else None
-
-
-def _list_usual(base: Specs) -> Iterator[Specs]:
-    """The sides of images, and the frames of clips, that models are mostly made for, the nearest first."""
-    main = max(range(len(base)), key=lambda i: len(base[i].shape))
-    shape = base[main].shape
-    if len(shape) not in (4, 5):
-        return
-    sides = _find_places(base, main, tuple(range(len(shape) - 2, len(shape))))
-    near = sorted(_USUAL, key=lambda side: abs(side - shape[-1]))
-    if len(shape) == 4:
-        yield from (_move(base, sides, side) for side in near[:3])
-        return
-    clips = _find_places(base, main, (2,))
-    for frames in (shape[2], *_FRAMES):
-        for side in (shape[-1], 224):
-            yield _move(_move(base, clips, frames), sides, side)
-
-
 def _grow(base: Specs, search: _Search) -> Iterator[Specs]:
     """The smallest of some usual sides that is large enough."""
     if len(base[0].shape) == 5:
-        yield from _list_usual(base)
+        yield from list_usual(base)
 
     def works(move: Move, size: int) -> bool:
-        return search.works(_move(base, move, size))
+        return search.works(move_dims(base, move, size))
 
-    for move in _list_moves(base)[:3]:
-        start = base[move[0][0]].shape[move[0][1]]
+    for move in list_moves(base)[:3]:
+        start = read_size(base, move)
         for side in _GROWTH if len(base[0].shape) > 3 else _LENGTHS:
             if side <= start:
                 continue
             if works(move, side):
                 smallest = first_true(range(start + 1, side), partial(works, move)) or side
                 natural = _choose_natural(range(smallest, min(side, smallest + _WIDEST) + 1), start)
-                yield _move(base, move, natural)
-                yield _move(base, move, smallest)
+                yield move_dims(base, move, natural)
+                yield move_dims(base, move, smallest)
                 return
-
-
-def _read_message(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
-    """Sizes that the message of another library names, in the place of those that it found."""
-    numbers = list(dict.fromkeys(int(word) for word in re.findall(r"\d+", ctx.failure.message) if len(word) < 6))
-    for found in numbers:
-        places = tuple(
-            (leaf, axis) for leaf, spec in enumerate(base) for axis, size in enumerate(spec.shape) if size == found > 1
-        )
-        for wanted in numbers if places else ():
-            if wanted not in (0, found):
-                yield _move(base, places, wanted)
-    sides = _list_moves(base)[0] if len(base[0].shape) > 3 else ()
-    for wanted in numbers if sides else ():
-        if wanted > base[sides[0][0]].shape[sides[0][1]]:
-            yield _move(base, sides, wanted)
-
-
-def _read_settings(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
-    """Sides and lengths that the model's own settings name."""
-    values: list[int] = []
-    for fact in ctx.trace.modules:
-        for name in ("image_size", "img_size", "input_size", "input_resolution", "max_len", "max_length", "seq_len",
-                     "block_size", "context_length", "max_position_embeddings", "num_embeddings"):  # fmt: skip
-            value = fact.settings.get(name)
-            if isinstance(value, tuple) and value and len(set(value)) == 1:
-                value = value[0]
-            if type(value) is int and 0 < value < 1 << 14 and value not in values:
-                values.append(value)
-    for value in values[:6]:
-        for move in _list_moves(base)[:3]:
-            yield _move(base, move, value)

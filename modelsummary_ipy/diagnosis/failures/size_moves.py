@@ -1,0 +1,162 @@
+"""Other sizes of the inputs: which dims change together, and the sizes that are worth a try."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from modelsummary_ipy.diagnosis.failures.context import FailureContext
+from modelsummary_ipy.records.retraced import Specs
+
+#: What models of one size only are mostly made for; frames of a clip.
+_USUAL = (224, 256, 384, 112)
+_FRAMES = (16, 32, 8)
+
+#: The places of dims that change together: of the input, and of the dim in it.
+Move = tuple[tuple[int, int], ...]
+
+
+def list_moves(base: Specs) -> list[Move]:
+    """List groups of dims to change: the sides of a feature map together, then each, then the length, the batch last.
+
+    A dim moves in every input that has the same size there.
+    """
+    main = max(range(len(base)), key=lambda i: len(base[i].shape))
+    rank = len(base[main].shape)
+    groups: list[tuple[int, ...]] = []
+    if rank >= 4:
+        groups = [
+            tuple(range(2, rank)),
+            *([(3, 4), (2,)] if rank == 5 else []),
+            *[(axis,) for axis in range(rank - 1, 1, -1)],
+            (1,),
+            *([(1, 2)] if rank == 4 and base[main].shape[1] == base[main].shape[2] != base[main].shape[3] else []),
+        ]
+    elif rank == 3:
+        groups = [(2,), (1,), (1, 2)]
+    elif rank == 2:
+        groups = [(1,)]
+    elif rank == 1:
+        groups = [(0,)]
+    moves = [_find_places(base, main, group) for group in groups]
+    return [move for move in dict.fromkeys(moves) if move]
+
+
+def _find_places(base: Specs, main: int, group: tuple[int, ...]) -> Move:
+    """Find where the inputs have the sizes of some dims of the main one."""
+    places = []
+    for axis in group:
+        size = base[main].shape[axis] if base[main].shape else 0
+        places += [
+            (leaf, other)
+            for leaf, spec in enumerate(base)
+            for other in range(len(spec.shape))
+            if spec.shape[other] == size and (other == axis or (leaf != main and other > 0 and axis > 0))
+        ]
+    return tuple(dict.fromkeys(places))
+
+
+def read_size(base: Specs, move: Move) -> int:
+    """Return the size that the dims of a move have."""
+    leaf, axis = move[0]
+    return base[leaf].shape[axis]
+
+
+def move_dims(base: Specs, move: Move, value: int) -> Specs:
+    """Give the dims of a move another size."""
+    specs = list(base)
+    for leaf, axis in move:
+        shape = specs[leaf].shape
+        specs[leaf] = specs[leaf]._replace(shape=(*shape[:axis], value, *shape[axis + 1 :]))
+    return tuple(specs)
+
+
+def step_near(base: Specs) -> Iterator[Specs]:
+    """The nearest multiples of small powers of two, and the nearest sizes at all."""
+    moves = [move for move in list_moves(base) if all(axis > 0 for _, axis in move)]
+    for factor in (2, 4, 8, 16, 32, 64):
+        for up in (False, True):
+            specs = _round_all(base, factor, up)
+            if specs is not None:
+                yield specs
+    for move in moves[:1]:
+        start = read_size(base, move)
+        for step in range(1, 9):
+            yield move_dims(base, move, start + step)
+            if start > step:
+                yield move_dims(base, move, start - step)
+
+
+def divide(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
+    """The nearest multiples of a setting of the module that failed: of a window, a patch."""
+    settings = ctx.fact.settings.values() if ctx.fact is not None else ()
+    for factor in dict.fromkeys(value for value in settings if type(value) is int and 2 < value < 65):
+        for move in list_moves(base):
+            start = read_size(base, move)
+            for size in (start // factor * factor, -(-start // factor) * factor):
+                if size and size != start and any(axis > 0 for _, axis in move):
+                    yield move_dims(base, move, size)
+
+
+def _round_all(base: Specs, factor: int, up: bool) -> Specs | None:
+    """Round the sides of every feature map, or the length of every sequence, to a multiple."""
+    specs = []
+    for spec in base:
+        keep = 1 if len(spec.shape) < 3 else 2
+        shape = tuple(
+            size if axis < keep else (size + (factor - 1) * up) // factor * factor
+            for axis, size in enumerate(spec.shape)
+        )
+        if 0 in shape:
+            return None
+        specs.append(spec._replace(shape=shape))
+    return tuple(specs) if tuple(specs) != base else None
+
+
+def list_usual(base: Specs) -> Iterator[Specs]:
+    """The sides of images, and the frames of clips, that models are mostly made for, the nearest first."""
+    main = max(range(len(base)), key=lambda i: len(base[i].shape))
+    shape = base[main].shape
+    if len(shape) not in (4, 5):
+        return
+    sides = _find_places(base, main, tuple(range(len(shape) - 2, len(shape))))
+    near = sorted(_USUAL, key=lambda side: abs(side - shape[-1]))
+    if len(shape) == 4:
+        yield from (move_dims(base, sides, side) for side in near[:3])
+        return
+    clips = _find_places(base, main, (2,))
+    for frames in (shape[2], *_FRAMES):
+        for side in (shape[-1], 224):
+            yield move_dims(move_dims(base, clips, frames), sides, side)
+
+
+def read_message(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
+    """Sizes that the message of another library names, in the place of those that it found."""
+    numbers = list(dict.fromkeys(int(word) for word in re.findall(r"\d+", ctx.failure.message) if len(word) < 6))
+    for found in numbers:
+        places = tuple(
+            (leaf, axis) for leaf, spec in enumerate(base) for axis, size in enumerate(spec.shape) if size == found > 1
+        )
+        for wanted in numbers if places else ():
+            if wanted not in (0, found):
+                yield move_dims(base, places, wanted)
+    sides = list_moves(base)[0] if len(base[0].shape) > 3 else ()
+    for wanted in numbers if sides else ():
+        if wanted > read_size(base, sides):
+            yield move_dims(base, sides, wanted)
+
+
+def read_settings(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
+    """Sides and lengths that the model's own settings name."""
+    values: list[int] = []
+    for fact in ctx.trace.modules:
+        for name in ("image_size", "img_size", "input_size", "input_resolution", "max_len", "max_length", "seq_len",
+                     "block_size", "context_length", "max_position_embeddings", "num_embeddings"):  # fmt: skip
+            value = fact.settings.get(name)
+            if isinstance(value, tuple) and value and len(set(value)) == 1:
+                value = value[0]
+            if type(value) is int and 0 < value < 1 << 14 and value not in values:
+                values.append(value)
+    for value in values[:6]:
+        for move in list_moves(base)[:3]:
+            yield move_dims(base, move, value)

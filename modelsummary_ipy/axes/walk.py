@@ -76,10 +76,21 @@ def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | N
     found: list[OpEvent | None] = [None] * len(main.events)
     for call, places in mine.items():
         theirs = by_call.get(-1 if (partner := partners.get(call)) is None else partner, [])
-        if [main.events[place].op for place in places] == [event.op for event in theirs]:
+        if [main.events[place].op for place in places] != [event.op for event in theirs]:
+            places = [place for place in places if main.events[place].op != _COPY]
+            theirs = [event for event in theirs if event.op != _COPY]
+        if [_name_plainly(main.events[place].op) for place in places] == [_name_plainly(event.op) for event in theirs]:
             for place, event in zip(places, theirs, strict=True):
                 found[place] = event
     return found
+
+
+#: A reshape copies, and views the copy, where the strides ask for it: at a size of 1 they do not.
+_COPY = "aten.clone"
+
+
+def _name_plainly(op: str) -> str:
+    return "aten.view" if op == "aten._unsafe_view" else op
 
 
 def find_repeats(

@@ -152,7 +152,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
             if walked is not None and (more.sizes, more.following) == (samples.sizes, samples.following):
                 continue  # no more traces can be made, as of a model that fails
             samples, walked = more, walk_formulas(trace, more, names.dims)
-            if walked is not None and walked.is_complete and not walked.is_structural and most == 2:
+            if walked is not None and walked.is_complete and not walked.is_structural:
                 samples = _confirm(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete:
                 break

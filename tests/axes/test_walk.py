@@ -147,6 +147,35 @@ def test_an_integer_is_an_expression_that_has_all_its_values(values: tuple[int, 
     assert (None if found is None else write(found, ["B", "T"])) == text  # type: ignore[arg-type]  # no number is drawn
 
 
+def test_traces_of_one_size_tell_of_a_step_beside_two_others() -> None:
+    found = Integers([{"B": 19, "W": 10}, {"B": 3, "W": 7}, {"B": 22, "W": 16}, {"B": 20, "W": 10}]).find((4, 0, 5, 4))
+    assert isinstance(found, Expr)
+    assert write(found, ["B", "W"]) == "7·⌈W/7⌉ - W"
+
+
+def test_a_side_padded_to_even_is_not_taken_for_one_padded_to_eight() -> None:
+    found = Integers([{"B": 19, "W": 39}, {"B": 3, "W": 56}, {"B": 22, "W": 47}]).find((1, 0, 1))
+    assert isinstance(found, Expr)
+    assert write(found, ["B", "W"]) == "2·⌈W/2⌉ - W"
+
+
+class Windows(nn.Module):
+    """A map padded to windows of 7, of which the user's size has one: there the reshape needs no copy."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        b, c, h, w = x.shape
+        x = F.pad(x, (0, -w % 7, 0, -h % 7)).view(b, c, -(-h // 7), 7, -(-w // 7), 7)
+        windows = x.permute(0, 2, 4, 3, 5, 1).reshape(-1, 49, c)
+        return windows.mean(1).reshape(b * -(-h // 7) * -(-w // 7), c)
+
+
+def test_a_reshape_that_copies_at_other_sizes_alone_has_its_formula() -> None:
+    ms = ModelSummary(Windows(), (2, 8, 7, 7))
+    assert None not in [leaf for leaves in ms.formulas.values() for leaf in leaves]
+    assert ms.formulas[0] == (("B·⌈H/7⌉·⌈W/7⌉", "C"),)
+    assert Windows()(torch.zeros(3, 8, 15, 20)).shape == (3 * 3 * 3, 8)
+
+
 class Positions(nn.Module):
     """Learned positions that are looked up by ``arange``."""
 

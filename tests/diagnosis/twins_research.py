@@ -258,3 +258,22 @@ def angles_of_all_heads_t():
     model = angles_of_all_heads()
     model.angles = Angles(8)
     return model
+
+
+class BatchFirstLetters(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.letters = nn.Linear(6, 9)
+
+    def forward(self, x, targets, lengths):
+        scores = self.letters(x).log_softmax(2)
+        steps = torch.full_like(lengths, x.size(1))
+        return F.ctc_loss(scores, targets, steps, lengths)
+
+
+@twin(BatchFirstLetters, (3, 14, 6), 1 + ints(3, 4), 4 + ints(3), reason="it has the batch of 3 first")
+class BatchFirstLettersT(BatchFirstLetters):
+    def forward(self, x, targets, lengths):
+        scores = self.letters(x).log_softmax(2).transpose(0, 1)
+        steps = torch.full_like(lengths, x.size(1))
+        return F.ctc_loss(scores, targets, steps, lengths)

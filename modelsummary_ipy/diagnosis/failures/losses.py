@@ -53,13 +53,13 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         reason = f"{name} compares distributions, {write_shape(x.shape)}; the labels {write_shape(y.shape)} are classes"
         fixes = fix_argument(ctx, f"F.one_hot({{}}, {x.shape[1]}).float()", position=1)
         return Diagnosis(reason, f"a probability for each class, {write_shape(x.shape)}", fixes)
-    if name == "ctc_loss" and x.rank == 3 and len(ctx.data) > 2 and ctx.data[2].shape == x.shape[:1] != x.shape[1:2]:
-        return _explain_lengths(ctx, name, x)
     if name == "ctc_loss" and x.rank == 3 and x.shape[0] == y.shape[0] != x.shape[1] and y.rank == 2:
         reason = (
             f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: it has the batch of {x.shape[0]} first"
         )
         return Diagnosis(reason, "[steps, batch, classes]", fix_argument(ctx, "{}.transpose(0, 1)"))
+    if name == "ctc_loss" and x.rank == 3 and len(ctx.data) > 2 and ctx.data[2].shape == x.shape[:1] != x.shape[1:2]:
+        return _explain_lengths(ctx, name, x)
     return None
 
 

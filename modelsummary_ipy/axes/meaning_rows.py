@@ -71,6 +71,7 @@ class RowChecks:
         self._follow_taken(index, event, refs, axes, places)
         for pair in self._pairs(event, refs, met):
             self._check_groups(index, *pair)
+            self._check_tiles(index, *pair)
 
     def _follow_rows(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """``x + table[:, x.size(1)]``: one row for all steps, where ``table[:, :x.size(1)]`` was meant."""
@@ -160,6 +161,14 @@ class RowChecks:
             return met
         query, *others = (self._walk.axes_of(ref)[:-2] for ref in refs[:3])
         return [pair for axes in others if len(axes) == len(query) for pair in zip(query, axes, strict=True)]
+
+    def _check_tiles(self, index: int, one: Axis, other: Axis) -> None:
+        """A coarse map that was repeated as a whole lies on a fine one: each of its places was to be repeated."""
+        for fine, tiles in ((one, other), (other, one)):
+            copies, coarse = tiles.factors[:1], Axis(tiles.factors[1:])
+            is_tiled = [factor.kind for factor in copies] == ["plain"] and is_position(coarse)
+            if is_tiled and is_position(fine) and fine.roots == coarse.roots and len(fine.factors) == 1:
+                self._walk.find("tiled", index, tiles, fine)
 
     def _check_groups(self, index: int, one: Axis, other: Axis) -> None:
         """Heads that met groups repeated in one order meet others repeated in the other order."""

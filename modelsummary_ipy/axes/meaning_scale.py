@@ -37,6 +37,8 @@ class ScaleChecks:
         self._centred: dict[int, int] = {}
         #: Sums of each sample.
         self._summed: set[int] = set()
+        #: These, and what numbers of the code made of them.
+        self._each: set[int] = set()
         #: Products of two tensors.
         self._products: set[int] = set()
         self._multiplied: set[int] = set()
@@ -61,10 +63,12 @@ class ScaleChecks:
                 self._one.add(made.number)
         elif event.op == "aten.sum" and any(axis.has("B") for axis in self._walk.axes_of(made)):
             self._summed.add(made.number)
+            self._each.add(made.number)
         elif event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
             self._norms[made.number] = _Norm(axes[places[0]], index)
         elif event.op == "aten.add" and len(refs) == 2:
             self._check_best(index, refs, made)
+            self._check_total(index, *refs)
         elif event.op in ("aten.sub", "aten.div") and len(refs) == 2:
             self._check_scaled(index, event, refs[0], refs[1])
         elif refs[0].number in self._one and event.op == "aten.expand":
@@ -122,6 +126,8 @@ class ScaleChecks:
 
     def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         made = event.outputs[0].number
+        if event.op in _SAME and refs[0].number in self._each:
+            self._each.add(made)
         if event.op in _KEEPING and all(size == 1 for size in event.outputs[0].shape):
             known = [self._whole[ref.number] for ref in refs if ref.number in self._whole]
             if known:
@@ -156,6 +162,12 @@ class ScaleChecks:
         axes = [axis for axis in self._walk.axes_of(made) if axis.has("B")]
         if len(best) == 1 and axes:
             self._walk.find("best", index, *axes)
+
+    def _check_total(self, index: int, one: TensorRef, other: TensorRef) -> None:
+        """``x.pow(2).sum((1, 2)) + y.sum()``: sums of each sample, and one of all."""
+        for each, total in ((one, other), (other, one)):
+            if each.number in self._each and self._whole.get(total.number) == "aten.sum" and total.shape == ():
+                self._walk.find("laid", index, *self._walk.axes_of(each)[:1])
 
     def _check_scores(self, one: TensorRef, other: TensorRef) -> None:
         """A product of tensors of length 1 is a cosine only along the axis of that length."""

@@ -32,6 +32,7 @@ _LIVE = frozenset(
     {
         "along",
         "carried",
+        "laid",
         "reduced",
         "picked",
         "contracted",
@@ -345,6 +346,7 @@ class _Op(Op):
                     return [*made, *self._mix([*got, factor, *left], sizes[place:])]
             made.append(Axis(merge(got)))
             self._check_order(made[-1])
+            self._check_cut(made[-2:])
         if 1 not in sizes and all(value_of(size) != 1 for size in data):  # a part of 1 is no factor
             came = tuple(tuple(map(_write_part, axis.factors)) for axis in data if isinstance(axis, Axis))
             parts = tuple(tuple(map(_write_part, axis.factors)) for axis in made)
@@ -359,6 +361,15 @@ class _Op(Op):
             one, two = (axes[at] for at in moved)
             if one.size > 1 and one.is_feature != two.is_feature and any(map(is_position, (one, two))):
                 self._walk.find("swapped", self._index, one, two)
+
+    def _check_cut(self, axes: Sequence[Axis]) -> None:
+        """A dim whose outer part goes with the features before it, and its inner part with the dim behind it."""
+        if len(axes) == 2 and min(len(axis.factors) for axis in axes) > 1:
+            feature, outer = axes[0].factors[-2:]
+            inner = axes[1].factors[0]
+            is_cut = outer.half == "outer" and inner.half == "inner" and inner.whole is outer.whole
+            if is_cut and feature.kind == "feature" and outer.kind == inner.kind == "input":
+                self._walk.find("carved", self._index, *axes)
 
     def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
         """Cut across factors: what comes out is of all of them."""

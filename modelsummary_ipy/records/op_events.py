@@ -95,7 +95,7 @@ AxisFindingKind = Literal[
     "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root", "normal", "pairs",
     "stacked", "answers", "centred", "pinned", "counted", "drawn", "angles", "thirds", "uncut", "gram",
     "numbered", "labels", "best", "offset", "apart", "regrouped", "laid", "row", "interleaved",
-    "carried", "chosen", "swapped", "unscaled", "strided",
+    "carried", "chosen", "swapped", "unscaled", "strided", "tiled",
 ]  # fmt: skip
 
 

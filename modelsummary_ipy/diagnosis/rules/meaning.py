@@ -112,6 +112,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "{op} of {what} takes one of {1} of the rows {0}, which are batches behind one another: samples of all of them",
         "chunk(n, 0) parts the batches",
     ),
+    "tiled": _Wording(
+        "wrong-axis", "warning", "{op} of {all} lays {0}, copies of all places behind one another, on {1}, its places",
+        "repeat_interleave(n, dim), or F.interpolate, repeats each place",
+    ),
     "best": _Wording(
         "batch-mixed", "warning", "the largest number of all {batch} samples is added to each, in {what}",
         "max(1).values is of each sample",

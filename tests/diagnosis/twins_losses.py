@@ -5,8 +5,18 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce, repeat
+from einops.layers.torch import Rearrange
 from torch import nn
-from transformers import DistilBertConfig, DistilBertModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+)
 
 from tests.diagnosis.twins import Twin, ints, register_in
 
@@ -376,3 +386,517 @@ class WideEmbeddings(nn.Module):
 @twin(WideEmbeddings, (3, 7, 5), reason="'embed' (Linear) outputs 12 features")
 class WideEmbeddingsT(WideEmbeddings):
     width = 8
+
+
+class MaskOfQueries(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 8), nn.Linear(6, 8)
+
+    def forward(self, x, memory, xmask, cmask):
+        scores = torch.bmm(self.q(x), self.k(memory).transpose(1, 2))
+        return scores.masked_fill(xmask[:, None, :] == 0, -1e9).softmax(-1) @ memory
+
+
+@twin(MaskOfQueries, (2, 5, 8), (2, 9, 6), (2, 5), (2, 9), reason="xmask is a mask of 5, the softmax runs over 9 keys")
+class MaskOfQueriesT(MaskOfQueries):
+    def forward(self, x, memory, xmask, cmask):
+        scores = torch.bmm(self.q(x), self.k(memory).transpose(1, 2))
+        return scores.masked_fill(cmask[:, None, :] == 0, -1e9).softmax(-1) @ memory
+
+
+class PickedSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, steps, places):
+        picked = torch.gather(steps, 1, places.unsqueeze(-1))
+        return self.out(picked)
+
+
+@twin(PickedSteps, (3, 9, 6), ints(3, 4), reason="the index [3, 4, 1] reads the first of 6 features")
+class PickedStepsT(PickedSteps):
+    def forward(self, steps, places):
+        picked = torch.gather(steps, 1, places.unsqueeze(-1).expand(-1, -1, 6))
+        return self.out(picked)
+
+
+class PoolToWhat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(3, 2)
+
+    def forward(self, x):
+        x = F.adaptive_avg_pool2d(x)
+        return self.out(x.flatten(1))
+
+
+@twin(PoolToWhat, (2, 3, 8, 8), reason="adaptive_avg_pool2d needs 'output_size'")
+class PoolToWhatT(PoolToWhat):
+    def forward(self, x):
+        x = F.adaptive_avg_pool2d(x, 1)
+        return self.out(x.flatten(1))
+
+
+class ClassesLast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x, y):
+        return F.cross_entropy(self.net(x), y)
+
+
+@twin(ClassesLast, (2, 3, 6, 8), (2, 6, 8, 4), reason="have a number for each class, and the classes last")
+class ClassesLastT(ClassesLast):
+    def forward(self, x, y):
+        return F.cross_entropy(self.net(x), y.permute(0, 3, 1, 2))
+
+
+class QueryAndDocuments(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.query, self.documents = nn.Linear(5, 4), nn.Linear(6, 4)
+
+    def forward(self, query, documents):
+        return F.cosine_similarity(self.query(query), self.documents(documents), dim=-1)
+
+
+@twin(QueryAndDocuments, (3, 5), (3, 7, 6), reason="[3, 1, 4] would broadcast")
+class QueryAndDocumentsT(QueryAndDocuments):
+    def forward(self, query, documents):
+        return F.cosine_similarity(self.query(query).unsqueeze(1), self.documents(documents), dim=-1)
+
+
+class KeysWithoutValues(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, memory):
+        return self.attend(x, memory, x)[0]
+
+
+@twin(KeysWithoutValues, (2, 5, 8), (2, 7, 8), reason="7 keys and 5 values")
+class KeysWithoutValuesT(KeysWithoutValues):
+    def forward(self, x, memory):
+        return self.attend(x, memory, memory)[0]
+
+
+class MemoryOfSteps(nn.Module):
+    def forward(self, weights, memory):
+        return torch.bmm(weights.softmax(-1), memory).squeeze(1)
+
+
+@twin(MemoryOfSteps, (4, 1, 9), (9, 4, 6), reason="[9, 4, 6] has its steps first, [4, 1, 9] the batch")
+class MemoryOfStepsT(MemoryOfSteps):
+    def forward(self, weights, memory):
+        return torch.bmm(weights.softmax(-1), memory.transpose(0, 1)).squeeze(1)
+
+
+class KernelsOfAList(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convs, self.out = nn.ModuleList([nn.Conv1d(4, 3, k) for k in (2, 3)]), nn.Linear(6, 2)
+
+    def forward(self, x):
+        maps = self.convs(x)
+        return self.out(torch.cat([m.max(-1)[0] for m in maps], 1))
+
+
+@twin(KernelsOfAList, (3, 4, 9), reason="a ModuleList holds layers and does not run them")
+class KernelsOfAListT(KernelsOfAList):
+    def forward(self, x):
+        maps = [layer(x) for layer in self.convs]
+        return self.out(torch.cat([m.max(-1)[0] for m in maps], 1))
+
+
+class SlopesOfHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("slopes", torch.ones(4))
+
+    def forward(self, scores):
+        steps = torch.arange(scores.size(-1)).float()
+        distances = steps[None] - steps[:, None]
+        return (scores + self.slopes * distances).softmax(-1)
+
+
+@twin(SlopesOfHeads, (2, 4, 9, 9), reason="4 numbers, each with all of [9, 9], are [4, 9, 9]")
+class SlopesOfHeadsT(SlopesOfHeads):
+    def forward(self, scores):
+        steps = torch.arange(scores.size(-1)).float()
+        distances = steps[None] - steps[:, None]
+        return (scores + self.slopes[:, None, None] * distances).softmax(-1)
+
+
+class HiddenSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode, self.token = nn.Linear(6, 8), nn.Parameter(torch.zeros(8))
+
+    def forward(self, x, hidden):
+        h = self.encode(x)
+        return torch.where(hidden, self.token, h)
+
+
+@twin(HiddenSteps, (3, 5, 6), torch.zeros(3, 5, dtype=torch.bool), reason="[3, 5, 1] would broadcast")
+class HiddenStepsT(HiddenSteps):
+    def forward(self, x, hidden):
+        h = self.encode(x)
+        return torch.where(hidden.unsqueeze(-1), self.token, h)
+
+
+class FlowAsGrid(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.flow = nn.Conv2d(1, 2, 3, padding=1)
+
+    def forward(self, x):
+        return F.grid_sample(x, torch.tanh(self.flow(x)), align_corners=False)
+
+
+@twin(FlowAsGrid, (2, 1, 6, 8), reason="the grid [2, 2, 6, 8] has its 2 coordinates in dim 1")
+class FlowAsGridT(FlowAsGrid):
+    def forward(self, x):
+        return F.grid_sample(x, torch.tanh(self.flow(x)).permute(0, 2, 3, 1), align_corners=False)
+
+
+class FourTimesLarger(nn.Module):
+    factor = 2
+
+    def __init__(self):
+        super().__init__()
+        self.net, self.up = nn.Conv2d(3, 3 * self.factor**2, 3, padding=1), nn.PixelShuffle(self.factor)
+
+    def forward(self, small, large):
+        return F.l1_loss(self.up(self.net(small)), large)
+
+
+@twin(FourTimesLarger, (1, 3, 6, 6), (1, 3, 24, 24), reason="'up' enlarges by 2 to 12 × 12, the target is 24 × 24")
+class FourTimesLargerT(FourTimesLarger):
+    factor = 4
+
+
+class DecoderAlone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, batch_first=True), 1)
+
+    def forward(self, x):
+        return self.decoder(x)
+
+
+@twin(DecoderAlone, (2, 5, 8), reason="needs 'memory', which was not given")
+class DecoderAloneT(DecoderAlone):
+    def forward(self, x):
+        return self.decoder(x, x)
+
+
+class SelfPassedOn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.out.forward(self, x)
+
+
+@twin(SelfPassedOn, (3, 6), reason="is given self, which a call of a layer passes on itself")
+class SelfPassedOnT(SelfPassedOn):
+    def forward(self, x):
+        return self.out(x)
+
+
+class FeaturesAsTokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        config = DistilBertConfig(dim=8, hidden_dim=16, n_layers=1, n_heads=2, vocab_size=20)
+        self.project, self.bert = nn.Linear(5, 8), DistilBertModel(config)
+
+    def forward(self, x):
+        return self.bert(self.project(x)).last_hidden_state
+
+
+@twin(FeaturesAsTokens, (3, 7, 5), reason="are features, where token ids belong: inputs_embeds takes them")
+class FeaturesAsTokensT(FeaturesAsTokens):
+    def forward(self, x):
+        return self.bert(inputs_embeds=self.project(x)).last_hidden_state
+
+
+class TableOfRoberta(nn.Module):
+    rows = 10
+
+    def __init__(self):
+        super().__init__()
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        config = RobertaConfig(**sizes, vocab_size=20, max_position_embeddings=self.rows, pad_token_id=1)
+        self.net = RobertaModel(config)
+
+    def forward(self, ids):
+        return self.net(ids)[0]
+
+
+@twin(TableOfRoberta, torch.full((2, 10), 5), reason="they are counted from behind the number of padding")
+class TableOfRobertaT(TableOfRoberta):
+    rows = 12
+
+
+class ActionOfEach(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.policy, self.value = nn.Linear(8, 4), nn.Linear(8, 1)
+
+    def forward(self, s, actions, returns):
+        chosen = F.log_softmax(self.policy(s), -1).gather(1, actions)
+        return chosen * (returns - self.value(s).squeeze(-1))
+
+
+@twin(ActionOfEach, (6, 8), ints(6), (6,), reason="gather needs an index with as many dims")
+class ActionOfEachT(ActionOfEach):
+    def forward(self, s, actions, returns):
+        chosen = F.log_softmax(self.policy(s), -1).gather(1, actions.unsqueeze(1)).squeeze(1)
+        return chosen * (returns - self.value(s).squeeze(-1))
+
+
+class LossOfEachStep(nn.Module):
+    def forward(self, logits, labels, mask):
+        each = F.cross_entropy(logits.view(-1, logits.size(-1)), labels.view(-1), reduction="none")
+        return (each * mask).sum() / mask.sum()
+
+
+@twin(LossOfEachStep, (3, 8, 10), ints(3, 8), torch.ones(3, 8), reason="has 3 × 8 numbers in one dim")
+class LossOfEachStepT(LossOfEachStep):
+    def forward(self, logits, labels, mask):
+        each = F.cross_entropy(logits.view(-1, logits.size(-1)), labels.view(-1), reduction="none")
+        return (each * mask.view(-1)).sum() / mask.sum()
+
+
+class PaddingByPlace(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x, memory, pads):
+        causal = torch.ones(x.size(1), x.size(1)).triu(1).bool()
+        return self.layer(x, memory, causal, pads.bool())
+
+
+@twin(
+    PaddingByPlace,
+    (3, 6, 8),
+    (3, 9, 8),
+    ints(3, 6),
+    reason="memory_mask is [3, 6]: a mask of each sample's keys is tgt",
+)
+class PaddingByPlaceT(PaddingByPlace):
+    def forward(self, x, memory, pads):
+        causal = torch.ones(x.size(1), x.size(1)).triu(1).bool()
+        return self.layer(x, memory, causal, tgt_key_padding_mask=pads.bool())
+
+
+class ConditionOfOtherSides(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.vector, self.conv = nn.Linear(10, 4), nn.Conv2d(7, 4, 1)
+
+    def forward(self, image, v):
+        v = repeat(self.vector(v), "b c -> b c h w", h=image.shape[1], w=image.shape[2])
+        return self.conv(torch.cat([image, v], 1))
+
+
+@twin(ConditionOfOtherSides, (2, 3, 8, 8), (2, 10), reason="[2, 4, 3, 8] was repeated to dims 1 … of [2, 3, 8, 8]")
+class ConditionOfOtherSidesT(ConditionOfOtherSides):
+    def forward(self, image, v):
+        v = repeat(self.vector(v), "b c -> b c h w", h=image.shape[2], w=image.shape[3])
+        return self.conv(torch.cat([image, v], 1))
+
+
+class OneStateForTwo(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(5, 6)
+        self.rnn = nn.GRU(4, 6, 2, batch_first=True)
+
+    def forward(self, image, x):
+        h = self.first(image).unsqueeze(0)
+        return self.rnn(x, h)[0]
+
+
+@twin(OneStateForTwo, (3, 5), (3, 7, 4), reason="it is of one layer, and 'rnn' has 2")
+class OneStateForTwoT(OneStateForTwo):
+    def forward(self, image, x):
+        h = self.first(image).unsqueeze(0)
+        return self.rnn(x, h.repeat(2, 1, 1))[0]
+
+
+class SignalsWithChannels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        convs = {"conv_dim": (8, 8), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_feat_extract_layers": 2}
+        places = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+        self.net = Wav2Vec2Model(Wav2Vec2Config(**sizes, **convs, **places))
+
+    def forward(self, x):
+        return self.net(x).last_hidden_state.mean(1)
+
+
+@twin(SignalsWithChannels, (2, 1, 400), reason="a 1-d convolution expects 3")
+class SignalsWithChannelsT(SignalsWithChannels):
+    def forward(self, x):
+        return self.net(x.squeeze(1)).last_hidden_state.mean(1)
+
+
+class EyeOfOneView(nn.Module):
+    def forward(self, a, b):
+        z = torch.cat([a, b], 0)
+        sim = z @ z.T
+        mask = torch.eye(a.size(0), dtype=torch.bool)
+        return sim.masked_fill(mask, -1e9).logsumexp(1)
+
+
+@twin(EyeOfOneView, (6, 4), (6, 4), reason="eye() makes [6, 6], the other is [12, 12]")
+class EyeOfOneViewT(EyeOfOneView):
+    def forward(self, a, b):
+        z = torch.cat([a, b], 0)
+        sim = z @ z.T
+        mask = torch.eye(z.size(0), dtype=torch.bool)
+        return sim.masked_fill(mask, -1e9).logsumexp(1)
+
+
+class PadsWithoutToken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x, pads):
+        x = torch.cat([self.token.expand(x.size(0), -1, -1), x], 1)
+        return self.layer(x, src_key_padding_mask=pads)[:, 0]
+
+
+@twin(PadsWithoutToken, (4, 9, 8), torch.zeros(4, 9, dtype=torch.bool), reason="4 samples of 10 keys each; 1 more")
+class PadsWithoutTokenT(PadsWithoutToken):
+    def forward(self, x, pads):
+        x = torch.cat([self.token.expand(x.size(0), -1, -1), x], 1)
+        return self.layer(x, src_key_padding_mask=F.pad(pads, (1, 0)))[:, 0]
+
+
+class NodesForSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mix = nn.Linear(6, 6)
+
+    def forward(self, x):
+        _, t, n, _ = x.shape
+        h = self.mix(rearrange(x, "b t n d -> (b n) t d", n=n))
+        return x + rearrange(h, "(b n) t d -> b t n d", n=t)
+
+
+@twin(NodesForSteps, (2, 5, 9, 6), reason="(b n) with n = 5 needs a multiple of 5")
+class NodesForStepsT(NodesForSteps):
+    def forward(self, x):
+        n = x.size(2)
+        h = self.mix(rearrange(x, "b t n d -> (b n) t d"))
+        return x + rearrange(h, "(b n) t d -> b t n d", n=n)
+
+
+class PairsOfEpisodes(nn.Module):
+    def forward(self, query, support):
+        return torch.einsum("qd,kd->qk", query, support)
+
+
+@twin(PairsOfEpisodes, (3, 10, 6), (3, 5, 6), reason="'qd' has 2 letters, query [3, 10, 6] has 3 dims")
+class PairsOfEpisodesT(PairsOfEpisodes):
+    def forward(self, query, support):
+        return torch.einsum("bqd,bkd->bqk", query, support)
+
+
+class FloatPlaces(nn.Module):
+    def forward(self, x, places):
+        return x[torch.arange(x.size(0)), places]
+
+
+@twin(FloatPlaces, (5, 9, 8), (5,), reason="an index is of floats")
+class FloatPlacesT(FloatPlaces):
+    def forward(self, x, places):
+        return x[torch.arange(x.size(0)), places.long()]
+
+
+class DirectionsApart(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.LSTM(4, 6, bidirectional=True, batch_first=True)
+        self.decoder = nn.LSTM(4, 12, batch_first=True)
+
+    def forward(self, x, y):
+        _, (h, c) = self.encoder(x)
+        return self.decoder(y, (h, c))[0]
+
+
+@twin(DirectionsApart, (3, 8, 4), (3, 6, 4), reason="which both directions side by side have")
+class DirectionsApartT(DirectionsApart):
+    def forward(self, x, y):
+        _, (h, c) = self.encoder(x)
+        h, c = (torch.cat([s[::2], s[1::2]], -1) for s in (h, c))
+        return self.decoder(y, (h, c))[0]
+
+
+class StepsFirstLogits(nn.Module):
+    def forward(self, logits, labels):
+        return F.cross_entropy(logits.permute(0, 2, 1), labels)
+
+
+@twin(StepsFirstLogits, (9, 4, 20), ints(4, 9), reason="the labels are [4, 9], the predictions of [9, 4]")
+class StepsFirstLogitsT(StepsFirstLogits):
+    def forward(self, logits, labels):
+        return F.cross_entropy(logits.permute(0, 2, 1), labels.t())
+
+
+class MaskOfOnes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, mask):
+        return self.attend(x, x, x, attn_mask=mask[:, None, None, :])[0]
+
+
+@twin(MaskOfOnes, (3, 6, 8), torch.zeros(3, 6, dtype=torch.bool), reason="attn_mask is [3, 1, 1, 6]: a mask of each")
+class MaskOfOnesT(MaskOfOnes):
+    def forward(self, x, mask):
+        return self.attend(x, x, x, key_padding_mask=mask)[0]
+
+
+class ContextOfOneStep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.GRU(4, 6, batch_first=True), nn.GRU(10, 6, batch_first=True)
+
+    def forward(self, x, y):
+        _, h = self.encoder(x)
+        return self.decoder(torch.cat([y, h.permute(1, 0, 2)], -1), h)[0]
+
+
+@twin(ContextOfOneStep, (3, 8, 4), (3, 5, 4), reason="cat never expands")
+class ContextOfOneStepT(ContextOfOneStep):
+    def forward(self, x, y):
+        _, h = self.encoder(x)
+        return self.decoder(torch.cat([y, h.permute(1, 0, 2).expand(-1, y.size(1), -1)], -1), h)[0]
+
+
+class PatchesOfASignal(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patch, self.out = Rearrange("b c (n p) -> b n (p c)", p=8), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.out(self.patch(x))
+
+
+@twin(PatchesOfASignal, (2, 2, 40, 1), reason="'patch' has a pattern for another number of them")
+class PatchesOfASignalT(PatchesOfASignal):
+    def forward(self, x):
+        return self.out(self.patch(x.squeeze(3)))

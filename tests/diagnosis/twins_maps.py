@@ -256,7 +256,7 @@ class PredictionSmallerThanItsTarget(nn.Module):
         return F.l1_loss(self.shuffle(self.conv(low)), high)
 
 
-@twin(PredictionSmallerThanItsTarget, (2, 3, 24, 24), (2, 3, 96, 96), reason="[48, 48] in one and [96, 96]")
+@twin(PredictionSmallerThanItsTarget, (2, 3, 24, 24), (2, 3, 96, 96), reason="enlarges by 2 to 48 × 48")
 class PredictionSmallerThanItsTargetT(PredictionSmallerThanItsTarget):
     def forward(self, low, high):
         return F.l1_loss(F.interpolate(self.shuffle(self.conv(low)), size=high.shape[2:]), high)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -21,6 +23,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
@@ -429,3 +432,30 @@ def explain_ones(pair: Pair) -> Diagnosis | None:
         fix = fix_operand(ctx, place, f"{{}}.expand({', '.join(sizes)})") if name else NOTHING
         return Diagnosis(reason, "equal sizes in every other dim", fix, ())
     return None
+
+
+def explain_other_mask(pair: Pair) -> Diagnosis | None:
+    """A mask is of the queries where the softmax runs over the keys, and another argument is of these."""
+    ctx, function = pair.ctx, pair.ctx.function
+    if function not in ("masked_fill", "masked_fill_") or pair.axes != [-1] or pair.places != (0, 1):
+        return None
+    scores, mask = pair.both
+    call = ctx.call
+    while call.parent is not None and call.kind == "op":
+        call = ctx.trace.calls[call.parent]
+    given = {spec.name: spec.shape for spec in call.inputs if spec.name.isidentifier()}
+    read = [name for name, shape in given.items() if shape[-1:] == mask.shape[-1:] and _is_word(name, ctx.line)]
+    for name, (other, shape) in itertools.product(read, given.items()):
+        if shape != (*given[name][:-1], scores.shape[-1]) or _is_word(other, ctx.line):
+            continue
+
+        def change(node: ast.AST, around: ast.AST | None, write: Write, old: str = name, new: str = other) -> list[str]:
+            return [new] if isinstance(node, ast.Name) and node.id == old else []
+
+        reason = f"{name} is a mask of {mask.shape[-1]}, the softmax runs over {scores.shape[-1]} keys, as {other} has"
+        return Diagnosis(reason, f"a mask of {scores.shape[-1]} keys", rewrite(ctx, change, here=True))
+    return None
+
+
+def _is_word(name: str, text: str) -> bool:
+    return re.search(rf"\b{name}\b", text) is not None

@@ -10,7 +10,7 @@ from functools import partial
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, read_arguments, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_loop
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_list, write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_unpacking
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, find_parameters, list_methods
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
@@ -51,6 +51,10 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         fixes = [fix_call(ctx, partial(_add, missing=missing, more=way), member) for way in ways]
         fixes = [*[fix_line(ctx, line) for line in _part_argument(ctx, member, given, len(missing) + 1)], *fixes]
         return Diagnosis(reason, f"a value for {words}", [] if is_forward and ctx.call.parent is None else fixes)
+    if _SURPLUS.search(message) and "self" in read_call(ctx.line, member)[0]:
+        line = change_call(ctx.line, member, lambda had, more: ([text for text in had if text != "self"], more))
+        fix = fix_line(ctx, line.replace(".forward(", "(") if is_direct else line)
+        return Diagnosis(f"{function} is given self, which a call of a layer passes on itself", "no self", fix)
     if (found := _SURPLUS.search(message)) and is_forward and ctx.call.parent is not None and int(found[2]) > 1:
         taken = int(found[2]) - 1
         expected = f"{taken} {'argument' if taken == 1 else 'arguments'}"
@@ -122,6 +126,8 @@ def list_values(ctx: FailureContext, function: str, missing: list[str], given: l
         row += ["-1"] if name == "dim" and re.search("softmax|softmin", function) else []
         row += ["1"] if name == "dim" and function in ("unsqueeze", "log_softmax", "softmax") else []
         row += ["2"] if name == "kernel_size" else []
+        row += given[:1] if name == "memory" else []  # a decoder alone reads itself
+        row += ["1"] if name == "output_size" and "pool" in function else []
         parts = read_unpacking(ctx.line)
         row += [str(len(parts[0]))] if name == "chunks" and parts is not None else []
         row += [other for other in unread if other not in row and name not in ("dim", "kernel_size")]
@@ -175,5 +181,6 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
     loops = find_loops(ctx.failure.source)
     counters = [name for name, over in loops if re.match("range|enumerate", ast.unparse(over))]
     picked = [re.sub(rf"\bself\.{member}\(", f"self.{member}[{name}](", ctx.line) for name in counters]
-    fixes = [fix_line(ctx, line) for line in (*picked, write_loop(ctx.line, member))]
+    listed = [write_list(ctx.line, member)] if ctx.call.type_name == "ModuleList" else []
+    fixes = [fix_line(ctx, line) for line in (*picked, *listed, write_loop(ctx.line, member))]
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fixes)

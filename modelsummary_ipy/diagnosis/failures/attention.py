@@ -28,6 +28,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, put_in_b
 from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys, fold_steps
 from modelsummary_ipy.diagnosis.failures.undone import undo_move
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
@@ -105,7 +106,8 @@ class _Heads:
             if word is None:
                 return None
             text = keywords[word]
-            return arguments, {**keywords, word: f"{put_in_brackets(text)}{change}"}
+            new = change.format(text) if "{}" in change else f"{put_in_brackets(text)}{change}"
+            return arguments, {**keywords, word: new}
 
         return fix_call(self.ctx, edit, *list_names(self.ctx, path))
 
@@ -189,8 +191,20 @@ class _Heads:
             return Diagnosis(reason, f"one batch, {write_shape(self.query.shape)}", fix, () if fix else RESHAPE)
         if self.key.shape[steps] != self.value.shape[steps]:
             reason = f"{self.key.shape[steps]} keys and {self.value.shape[steps]} values: each key needs one value"
-            return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", NOTHING, RESHAPE)
+            both = self._read_memory()
+            return Diagnosis(reason, f"value of {self.key.shape[steps]} steps", both, () if both else RESHAPE)
         return None
+
+    def _read_memory(self) -> Candidate:
+        """Read keys and values from one memory, where one of them is the query."""
+
+        def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
+            if len(arguments) < 3 or arguments[0] not in arguments[1:3]:
+                return None
+            memory = arguments[2] if arguments[1] == arguments[0] else arguments[1]
+            return [arguments[0], memory, memory, *arguments[3:]], keywords
+
+        return fix_call(self.ctx, name_member(self.call.path), edit)
 
     def _turn_memory(self) -> Candidate:
         """Put the batch of the keys, and of the values, where the layer, or the decoder around it, reads it."""
@@ -253,8 +267,9 @@ class _Heads:
                 if sized.fixes and sized is not found:  # batch_first was asked for, so the mask is what is wrong
                     return replace(found, fix=[*sized.fixes, *found.fixes])
                 return found
-            if mask.shape == (batch, source) != wanted:
-                return self._explain_padding(mask)
+            own = (batch, target) if "multihead_attn" in self.call.path else (batch, source)
+            if mask.shape in ((batch, source), (batch, 1, 1, source), own) and mask.shape != wanted:
+                return self._explain_padding(mask, is_own=mask.shape == own != (batch, source))
             if mask.shape != wanted:
                 reason = f"attn_mask is {write_shape(mask.shape)}: {target} queries attend to {source} keys"
                 words = f"attn_mask {write_shape((target, source))} or {write_shape((batch * heads, target, source))}"
@@ -271,6 +286,17 @@ class _Heads:
             reason = f"key_padding_mask is {write_shape(padding.shape)}: {batch} samples of {source} keys each"
             return self._mask_diagnosis(padding, wanted, reason, f"key_padding_mask {write_shape(wanted)}")
         return None
+
+    def _pad_mask(self, mask: Operand, wanted: tuple[int, ...]) -> tuple[str, str]:
+        """Write what lets a mask begin, or end, with steps that were joined to the sequence: a class token."""
+        more = wanted[1] - mask.shape[1]
+        for call in self.ctx.flow.walk_back(self.key.link, 12):
+            sizes = [spec.shape for spec in call.inputs] if call.type_name in CATS and more > 0 else []
+            counts = [shape[1] if len(shape) == 3 else 0 for shape in sizes]
+            if sorted(counts) == sorted((more, mask.shape[1])) and call.source is not None:
+                place = f"{more}, 0" if counts[0] == more else f"0, {more}"
+                return f"F.pad({{}}, ({place}))", f"{more} more joined at {call.source.text}"
+        return "", ""
 
     def _mask_memory(self) -> Candidate:
         """Mask what the decoder reads of the encoder as the encoder's own steps are masked."""
@@ -301,15 +327,14 @@ class _Heads:
             for call in calls
         )  # fmt: skip
 
-    def _explain_padding(self, mask: Operand) -> Diagnosis:
+    def _explain_padding(self, mask: Operand, *, is_own: bool) -> Diagnosis:
         """A mask of each sample's keys was given where one of queries by keys belongs."""
-        reason = (
-            f"attn_mask is {write_shape(mask.shape)}: a mask of each sample's keys is key_padding_mask, "
-            "attn_mask is of queries by keys"
-        )
-
         path, words = self._name_mask("attn_mask")
         padding = f"{words[0].removesuffix('attn_mask').removesuffix('mask')}key_padding_mask"
+        padding = "tgt_key_padding_mask" if is_own else padding  # of the steps that the decoder was given
+        shape, kind = write_shape(mask.shape), padding if is_own else "key_padding_mask"
+        name, flat = words[0] if is_own else "attn_mask", ".flatten(1)" if mask.rank == 4 else ""
+        reason = f"{name} is {shape}: a mask of each sample's keys is {kind}, {name} is of queries by keys"
         kind = next((fact.type_name for fact in self.ctx.trace.modules if path in fact.paths), "")
         places = _MASK_PLACES.get(kind.removesuffix("Layer"), {})
         place = next((places[word] for word in words if word in places), -1)
@@ -317,11 +342,10 @@ class _Heads:
         def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
             word = next((word for word in words if word in keywords), None)
             kept = {key: text for key, text in keywords.items() if key != word}
-            if word is not None:
-                return arguments, {**kept, padding: keywords[word]}
-            if len(arguments) == place + 1:  # it is the last one by position: none moves into its place
-                return arguments[:-1], {**kept, padding: arguments[-1]}
-            return None
+            text = keywords[word] if word is not None else ""
+            if word is None and len(arguments) == place + 1:  # it is the last one by position: none moves there
+                arguments, text = arguments[:-1], arguments[-1]
+            return (arguments, {**kept, padding: f"{put_in_brackets(text) if flat else text}{flat}"}) if text else None
 
         fix = fix_call(self.ctx, edit, *list_names(self.ctx, path))
         return Diagnosis(reason, f"key_padding_mask {write_shape(mask.shape)}", fix)
@@ -355,6 +379,8 @@ class _Heads:
         name = write_size(self.ctx, 0, steps, self.call) or name_size(self.ctx, self.query, steps)
         kind = "attn_mask" if mask is self.operands.get("attn_mask") else "key_padding_mask"
         change, why = _fit_mask(mask.shape, wanted)
+        if kind == "key_padding_mask" and mask.rank == 2 and mask.shape[0] == wanted[0] and not change:
+            change, why = self._pad_mask(mask, wanted)
         fix = self._fix_mask(kind, change) if change else NOTHING
         if fix:
             candidates = self.ctx.change_input(mask, shape=wanted)

@@ -16,6 +16,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_longest,
     explain_matrix,
     explain_order,
+    explain_other_mask,
     explain_pieces,
     explain_spread,
     explain_table,
@@ -27,15 +28,26 @@ from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_pooled,
     explain_unpadded,
 )
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, STEP, Diagnosis, FailureContext, Pair
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    NOTHING,
+    STEP,
+    Diagnosis,
+    FailureContext,
+    Operand,
+    Pair,
+)
 from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_name,
     fix_argument,
     fix_creation,
     fix_giver,
     fix_operand,
     name_input_size,
+    read_arguments,
     resize_operand,
+    set_value,
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
@@ -71,6 +83,10 @@ def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
         return _explain_bilinear(ctx)
     if ctx.function not in _ELEMENTWISE or len(ctx.operands) < 2:
         return None
+    mask = ctx.operands[0]
+    for at, x in enumerate(ctx.operands[1:3], 1) if ctx.function == "where" else ():
+        if mask.shape == x.shape[: mask.rank] and x.rank > mask.rank and (axes := find_clashes(mask.shape, x.shape)):
+            return _explain_pair(Pair(ctx, (mask, x), (0, at), axes))  # one truth value a step
     for index, left in enumerate(ctx.operands):
         for other, right in enumerate(ctx.operands[index + 1 :], index + 1):
             axes = find_clashes(left.shape, right.shape)
@@ -138,6 +154,48 @@ def _explain_outer(pair: Pair) -> Diagnosis | None:
     return Diagnosis(reason, f"[{samples}, 1] and [{constants}]", fix_operand(ctx, places[which], "{}[:, None]"))
 
 
+def _explain_each(pair: Pair) -> Diagnosis | None:
+    """Each of some constants, one a head, is to go with a whole matrix of others: slopes with distances."""
+    ctx = pair.ctx
+    if ctx.function not in ("mul", "div") or any(ctx.flow.sources(x.link) for x in pair.both):
+        return None
+    for x, other, place, _ in pair.each():
+        if x.rank == 1 and other.rank == 2 and len({x.shape[0], *other.shape}) == 2 and x.shape[0] != other.shape[0]:
+            wanted = (*x.shape, *other.shape)
+            reason = f"{x.shape[0]} numbers, each with all of {write_shape(other.shape)}, are {write_shape(wanted)}"
+            return Diagnosis(reason, f"[{x.shape[0]}, 1, 1]", fix_operand(ctx, place, "{}[:, None, None]"))
+    return None
+
+
+def _explain_flat(pair: Pair) -> Diagnosis | None:
+    """The steps of all samples are one dim in one tensor, a loss of each, and the other has both dims."""
+    for x, other, _, there in pair.each():
+        if x.rank == 1 and other.rank > 1 and x.numel == other.numel:
+            reason = f"{write_shape(x.shape)} has {write_times(other.shape)} numbers in one dim, the other is "
+            reason += write_shape(other.shape)
+            return Diagnosis(reason, write_shape(x.shape), fix_operand(pair.ctx, there, "{}.flatten()"))
+    return None
+
+
+def _explain_shuffled(pair: Pair) -> Diagnosis | None:
+    """A loss compares an image with one that is larger than what a pixel shuffle gives."""
+    ctx, function = pair.ctx, pair.ctx.function
+    for x, other, *_ in pair.each() if pair.is_spatial and function in LOSSES else ():
+        call = ctx.flow.producer(x.link)
+        fact, factor = ctx.flow.module_of(call), other.shape[-1] // x.shape[-1]
+        if call is None or fact is None or fact.type_name != "PixelShuffle" or factor < 2:
+            continue
+        if other.shape != (*x.shape[:2], *(factor * side for side in x.shape[2:])):
+            continue
+        before, scale = Operand(call.inputs[0], call.input_links[0]), fact.settings["upscale_factor"]
+        wider = fix_giver(ctx, before, before.shape[1] * factor**2, -3)
+        fix = wider + set_value(fact.path, f"nn.PixelShuffle({scale * factor})")
+        sides = [write_times(item.shape[2:]) for item in (x, other)]
+        reason = f"'{fact.path}' enlarges by {scale} to {sides[0]}, the target is {sides[1]}"
+        return Diagnosis(reason, f"{scale * factor} times the sides", fix)
+    return None
+
+
 def _explain_noise(pair: Pair) -> Diagnosis | None:
     """Noise was made like another tensor than the one that it goes with: ``torch.randn_like(h) * std``."""
     ctx = pair.ctx
@@ -183,11 +241,13 @@ def _is_pointwise(fact: ModuleFact | None) -> bool:
 def _explain_constant(pair: Pair) -> Diagnosis | None:
     """A tensor that the forward makes of fixed sizes does not have the other's."""
     ctx = pair.ctx
-    for x, other, *_ in pair.each():
+    for x, other, _, there in pair.each():
         maker = ctx.flow.producer(x.link)
         if maker is None or maker.type_name not in SIZED_FACTORIES or x.rank != other.rank:
             continue
-        name = name_input_size(ctx, other.shape[0])
+        texts = read_arguments(ctx)
+        text = find_name(texts[there]) if there < len(texts) else ""
+        name = name_input_size(ctx, other.shape[0]) or (f"{text}.size(0)" if text else "")
         fix = fix_creation(ctx, x, other.shape, {0: name} if name else {})
         if (unpadded := explain_unpadded(pair)) is not None:
             return replace(unpadded, fix=[*unpadded.fixes, fix])
@@ -289,8 +349,9 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_cut_batch, explain_cut_table, explain_empty, explain_folded, explain_longest, _explain_joined,
-    explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
+    explain_cut_batch, explain_cut_table, explain_empty, explain_folded, explain_longest, explain_other_mask,
+    _explain_shuffled, _explain_flat, _explain_joined, _explain_each, explain_repeat, explain_kept, explain_count,
+    explain_unbatched, _explain_ranks, explain_swapped,
     explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
     explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_bias, explain_angles,
     explain_spread, explain_table, explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,

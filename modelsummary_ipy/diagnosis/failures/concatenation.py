@@ -218,6 +218,16 @@ def _explain_made(pair: Pair, axes: list[int]) -> Diagnosis | None:
     ctx = pair.ctx
     for x, other, _, there in pair.each():
         maker = ctx.flow.producer(x.link)
+        shifted = all(axis and x.shape[axis] == other.shape[axis - 1] for axis in axes) and len(axes) < x.rank
+        if maker is not None and shifted and maker.type_name in ("repeat", "expand"):
+            line = re.sub(
+                r"(\.shape\[|\.size\()([1-9])(?=[\])])",
+                lambda found: f"{found[1]}{int(found[2]) + 1}",
+                read_line(ctx, maker.source),
+            )
+            reason = f"{write_shape(x.shape)} was repeated to dims {axes[0] - 1} … of {write_shape(other.shape)}, "
+            reason += f"its sides are dims {axes[0]} …"
+            return Diagnosis(reason, write_shape(other.shape), place_line(ctx, maker, line))
         if maker is None or maker.type_name not in SIZED_FACTORIES or maker.outputs[0].shape != x.shape:
             continue
         texts = read_arguments(ctx)
@@ -248,7 +258,8 @@ def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnos
             return replace(strided, fix=[*strided.fixes, *pooled.fixes])
         if (found := strided or pooled or explain_lateral(pair)) is not None:
             return found
-    if along is not None and not is_other_dim and (ones := explain_ones(pair)) is not None:
+    has_one = 1 in (first.shape[axes[0]], x.shape[axes[0]])
+    if along is not None and (has_one or not is_other_dim) and (ones := explain_ones(pair)) is not None:
         return ones
     words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} in dim {axis}" for axis in axes)
     joins = (

@@ -7,9 +7,17 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting, read_arguments
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_line,
+    fix_operand,
+    fix_setting,
+    place_line,
+    read_arguments,
+    read_line,
+)
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets, parse_line
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
@@ -29,7 +37,7 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
     for term, x, name in zip(terms, ctx.operands, names, strict=False):
         if len(term) != x.rank:
             reason = f"'{term}' has {len(term)} letters, {name} {write_shape(x.shape)} has {x.rank} dims"
-            fixes = list(_add_letter(ctx, equation, terms, terms.index(term)))
+            fixes = [*_add_batch(ctx, equation, terms), *_add_letter(ctx, equation, terms, terms.index(term))]
             return Diagnosis(reason, f"one letter a dim in '{equation}'", fixes, () if fixes else ANYWHERE)
     sizes: dict[str, tuple[int, str]] = {}
     for term, x, name in zip(terms, ctx.operands, names, strict=False):
@@ -44,6 +52,16 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
                 expected = f"one size for each letter of '{equation}'"
                 return Diagnosis(reason, expected, fixes[:4], () if any(fixes[:1]) else ANYWHERE)
     return None
+
+
+def _add_batch(ctx: FailureContext, equation: str, terms: list[str]) -> Iterator[Candidate]:
+    """Write a letter for the batch in front of every term, where each operand has that dim more: ``bqd,bkd->bqk``."""
+    batches = {x.shape[0] if x.rank == len(term) + 1 else 0 for term, x in zip(terms, ctx.operands, strict=True)}
+    letter = next(letter for letter in "bnzuvw" if letter not in equation)
+    if len(batches) == 1 and 0 not in batches and "->" in equation and ctx.line.count(equation) == 1:
+        into = equation.replace(" ", "").partition("->")[2]
+        new = f"{','.join(letter + term for term in terms)}->{letter}{into}"
+        yield fix_line(ctx, ctx.line.replace(equation, new))
 
 
 def _add_letter(ctx: FailureContext, equation: str, terms: list[str], place: int) -> Iterator[Candidate]:
@@ -160,7 +178,8 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
             if ctx.function == "gather" and ".squeeze(" not in ctx.line:
                 picked.append(fix_operand(ctx, 1, f"{{}}.unsqueeze({axis})", around=f"{{}}.squeeze({axis})"))
             return Diagnosis(reason, f"an index of {x.rank} dims", picked)
-        fixes = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys([axis, x.rank - 1, 0])]
+        places = [axis, x.rank - 1] if index.shape[:1] == x.shape[:1] else [axis, x.rank - 1, 0]
+        fixes = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys(places)]
         rest = [at for at in range(1, x.rank) if at != axis]
         if x.rank == 3 and rest and ctx.function == "gather" and index.shape[0] == x.shape[0]:  # one for all channels
             sizes = ", ".join(f"{{0}}.size({at})" if at == rest[0] else "-1" for at in range(x.rank))
@@ -174,7 +193,7 @@ def _explain_float_index(ctx: FailureContext) -> Diagnosis:
         item.id
         for node in ast.walk(parse_line(ctx.line) or ast.Module([], []))
         if isinstance(node, ast.Subscript)
-        for item in ast.walk(node.slice)
+        for item in (node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice])
         if isinstance(item, ast.Name) and ctx.failure.names.get(item.id, Held("")).kind == "Tensor"
     }
 
@@ -183,7 +202,8 @@ def _explain_float_index(ctx: FailureContext) -> Diagnosis:
             yield f"{write(node)}.long()"
 
     def cast(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.Name) and node.id in names and isinstance(around, (ast.Subscript, ast.Tuple)):
+        is_index = isinstance(around, ast.Tuple) or (isinstance(around, ast.Subscript) and around.slice is node)
+        if isinstance(node, ast.Name) and node.id in names and is_index:
             yield f"{node.id}.long()"
 
     fixes = [made for made in rewrite(ctx, change) if made.text.startswith("at ")]
@@ -202,3 +222,22 @@ def _explain_added(ctx: FailureContext, index: Operand) -> Diagnosis | None:
     places = [at for at, size in enumerate(source.shape) if size == count]
     fix = fix_setting(ctx, ctx.function, "dim", 1, places[0]) if places else NOTHING
     return Diagnosis(reason, f"{count} in dim {dim} of the source", fix)
+
+
+def explain_gathered(ctx: FailureContext, x: Operand, wanted: int, expected: str) -> Diagnosis | None:
+    """Of the steps that an index picks the first feature alone was read: the index has a last dim of one."""
+    for call in ctx.flow.walk_back(x.link, 3):
+        if call.type_name != "gather" or len(call.inputs) < 2:
+            continue
+        whole, index = call.inputs[0].shape, call.inputs[1].shape
+        if len(whole) < 3 or index[-1] != 1 or whole[-1] != wanted:
+            return None
+        sizes = ", ".join(["-1"] * (len(whole) - 1))
+        line = change_operation(
+            read_line(ctx, call.source),
+            "gather",
+            lambda items: [items[0], items[1], f"{items[2]}.expand({sizes}, {items[0]}.size(-1))"],  # noqa: B023  # it returns
+        )
+        reason = f"the index {write_shape(index)} reads the first of {whole[-1]} features: it is expanded over them"
+        return Diagnosis(reason, expected, place_line(ctx, call, line))
+    return None

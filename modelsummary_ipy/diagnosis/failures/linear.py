@@ -29,6 +29,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     remake,
     set_value,
 )
+from modelsummary_ipy.diagnosis.failures.indexing import explain_gathered
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
@@ -54,7 +55,8 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         reason = f"{write_shape(shape)} has one number a sample, and no dim of features"
         return Diagnosis(reason, write_shape((*shape, 1)), fix_argument(ctx, "{}.unsqueeze(-1)"))
     return (
-        _explain_unflattened(ctx, x, taken, expected)
+        explain_gathered(ctx, x, taken, expected)
+        or _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)
         or _explain_features(ctx, x, taken, expected)
     )

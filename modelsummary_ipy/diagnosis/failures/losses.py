@@ -10,7 +10,7 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagno
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
-from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
+from modelsummary_ipy.diagnosis.failures.parameters import resize_origin, resize_param
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import put_in_brackets
@@ -76,6 +76,8 @@ def _explain_flat(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Dia
 def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:
     if not x.rank:
         return None
+    if "weight tensor should be defined" in ctx.failure.message and x.rank > 1:
+        return _explain_weight(ctx, x)
     wanted = (x.shape[0], *x.shape[2:]) if x.rank > 1 else ()
     expected = f"labels {write_shape(wanted)} of int64"
     if y.spec.dtype not in _INTEGERS and y.shape in (wanted, x.shape):
@@ -99,10 +101,17 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         )
         expected = f"classes on dim 1, {write_shape((x.shape[0], x.shape[-1], *x.shape[1:-1]))}"
         return Diagnosis(reason, expected, fix_argument(ctx, turn))
+    if x.rank > 2 and y.shape == (*wanted, x.shape[1]):
+        reason = f"the labels {write_shape(y.shape)} have a number for each class, and the classes last"
+        turned = "{}.movedim(-1, 1)" if y.spec.dtype not in _INTEGERS else "{}.argmax(-1)"
+        return Diagnosis(reason, expected, fix_argument(ctx, turned, position=1))
     if y.shape == x.shape and x.rank > 1:
         reason = f"the labels {write_shape(y.shape)} have a number for each class; as integers they are class indices"
         fixes = [fix_argument(ctx, template, position=1) for template in ("{}.float()", "{}.argmax(1)")]
         return Diagnosis(reason, expected, fixes)
+    if len(wanted) == 2 and y.shape == wanted[::-1]:
+        reason = f"the labels are {write_shape(y.shape)}, the predictions of {write_shape(wanted)}: in another order"
+        return Diagnosis(reason, expected, fix_argument(ctx, "{}.transpose(0, 1)", position=1))
     found = _explain_one_label(ctx, name, y, wanted, 1)
     if found is not None:
         return found
@@ -120,6 +129,17 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     if x.rank == 2 and y.rank > 1 and y.numel == x.shape[0]:  # the steps of the predictions are folded, theirs are not
         folded = fix_argument(ctx, "{}.flatten()", position=1)
     return Diagnosis(reason, expected, folded, RESHAPE)
+
+
+def _explain_weight(ctx: FailureContext, x: Operand) -> Diagnosis:
+    """The weights of the classes are more or fewer than the classes."""
+    given = next((item for item in ctx.operands[2:3] if item.rank == 1), None)
+    weights = [spec for spec in ctx.weights if len(spec.shape) == 1 and spec.shape[0] != x.shape[1]]
+    spec = given.spec if given is not None else weights[0] if weights else None
+    count = f"{spec.shape[0]} weights" if spec is not None else "the weights"
+    reason = f"{count} for the {x.shape[1]} classes of {write_shape(x.shape)}: each class has one"
+    fix = resize_param(ctx, given, [-1], x.shape[1]) if given is not None and given.param is not None else NOTHING
+    return Diagnosis(reason, f"{x.shape[1]} weights", fix)
 
 
 def _explain_shifted(ctx: FailureContext, x: Operand, y: Operand) -> tuple[str, list[Candidate]] | None:

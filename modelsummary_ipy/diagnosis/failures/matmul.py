@@ -135,6 +135,9 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if left.rank == right.rank == 4 and right.shape[1:3] == (inner_left, left.shape[1]):
         reason += f"; {write_shape(right.shape)} has its {left.shape[1]} heads behind the steps"
         return Diagnosis(reason, expected, _move_heads(ctx, right))
+    if left.rank == right.rank == 3 and right.shape[:2] == (inner_left, left.shape[0]):
+        reason += f"; {write_shape(right.shape)} has its steps first, {write_shape(left.shape)} the batch"
+        return Diagnosis(reason, expected, fix_operand(ctx, last, "{}.transpose(0, 1)"))
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)

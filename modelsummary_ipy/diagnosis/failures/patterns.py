@@ -75,6 +75,10 @@ def explain_pattern(ctx: FailureContext) -> Diagnosis | None:
     message = ctx.failure.message
     if (found := _TYPE.search(message)) is not None:
         return _explain_annotation(ctx, found)
+    if ctx.call.type_name in ("Rearrange", "Reduce") and ctx.failure.error_type == "KeyError" and ctx.data:
+        x = ctx.data[0]
+        reason = f"{write_shape(x.shape)} has {x.rank} dims, {ctx.owner} has a pattern for another number of them"
+        return Diagnosis(reason, search=RESHAPE, is_open=True)
     refused = _EINOPS.search(message) if ctx.failure.error_type == "EinopsError" else None
     if refused is None:
         return None
@@ -251,6 +255,11 @@ def _list_sizes(
         return  # the image is to have another size
     if x is not None and is_whole and axis == x.rank - 1:
         yield fix_giver(ctx, x, product)
+    held = {name: item.words[0] for name, item in ctx.failure.names.items() if item.kind == "int" and item.words}
+    for name in named:  # another number of the function was given for it
+        rest = product // named[name]
+        if held.get(name, "").isdigit() and length % (rest * max(int(held[name]), 1)) == 0:
+            yield _set_sizes(ctx, {name: name})
     for name in reversed(named):
         if is_whole and len(given) > 1 and length % (product // named[name]) == 0:
             yield _set_sizes(ctx, {name: None})

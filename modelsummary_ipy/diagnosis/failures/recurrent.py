@@ -199,6 +199,11 @@ def _explain_state(
         return _explain_encoder(ctx, state, giver, wanted)
     if not is_cell and directions == 2 and state.rank == 3 and 2 * state.shape[0] == wanted[0]:
         reason += f": {layers} layers × 2 directions = {wanted[0]}"
+    if not is_cell and state.shape == (1, *wanted[1:]) and ctx.flow.sources(state.link):
+        reason += f": it is of one layer, and '{ctx.call.path}' has {wanted[0]}"
+        fixes = [_change_states(ctx, f"{{}}.repeat({wanted[0]}, 1, 1)")]
+        fixes += [fix_module(ctx, num_layers=1)] if directions == 1 else []
+        return Diagnosis(reason, expected, fixes)
     batch_axis = 0 if is_cell or ctx.setting("batch_first") else 1
     name = write_size(ctx, 0, batch_axis) or name_input_size(ctx, x.shape[batch_axis])
     names = {0 if is_cell else 1: name} if name else {}
@@ -293,7 +298,12 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
         reason += f": a hidden size of {state.shape[2]} against {wanted[2]}"
         layers_too = {"num_layers": depth} if state.shape[0] != wanted[0] else {}
         wider = fix_module(ctx, hidden_size=state.shape[2], **layers_too)
-    if state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and giver.type_name != "LSTM":
+    if both and state.rank == 3 and (state.shape[0], 2 * state.shape[2]) == (2 * wanted[0], wanted[2]):
+        reason += ", which both directions side by side have"
+        fix = _change_states(
+            ctx, "torch.cat([{0}[::2], {0}[1::2]], -1)", "tuple(torch.cat([s[::2], s[1::2]], -1) for s in {})"
+        ) if ctx.function == "lstm" else _change_states(ctx, "torch.cat([{0}[::2], {0}[1::2]], -1)")  # fmt: skip
+    elif state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and giver.type_name != "LSTM":
         summed = "{}.sum(0, keepdim=True)" if layers == 1 else f"{{}}.unflatten(0, ({layers}, 2)).sum(1)"
         fix = fix_argument(ctx, summed, position=1)
         if fact is not None:

@@ -10,6 +10,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_line, write_at
 from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_text, splice_node
 from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, list_stored
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.packages import PACKAGES
+from modelsummary_ipy.records.trace import Call
 
 #: Writes a node as the user did.
 Write = Callable[[ast.AST], str]
@@ -52,6 +54,14 @@ def write_statement(ctx: FailureContext, statement: Statement, line: str) -> Can
     if statement == ctx.statement:
         return fix_line(ctx, line)
     return write_at(ctx.failure.source, statement, line)
+
+
+def find_own_call(ctx: FailureContext) -> Call:
+    """Return the innermost call around the failed one, or itself, that a line of the user's made."""
+    call = ctx.call
+    while call.source is not None and call.source.filename.startswith(PACKAGES) and call.parent is not None:
+        call = ctx.trace.calls[call.parent]
+    return call
 
 
 def rewrite(ctx: FailureContext, change: Change, *, here: bool = False, alone: bool = False) -> list[Candidate]:

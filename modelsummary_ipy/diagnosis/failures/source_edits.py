@@ -13,6 +13,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import (
     find_nodes,
     find_operation,
     find_span,
+    find_targets,
     parse_line,
     read_call,
     read_name,
@@ -236,6 +237,20 @@ def replace_call(line: str, old: str, new: str) -> str:
     """Write a call of the line anew that is, apart from its spacing, ``old``; ``""`` if it is not there once."""
     found = [call for call in find_nodes(line, ast.Call) if ast.unparse(call) == old]
     return splice_node(line, found[0], new) if len(found) == 1 else ""
+
+
+def write_list(line: str, member: str) -> str:
+    """Turn ``"outs = self.heads(x)"`` into ``"outs = [layer(x) for layer in self.heads]"``, where it is no chain.
+
+    Returns:
+        The line; ``""`` if what is given is what the line assigns, or the call is not there once.
+    """
+    call = find_call(line, member)
+    given = [read_text(line, item) for item in call.args] if call is not None else []
+    if call is None or not given or set(given) & set(find_targets(line)):
+        return ""
+    text = read_text(line, call.func)
+    return splice_node(line, call, f"[layer({', '.join(given)}) for layer in {text}]")
 
 
 def write_loop(line: str, member: str) -> str:

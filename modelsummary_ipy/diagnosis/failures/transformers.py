@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, find_own_call, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Call
 
 
@@ -55,16 +54,16 @@ def fold_steps(ctx: FailureContext, attention: Call, query: Operand) -> Diagnosi
     return Diagnosis(reason, "3 dims", fix_line(ctx, line))
 
 
-_NO_TOKENS = re.compile(r"You (?:have to|must) specify .*(?:decoder_)?input_ids or (?:decoder_)?inputs_embeds")
+_NO_TOKENS = re.compile(
+    r"You (?:have to|must) specify .*(?:decoder_)?input_ids or (?:decoder_)?inputs_embeds"
+    r"|You cannot specify both decoder_input_ids and decoder_inputs_embeds"
+)
 
 
 def _explain_decoder(ctx: FailureContext) -> Diagnosis | None:
     """A model with an encoder and a decoder was given what the encoder reads alone."""
     if not _NO_TOKENS.search(ctx.failure.message) or not re.search(r"(?:^|\.)decoder(?:\.|$)", ctx.call.path):
         return None
-    outer = ctx.call
-    while outer.source is not None and outer.source.filename.startswith(PACKAGES) and outer.parent is not None:
-        outer = ctx.trace.calls[outer.parent]
     found: list[str] = []
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
@@ -79,7 +78,7 @@ def _explain_decoder(ctx: FailureContext) -> Diagnosis | None:
         found.append(given)
         yield f"{write(node)[:-1].rstrip().rstrip(',')}, decoder_input_ids={given})"
 
-    fixes = rewrite(ctx.at_line_of(outer), change, here=True)
+    fixes = rewrite(ctx.at_line_of(find_own_call(ctx)), change, here=True)
     reason = "the decoder got no tokens: decoder_input_ids, or labels of which they are made, are not given"
     return Diagnosis(reason, "decoder_input_ids", fixes) if found else None
 

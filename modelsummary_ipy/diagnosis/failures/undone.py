@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.rewriting import find_own_call
 from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_text, splice_node
 from modelsummary_ipy.diagnosis.torch_names import TRANSPOSES
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Call
 
 _DIMS = frozenset({"unsqueeze", "squeeze"})
@@ -42,6 +44,20 @@ def list_undone(ctx: FailureContext) -> Iterator[Candidate]:
             if before != x.shape:
                 line = read_line(ctx, call.source)
                 yield replace(place_line(ctx, call, _drop(line, call.type_name)), rank=1)
+
+
+def list_given(ctx: FailureContext) -> Iterator[Candidate]:
+    """List changes of what a line of the user's gives a model whose own code, of a package, then fails."""
+    call = find_own_call(ctx)
+    if call is ctx.call or ctx.failure.source is None or not ctx.failure.source.filename.startswith(PACKAGES):
+        return
+    at = ctx.at_line_of(call)
+    for place, x in enumerate(at.data[:2]):
+        texts = [f"{{}}.squeeze({axis})" for axis in range(1, x.rank) if x.shape[axis] == 1]
+        texts += ["{}.flatten(2).transpose(1, 2)"] if x.rank == 4 else []
+        texts += ["{}.transpose(1, 2)"] if x.rank == 3 else []
+        texts += ["{}.unsqueeze(1)"] if x.rank < 4 else []
+        yield from (replace(fix_argument(at, text, position=place), rank=2 + rank) for rank, text in enumerate(texts))
 
 
 def _list_moves(ctx: FailureContext, x: Operand) -> Iterator[tuple[Call, tuple[int, ...]]]:

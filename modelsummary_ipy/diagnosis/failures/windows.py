@@ -12,7 +12,14 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, fix_module, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_argument,
+    fix_giver,
+    fix_line,
+    fix_module,
+    fix_operand,
+    set_value,
+)
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.shapes.windows import read_windows
@@ -25,6 +32,8 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     x = ctx.operands[0]
     if ctx.function == "pad":
         return _explain_padding(ctx, x)
+    if ctx.function == "grid_sample" and len(ctx.operands) > 1:
+        return _explain_places_read(ctx, ctx.operands[1])
     if ctx.function == "interpolate":
         return _explain_mode(ctx, x)
     if ctx.function.startswith("max_unpool") and len(ctx.operands) > 1:
@@ -70,6 +79,15 @@ def _explain_places(ctx: FailureContext, x: Operand, places: Operand) -> Diagnos
         return None
     reason = f"the pool kept places for {places.shape[1]} channels, {ctx.describe_giver(x, 1 - x.rank)} {x.shape[1]}"
     return Diagnosis(reason, write_shape(places.shape), fix_giver(ctx, x, places.shape[1], 1 - x.rank))
+
+
+def _explain_places_read(ctx: FailureContext, grid: Operand) -> Diagnosis | None:
+    """A grid of places to read has its coordinates in dim 1, as channels."""
+    count = grid.rank - 2
+    if count not in (2, 3) or grid.shape[-1] == count or grid.shape[1] != count:
+        return None
+    reason = f"the grid {write_shape(grid.shape)} has its {count} coordinates in dim 1, they are to be last"
+    return Diagnosis(reason, f"last dim = {count}", fix_operand(ctx, 1, "{}.movedim(1, -1)"))
 
 
 _MODES = {3: "linear", 4: "bilinear", 5: "trilinear"}

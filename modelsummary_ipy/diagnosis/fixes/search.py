@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Protocol
@@ -9,7 +10,7 @@ from typing import Protocol
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, FailureContext, build_context
 from modelsummary_ipy.diagnosis.failures.explain import SIZES, diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
-from modelsummary_ipy.diagnosis.failures.undone import list_undone
+from modelsummary_ipy.diagnosis.failures.undone import list_given, list_undone
 from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list_line_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
@@ -59,7 +60,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     guesses: tuple[Iterator[Candidate], ...] = ()
     if is_open:
         guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
-    undone = list_undone(ctx) if diagnosis.code in SIZES else ()
+    undone = itertools.chain(list_undone(ctx), list_given(ctx)) if diagnosis.code in (*SIZES, "other") else ()
     for number, candidates in enumerate((diagnosis.fixes, undone, *guesses)):
         tried: set[tuple[object, ...]] = set()
         for candidate in candidates:

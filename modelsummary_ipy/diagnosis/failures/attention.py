@@ -204,7 +204,7 @@ class _Heads:
             memory = arguments[2] if arguments[1] == arguments[0] else arguments[1]
             return [arguments[0], memory, memory, *arguments[3:]], keywords
 
-        return fix_call(self.ctx, name_member(self.call.path), edit)
+        return fix_call(self.ctx, edit, name_member(self.call.path))
 
     def _turn_memory(self) -> Candidate:
         """Put the batch of the keys, and of the values, where the layer, or the decoder around it, reads it."""

@@ -84,6 +84,9 @@ class Axis:
             kinds = {factor.kind for axis in (self, other) for factor in axis.factors}
             kind: Kind = kinds.pop() if len(kinds) == 1 else "input"
             roots, name = self.roots | other.roots, f"{write_axis(self)} + {write_axis(other)}"
+            if len(name) > _LONGEST_NAME:  # joined again and again, as in dual-path nets, it would double each time
+                terms = name.split(" + ")
+                name = f"{terms[0]} + … + {terms[-1]}"
             return Axis([Factor(self.size + other.size, kind, roots, name)])
         return self.resized(self.size + value_of(other))
 
@@ -105,6 +108,10 @@ class Axis:
 
     def __floordiv__(self, other: Size) -> Axis:
         return self.resized(self.size // value_of(other))
+
+
+#: Of more characters a sum is shortened.
+_LONGEST_NAME = 400
 
 
 #: A size in a walk for meaning.

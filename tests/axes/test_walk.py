@@ -14,6 +14,7 @@ from modelsummary_ipy import ModelSummary, Size
 from modelsummary_ipy.axes import registry
 from modelsummary_ipy.axes.expr import Expr, symbol
 from modelsummary_ipy.axes.integers import Integers
+from modelsummary_ipy.axes.meaning import input_axis
 from modelsummary_ipy.axes.walk import Walk, align_events, find_repeats
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 from modelsummary_ipy.shapes.expr_text import evaluate, write
@@ -157,6 +158,14 @@ def test_a_side_padded_to_even_is_not_taken_for_one_padded_to_eight() -> None:
     found = Integers([{"B": 19, "W": 39}, {"B": 3, "W": 56}, {"B": 22, "W": 47}]).find((1, 0, 1))
     assert isinstance(found, Expr)
     assert write(found, ["B", "W"]) == "2·⌈W/2⌉ - W"
+
+
+def test_the_name_of_what_is_joined_again_and_again_stays_short() -> None:
+    axis = input_axis("T", 1)
+    for _ in range(40):
+        axis = axis + axis
+    assert axis.size == 2**40
+    assert len(axis.factors[0].name) <= 2 * 400 + 3
 
 
 class Windows(nn.Module):

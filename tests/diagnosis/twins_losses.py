@@ -757,7 +757,7 @@ class EyeOfOneView(nn.Module):
         return sim.masked_fill(mask, -1e9).logsumexp(1)
 
 
-@twin(EyeOfOneView, (6, 4), (6, 4), reason="eye() makes [6, 6], the other is [12, 12]")
+@twin(EyeOfOneView, (6, 4), (6, 4), reason="eye() makes")
 class EyeOfOneViewT(EyeOfOneView):
     def forward(self, a, b):
         z = torch.cat([a, b], 0)

@@ -258,7 +258,7 @@ def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnos
             return replace(strided, fix=[*strided.fixes, *pooled.fixes])
         if (found := strided or pooled or explain_lateral(pair)) is not None:
             return found
-    has_one = 1 in (first.shape[axes[0]], x.shape[axes[0]])
+    has_one = 1 in (first.shape[axes[0]], x.shape[axes[0]]) and along == first.rank - 1
     if along is not None and (has_one or not is_other_dim) and (ones := explain_ones(pair)) is not None:
         return ones
     words = " and ".join(f"{first.shape[axis]} against {x.shape[axis]} in dim {axis}" for axis in axes)

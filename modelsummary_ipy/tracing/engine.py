@@ -22,10 +22,9 @@ from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.torch_compat.distributed import count_ranks
 from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
-from modelsummary_ipy.tracing.overrun import find_overrun, overrun_guard
+from modelsummary_ipy.tracing.overrun import LookupCheck, find_overrun, overrun_guard
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_keeping
-from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.source_lines import trim_error
@@ -84,12 +83,17 @@ class _Job:
 
 @dataclass(frozen=True)
 class _FakeTrace:
-    """A trace with fakes, its arguments, the request with the dtypes that they got, and how often it was traced."""
+    """A trace with fakes, its arguments, the request with the dtypes that they got, and how often it was traced.
+
+    Attributes:
+        beyond: The first lookup that is known to go beyond the end of its table, as ``find_overrun`` returns it.
+    """
 
     result: TraceResult
     prepared: Prepared
     request: TraceRequest
     num_traces: int
+    beyond: tuple[int, int, int] | None = None
 
 
 def run_engine(
@@ -188,7 +192,7 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
         reason = find_need_of_values(result)
         if not reason:
             result, reason = confirm_failure(result)
-    elif not job.once and (found := find_overrun(result.trace, _find_largest_in(fake))) is not None:
+    elif not job.once and (found := find_overrun(result.trace, _find_largest_in(fake)) or fake.beyond) is not None:
         result = _trace_overrun(fake.request, job.observer, found)
         num_traces += 1
     elif not job.once and result.is_unread and all(fact.given == "data" for fact in fake.prepared.facts):
@@ -213,22 +217,23 @@ def _trace_fake(
     most = 1 if once else 4 + len(request.dtypes)  # a trace may end at the first wrong guess
     lean = "no_grad" if request.shadow.is_large else ""
     for num_traces in range(1, most + 1):
+        lookups = LookupCheck()
         with torch.no_grad() if lean == "no_grad" else nullcontext():
             made = trace_fake(
-                request, lean=lean == "no_grad", observer=observer, guard=check_operation, measure_bytes=not lean,
+                request, lean=lean == "no_grad", observer=observer, guard=lookups, measure_bytes=not lean,
                 keep_interrupted=keep_interrupted,
             )  # fmt: skip
         assert made is not None
         result, prepared = made
         if result.is_interrupted or num_traces == most:
-            return _FakeTrace(result, prepared, request, num_traces)
+            return _FakeTrace(result, prepared, request, num_traces, lookups.found)
         needs_grad = result.error is not None and differentiates(result.error)
         if lean != "grad" and (needs_grad or (lean and result.reads_grad and torch.is_grad_enabled())):
             lean = "grad"
             continue
         better = correct_dtypes(request, prepared, result.trace)
         if better is None:
-            return _FakeTrace(result, prepared, request, num_traces)
+            return _FakeTrace(result, prepared, request, num_traces, lookups.found)
         request = better
     raise AssertionError("unreachable")
 

@@ -155,6 +155,28 @@ def _last_of_arange(call: Call) -> int | None:
     return int(start + (end - start - 1) // step * step)
 
 
+class LookupCheck:
+    """A guard that does what ``check_operation`` does, and notes the first lookup whose known indices go beyond.
+
+    Attributes:
+        found: As ``find_overrun`` returns it; here indices count too that an offset was added to.
+    """
+
+    def __init__(self) -> None:
+        self.found: tuple[int, int, int] | None = None
+        self._number = -1
+
+    def __call__(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Look at one call of a torch function before it runs."""
+        if name == "embedding":
+            self._number += 1
+            beyond = count_beyond(*args[:2]) if self.found is None else None
+            if beyond is not None:
+                rows = args[1].shape[0]
+                self.found = self._number, rows + beyond[0] - 1, rows
+        check_operation(func, name, args, kwargs)
+
+
 def overrun_guard(number: int, most: int, rows: int) -> Callable[..., None]:
     """Return a guard that does what ``check_operation`` does and fails the lookup that ``find_overrun`` found."""
     seen = -1

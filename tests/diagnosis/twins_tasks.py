@@ -1782,3 +1782,101 @@ class TableOfSamplesT(TableOfSamples):
     def forward(self, x):
         x = x + self.pe[: x.size(1)]
         return self.fc(x.mean(1))
+
+
+class ThirdsOfSamples(nn.Module):
+    """Queries, keys and values by index, of what has the samples first."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.proj = nn.Linear(24, 72), nn.Linear(24, 24)
+
+    def forward(self, x):
+        b, n, c = x.shape
+        qkv = self.qkv(x).reshape(b, n, 3, 4, c // 4)
+        q, k, v = qkv[0], qkv[1], qkv[2]
+        out = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+
+
+@twin(ThirdsOfSamples, (4, 49, 24), reason="dim 0 of [4, 49, 3, 4, 6] has the samples, and its thirds are in dim 2")
+class ThirdsOfSamplesT(ThirdsOfSamples):
+    def forward(self, x):
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, 4, c // 4).permute(2, 0, 3, 1, 4)
+        out = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+        return self.proj(out.transpose(1, 2).reshape(b, n, -1))
+
+
+class DecoderOvergrown(nn.Module):
+    added = 1
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, 8, 3, 2, 1), nn.Conv2d(8, 8, 3, 2, 1))
+        self.decoder = nn.Sequential(
+            nn.ConvTranspose2d(8, 8, 3, 2, 1, self.added), nn.ConvTranspose2d(8, 4, 3, 2, 1, 1),
+            nn.ConvTranspose2d(4, 1, 3, 2, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, x):
+        made = self.decoder(self.encoder(x))
+        return F.mse_loss(made, x), made
+
+
+@twin(DecoderOvergrown, (4, 1, 28, 28), reason="output_padding of 'decoder.0' adds a pixel that no stride dropped")
+class DecoderOvergrownT(DecoderOvergrown):
+    added = 0
+
+
+class TargetOfAMixture(nn.Module):
+    """The failing line is in torch's own code; what the user's line gives it lacks a dim."""
+
+    def __init__(self):
+        super().__init__()
+        self.mean, self.scale = nn.Linear(8, 5 * 2), nn.Linear(8, 5 * 2)
+
+    def forward(self, x, target):
+        mean = self.mean(x).unflatten(-1, (5, 2))
+        spread = torch.distributions.Normal(mean, F.softplus(self.scale(x)).unflatten(-1, (5, 2)), validate_args=False)
+        return spread.log_prob(target).sum(-1)
+
+
+@twin(TargetOfAMixture, (4, 12, 8), (4, 12, 2), reason="[4, 12, 1, 2] would broadcast")
+class TargetOfAMixtureT(TargetOfAMixture):
+    def forward(self, x, target):
+        return super().forward(x, target.unsqueeze(2))
+
+
+class OddCoupling(nn.Module):
+    """Of an odd number the half that is changed is the larger one."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 2 * width))
+
+    def forward(self, x):
+        one, other = x[:, :3], x[:, 3:]
+        scale, shift = self.net(one).chunk(2, dim=1)
+        return torch.cat([one, other * torch.exp(torch.tanh(scale)) + shift], dim=1)
+
+
+@twin(OddCoupling, (9, 7), reason="mul takes numbers one to one: [9, 4] against [9, 3]")
+class OddCouplingT(OddCoupling):
+    def __init__(self):
+        super().__init__(4)
+
+
+class ActionOfAnIndex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(6 + 3, 32), nn.Linear(32, 1)
+
+    def forward(self, obs, action):
+        return self.fc2(F.relu(self.fc1(torch.cat([obs, action], dim=1))))
+
+
+@twin(ActionOfAnIndex, (5, 6), ints(5), reason="one-hot, 3 classes give the 9 features that are expected")
+class ActionOfAnIndexT(ActionOfAnIndex):
+    def forward(self, obs, action):
+        return super().forward(obs, F.one_hot(action, 3))

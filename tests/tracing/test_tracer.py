@@ -297,3 +297,21 @@ class Augmented(nn.Module):
 def test_an_augmented_assignment_is_its_operation_in_place() -> None:
     calls = ModelSummary(Augmented(), torch.ones(3, dtype=torch.int64)).pipeline.traced.trace.calls[2:]
     assert [(call.type_name, call.inplace) for call in calls] == [("add_", True), ("xor_", True), ("lshift_", True)]
+
+
+def test_an_index_that_an_offset_brings_beyond_the_table_is_found() -> None:
+    class Offsets(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("offsets", torch.tensor([3, 5]).cumsum(0))
+            self.table = nn.Embedding(8, 4)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.table(ids + self.offsets)
+
+    error = ModelSummary(Offsets(), torch.tensor([[0, 1], [2, 0]])).error
+    assert error is not None
+    assert "the table has rows 0 … 7" in error.reason
+    with pytest.raises(IndexError):
+        Offsets()(torch.tensor([[0, 1], [2, 0]]))
+    assert ModelSummary(Offsets(), torch.tensor([[0, -1], [2, -2]])).error is None

@@ -264,6 +264,31 @@ def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: li
     return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
 
 
+def explain_overgrown(pair: Pair) -> Diagnosis | None:
+    """A decoder ends larger than it began: a transposed convolution adds at the end what no stride took."""
+    ctx = pair.ctx
+    for x, other, *_ in pair.each() if pair.is_spatial else ():
+        gaps = {x.shape[axis] - other.shape[axis] for axis in range(2 - x.rank, 0)}
+        gap, layers, factor = gaps.pop(), [], 1
+        for call in ctx.flow.walk_back(x.link, 16) if not gaps and gap > 0 else ():
+            fact = ctx.flow.module_of(call)
+            if fact is not None and call.type_name in TRANSPOSED_CONVOLUTIONS:
+                added, strides = _list_sides(fact, "output_padding"), _list_sides(fact, "stride")
+                if set(added) not in ({0}, {1}) or len(set(strides)) > 1:
+                    return None
+                layers += [(fact, factor)] if added[0] else []
+                factor *= strides[0]
+        sums = (some for count in range(1, len(layers) + 1) for some in itertools.combinations(layers, count))
+        chosen = next((some for some in sums if sum(more for _, more in some) == gap), None)
+        if chosen is not None:
+            names = " and ".join(f"'{fact.path}'" for fact, _ in chosen[::-1])
+            sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
+            reason = f"{sides[0]} against {sides[1]}: output_padding of {names} adds a pixel that no stride dropped"
+            fixes = [remake(ctx, fact, output_padding=(0,) * (x.rank - 2)) for fact, _ in chosen[::-1]]
+            return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+    return None
+
+
 def _pad_before(ctx: FailureContext, small: Operand, gap: int) -> Candidate:
     """Pad in front of the one convolution without padding that a signal went through: its output is of the past."""
     shrinking = (c for c in _list_convolutions(ctx, small) if c.inputs[0].shape[-1] != c.outputs[0].shape[-1])

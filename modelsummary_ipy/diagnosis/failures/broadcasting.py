@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ast
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.alignment import (
@@ -24,6 +25,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
 )
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_margin,
+    explain_overgrown,
     explain_padded_steps,
     explain_pooled,
     explain_unpadded,
@@ -55,6 +57,7 @@ from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_los
 from modelsummary_ipy.diagnosis.failures.neighbour_differences import explain_differences
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_enlarged,
     explain_residual,
@@ -67,6 +70,7 @@ from modelsummary_ipy.diagnosis.failures.swapped_outputs import explain_swapped
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import ModuleFact
 
 _ELEMENTWISE = frozenset(
@@ -307,7 +311,21 @@ def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
     if is_mask:
         reason += f"; the softmax runs over the last dim, whose {small.shape[-1]} the mask has last"
     templates = [template, *(f"{{}}.unsqueeze({a})" for a in fitting if a != at and missing == 1)]
-    return Diagnosis(reason, write_shape(sizes), [fix_operand(pair.ctx, place, text) for text in templates])
+    fixes = [fix_operand(pair.ctx, place, text) for text in templates]
+    if not any(fixes):  # in a library's code, of what the user's line gives it: ``dist.log_prob(target)``
+        fixes = [made for text in templates for made in _change_arguments(pair.ctx, text)]
+    return Diagnosis(reason, write_shape(sizes), fixes)
+
+
+def _change_arguments(ctx: FailureContext, template: str) -> list[Candidate]:
+    """Change each tensor that the line gives a call by its name, one by one."""
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        held = ctx.failure.names.get(write(node)) if isinstance(node, ast.Name) else None
+        if held is not None and held.kind == "Tensor" and isinstance(around, ast.Call) and node in around.args:
+            yield template.format(write(node))
+
+    return rewrite(ctx, change, here=True, alone=True)
 
 
 def explain_half_pixel(pair: Pair) -> Diagnosis | None:
@@ -354,7 +372,7 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_unbatched, _explain_ranks, explain_swapped,
     explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
     explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_bias, explain_angles,
-    explain_spread, explain_table, explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
+    explain_spread, explain_table, explain_overgrown, explain_half_pixel, _explain_widths, _explain_heads, explain_pieces,
     explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual,
     explain_margin, explain_pooled, explain_padded_steps, _explain_rows,
 )  # fmt: skip

@@ -114,17 +114,18 @@ def _find_rank(
     if not small.shape and along == big.rank - 1:
         sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(big.rank - 1))
         return ": a number is repeated for each sample first", fix_operand(ctx, at, f"{{}}.expand({sizes}, 1)")
-    widths = {fact.settings.get("input_size") for fact in ctx.list_unread()}
-    is_step = small.shape[-1:] == big.shape[-1:] and big.shape[-1] in widths
+    read = {fact.settings.get("input_size") for fact in ctx.list_unread()}
+    is_step = small.shape[-1:] == big.shape[-1:] and big.shape[-1] in read
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0] and not is_step
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
         words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
         return words, [fix_operand(ctx, other, text) for text in texts]
-    classes = next((n - big.shape[-1] for n in unread if n is not None and n - big.shape[-1] > 1), 0)
-    if small.spec.dtype == "int64" and small.shape == big.shape[:-1] and classes and along == big.rank - 1:
-        words = f": one-hot, {classes} classes give the {classes + big.shape[-1]} features that are expected"
-        return words, fix_operand(ctx, at, f"F.one_hot({{}}, {classes})")
+    widths = [fact.settings.get("in_features", 0) for fact in ctx.list_unread()]
+    numbers = list(dict.fromkeys(width - big.shape[-1] for width in widths if width - big.shape[-1] > 1))
+    if small.spec.dtype == "int64" and small.shape == big.shape[:-1] and numbers and along == big.rank - 1:
+        words = f": one-hot, {numbers[0]} classes give the {numbers[0] + big.shape[-1]} features that are expected"
+        return words, [fix_operand(ctx, at, f"F.one_hot({{}}, {count})") for count in numbers[:3]]
     flat = math.prod(big.shape[1:])
     rest = sum(x.shape[-1] for x in ctx.operands if x.rank == 2)
     if small.rank == 2 and along == 1 and flat + rest in unread and ctx.operands.count(big) == 1:

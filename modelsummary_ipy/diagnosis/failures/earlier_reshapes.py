@@ -9,7 +9,7 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, Fail
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_call
-from modelsummary_ipy.diagnosis.formatting import write_times
+from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call
 
@@ -84,6 +84,20 @@ def cut_features(ctx: FailureContext, x: Operand, wanted: int) -> tuple[Call, Ca
         line = set_argument(read_line(ctx, call.source), call.type_name, "dim", 2, "-1")
         fix = place_line(ctx, call, line) if call.type_name == "chunk" else NOTHING
         return (call, fix) if fix else None
+    return None
+
+
+def move_thirds(ctx: FailureContext, x: Operand) -> tuple[str, Candidate] | None:
+    """Queries, keys and values were taken by index from dim 0, which has the samples: they stand in dim 2."""
+    for call in ctx.flow.walk_back(x.link, 16):
+        whole = call.inputs[0].shape if call.type_name == "getitem" and call.inputs else ()
+        maker = ctx.flow.producer(call.input_links[0]) if len(whole) == 5 and whole[2] == 3 else None
+        if maker is not None and maker.type_name in _RESHAPES and call.outputs[0].shape == whole[1:]:
+            line = change_operation(
+                read_line(ctx, maker.source), maker.type_name, lambda items: items, around="{}.permute(2, 0, 3, 1, 4)"
+            )
+            words = f"dim 0 of {write_shape(whole)} has the samples, and its thirds are in dim 2"
+            return words, place_line(ctx, maker, line)
     return None
 
 

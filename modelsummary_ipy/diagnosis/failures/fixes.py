@@ -134,6 +134,10 @@ def fix_giver(ctx: FailureContext, x: Operand, size: int, axis: int = -1) -> Can
     """Let the layer that a dim comes from give another size; nothing if it is none of torch's that can."""
     origin = ctx.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS)
     fact = ctx.flow.module_of(origin)
+    if origin is not None and origin.type_name in ("chunk", "glu", "GLU"):  # as much more for every piece
+        whole, piece = origin.inputs[0].shape[axis], origin.outputs[0].shape[axis]
+        is_cut = piece == x.shape[axis] and whole > piece and not whole % piece
+        return fix_giver(ctx, ctx.operands_of(origin)[0], size * (whole // piece), axis) if is_cut else NOTHING
     if origin is None or fact is None or origin.kind != "module" or fact.type_name in RECURRENTS:
         return NOTHING
     name = next((name for name in OUTPUT_SETTINGS if fact.settings.get(name) == x.shape[axis]), "")

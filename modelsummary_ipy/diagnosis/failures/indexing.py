@@ -176,7 +176,8 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
         if index.shape == (*x.shape[:axis], *x.shape[axis + 1 :]):  # one entry of the dim for each of the others
             picked = [fix_operand(ctx, 1, f"{{}}.unsqueeze({axis})")]
             if ctx.function == "gather" and ".squeeze(" not in ctx.line:
-                picked.append(fix_operand(ctx, 1, f"{{}}.unsqueeze({axis})", around=f"{{}}.squeeze({axis})"))
+                squeezed = fix_operand(ctx, 1, f"{{}}.unsqueeze({axis})", around=f"{{}}.squeeze({axis})")
+                picked.insert(0 if _is_in_sum(ctx.line) else 1, squeezed)
             return Diagnosis(reason, f"an index of {x.rank} dims", picked)
         places = [axis, x.rank - 1] if index.shape[:1] == x.shape[:1] else [axis, x.rank - 1, 0]
         fixes = [fix_operand(ctx, 1, f"{{}}.unsqueeze({at})") for at in dict.fromkeys(places)]
@@ -185,6 +186,14 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
             sizes = ", ".join(f"{{0}}.size({at})" if at == rest[0] else "-1" for at in range(x.rank))
             fixes.insert(0, fix_operand(ctx, 1, f"{{}}.unsqueeze({rest[0]}).expand({sizes})"))
     return Diagnosis(reason, f"an index of {x.rank} dims", fixes, () if any(fixes[:1]) else ANYWHERE)
+
+
+def _is_in_sum(line: str) -> bool:
+    """Return whether a line computes with what it gathers: with tensors that have no dim more."""
+    tree = parse_line(line)
+    sums = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp)] if tree is not None else []
+    inner = (part for node in sums for part in ast.walk(node) if isinstance(part, ast.Call))
+    return any(isinstance(call.func, ast.Attribute) and call.func.attr == "gather" for call in inner)
 
 
 def _explain_float_index(ctx: FailureContext) -> Diagnosis:

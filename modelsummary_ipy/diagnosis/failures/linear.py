@@ -16,7 +16,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
-from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features, list_reordered, widen_cut
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features, list_reordered, move_thirds, widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_earlier,
     fix_argument,
@@ -261,6 +261,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken) or resize_param(ctx, ctx.operands[1], [-1], got)
         )
     fixes = [fix_block(ctx, taken, got), fix]
+    if (thirds := move_thirds(ctx, x)) is not None:
+        return Diagnosis(f"{reason}; {thirds[0]}", expected, thirds[1])
     if (cut := cut_features(ctx, x, taken)) is not None:
         shape = write_shape(cut[0].inputs[0].shape)
         reason += f": {cut[0].type_name}() cuts dim {ctx.flow.setting(cut[0], 'dim', 0)} of {shape}"

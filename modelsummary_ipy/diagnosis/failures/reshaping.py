@@ -20,6 +20,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     product_from,
 )
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import move_thirds
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, remake, set_value
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
@@ -216,6 +217,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             return Diagnosis(reason, write_shape(wanted), _widen_others(ctx, fix, wanted[-1]))
     if wanted.count(-1) == 1 and wanted[-1] > 2 and abs(x.shape[-1] - wanted[-1]) == 1:  # a class less
         fix = fix or fix_giver(ctx, x, wanted[-1])
+    if (thirds := move_thirds(ctx, x)) is not None:
+        return Diagnosis(f"{came} {verb}; {thirds[0]}", write_shape(wanted), thirds[1])
     if len(wanted) == 2 and x.rank > 2:
         flat = change_operation(ctx.line, ctx.function, lambda items: f"{items[0]}.flatten(1)", ctx.earlier)
         fix = fix_line(ctx, flat)

@@ -267,6 +267,8 @@ def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) 
             written[index] = ast.unparse(item)
     now = {word.arg: ast.unparse(word.value) for word in made.keywords if word.arg}
     then = {word.arg: ast.unparse(word.value) for word in was.keywords if word.arg}
+    if len(written) > len(made.args) and then.keys() - now.keys() - named.keys():
+        return new  # what is left out stands among the arguments by position
     for name in then.keys() - now.keys():
         named.pop(name, None)
     changed = {name: word for name, word in now.items() if then.get(name) != word}

@@ -325,13 +325,15 @@ def _make_function(function: types.FunctionType, node: ast.FunctionDef, helpers:
 
 
 def _make_inputs(inputs: ModelInputs, trace: Trace, fix: Fix) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Make zeros of the sizes and dtypes that were traced, where the user gave sizes or tensors."""
+    """Make tensors of the sizes and dtypes that were traced, where the user gave sizes or tensors: of zeros mostly."""
     specs = iter(fact.spec for fact in trace.inputs)
 
     def make(_name: str, _leaf: Any) -> Any:
         spec = next(specs)
         shape = (1, *spec.shape) if fix.changes_input else spec.shape
-        return torch.zeros(shape, dtype=getattr(torch, spec.dtype))
+        dtype = getattr(torch, spec.dtype)
+        is_counted = fix.text.endswith(" - 1)") and not dtype.is_floating_point  # labels that are counted from 1
+        return torch.full(shape, int(is_counted), dtype=dtype)
 
     args = tuple(map_leaves(value, "", make) for value in inputs.args)
     return args, {name: map_leaves(value, name, make) for name, value in inputs.kwargs.items()}

@@ -22,7 +22,7 @@ from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.torch_compat.distributed import count_ranks
 from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
-from modelsummary_ipy.tracing.overrun import LookupCheck, find_overrun, overrun_guard
+from modelsummary_ipy.tracing.overrun import Beyond, LookupCheck, fail_at, find_beyond
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_keeping
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -86,14 +86,14 @@ class _FakeTrace:
     """A trace with fakes, its arguments, the request with the dtypes that they got, and how often it was traced.
 
     Attributes:
-        beyond: The first lookup that is known to go beyond the end of its table, as ``find_overrun`` returns it.
+        beyond: The first index that is known to go beyond what it picks from.
     """
 
     result: TraceResult
     prepared: Prepared
     request: TraceRequest
     num_traces: int
-    beyond: tuple[int, int, int] | None = None
+    beyond: Beyond | None = None
 
 
 def run_engine(
@@ -192,7 +192,7 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
         reason = find_need_of_values(result)
         if not reason:
             result, reason = confirm_failure(result)
-    elif not job.once and (found := find_overrun(result.trace, _find_largest_in(fake)) or fake.beyond) is not None:
+    elif not job.once and (found := find_beyond(result.trace, _find_largest_in(fake)) or fake.beyond) is not None:
         result = _trace_overrun(fake.request, job.observer, found)
         num_traces += 1
     elif not job.once and result.is_unread and all(fact.given == "data" for fact in fake.prepared.facts):
@@ -238,10 +238,10 @@ def _trace_fake(
     raise AssertionError("unreachable")
 
 
-def _trace_overrun(request: TraceRequest, observer: Observer | None, found: tuple[int, int, int]) -> TraceResult:
-    """Trace again, up to the lookup whose index is beyond the table's end."""
+def _trace_overrun(request: TraceRequest, observer: Observer | None, found: Beyond) -> TraceResult:
+    """Trace again, up to the call whose index is beyond what it picks from."""
     with quiet_output():
-        guard = overrun_guard(*found)
+        guard = fail_at(found)
         made = trace_fake(request, observer=observer, guard=guard, keep_interrupted=find_keeping() is not None)
     assert made is not None
     return made[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -25,6 +25,12 @@ _CARRIERS = frozenset(
 #: They pick rows of their first input by the integers of their second one.
 _PICKING = frozenset({"getitem", "gather", "index_select"})
 _WHOLE = (slice(None), slice(0, None))
+
+
+def find_beyond(trace: Trace, largest: Callable[[int], int | None]) -> Beyond | None:
+    """Find the lookup of ``find_overrun``, as a guard needs it."""
+    found = find_overrun(trace, largest)
+    return None if found is None else Beyond(_LOOKUPS, found[0], describe_overrun(*found[1:]))
 
 
 def find_overrun(
@@ -155,38 +161,84 @@ def _last_of_arange(call: Call) -> int | None:
     return int(start + (end - start - 1) // step * step)
 
 
-class LookupCheck:
-    """A guard that does what ``check_operation`` does, and notes the first lookup whose known indices go beyond.
+class Beyond(NamedTuple):
+    """An index that is known to lie outside of what it picks from.
 
     Attributes:
-        found: As ``find_overrun`` returns it; here indices count too that an offset was added to.
+        names: The functions that are counted.
+        number: Which call of them, from 0 on.
+        message: What a real run would say, and the numbers.
+    """
+
+    names: frozenset[str]
+    number: int
+    message: str
+
+
+_LOOKUPS = frozenset({"embedding"})
+_LABEL_LOSSES = frozenset({"cross_entropy", "nll_loss"})
+
+
+class LookupCheck:
+    """A guard that does what ``check_operation`` does, and notes the first known index that goes beyond.
+
+    Of a lookup, where indices count that an offset was added to, or of a loss whose labels the user gave.
+
+    Attributes:
+        found: ``None`` if there is none.
     """
 
     def __init__(self) -> None:
-        self.found: tuple[int, int, int] | None = None
-        self._number = -1
+        self.found: Beyond | None = None
+        self._counts = dict.fromkeys((_LOOKUPS, _LABEL_LOSSES), -1)
 
     def __call__(self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Look at one call of a torch function before it runs."""
-        if name == "embedding":
-            self._number += 1
-            beyond = count_beyond(*args[:2]) if self.found is None else None
-            if beyond is not None:
-                rows = args[1].shape[0]
-                self.found = self._number, rows + beyond[0] - 1, rows
+        names = _LOOKUPS if name in _LOOKUPS else _LABEL_LOSSES if name in _LABEL_LOSSES else None
+        if names is not None:
+            self._counts[names] += 1
+            if self.found is None:
+                message = describe_beyond(*args[:2]) if names is _LOOKUPS else _describe_labels(args, kwargs)
+                self.found = Beyond(names, self._counts[names], message) if message else None
         check_operation(func, name, args, kwargs)
 
 
-def overrun_guard(number: int, most: int, rows: int) -> Callable[..., None]:
-    """Return a guard that does what ``check_operation`` does and fails the lookup that ``find_overrun`` found."""
+def describe_beyond(indices: Any = None, table: Any = None) -> str:
+    """Say which index of a lookup is beyond its table; ``""`` if none is known to be."""
+    found = count_beyond(indices, table)
+    return describe_overrun(table.shape[0] + found[0] - 1, table.shape[0]) if found is not None else ""
+
+
+def describe_overrun(most: int, rows: int) -> str:
+    """Say what a real run would of an index beyond a table."""
+    return f"index out of range in self: {most} in a table of {rows} rows"
+
+
+def _describe_labels(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Say which of the labels of a loss are no classes; ``""`` if none is known."""
+    scores = args[0] if args else kwargs.get("input")
+    labels = args[1] if len(args) > 1 else kwargs.get("target")
+    values = constant_of(labels) if isinstance(labels, FakeTensor) else None
+    if values is None or not isinstance(scores, Tensor) or not scores.dim() or values.is_floating_point():
+        return ""
+    with disable_dispatch():
+        kept = values[values != kwargs.get("ignore_index", -100)]
+        least, most = (int(kept.min()), int(kept.max())) if kept.numel() else (0, 0)
+    classes = scores.shape[min(scores.dim() - 1, 1)]
+    odd = most if most >= classes else least
+    return "" if least >= 0 and most < classes else f"Target {odd} is out of bounds: {least} to {most} of {classes}"
+
+
+def fail_at(beyond: Beyond) -> Callable[..., None]:
+    """Return a guard that does what ``check_operation`` does and fails the call that is known to."""
     seen = -1
 
     def check(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         nonlocal seen
-        if name == "embedding":
+        if name in beyond.names:
             seen += 1
-            if seen == number:
-                raise IndexError(f"index out of range in self: {most} in a table of {rows} rows")
+            if seen == beyond.number:
+                raise IndexError(beyond.message)
         check_operation(func, name, args, kwargs)
 
     return check

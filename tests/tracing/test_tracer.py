@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
@@ -315,3 +316,23 @@ def test_an_index_that_an_offset_brings_beyond_the_table_is_found() -> None:
     with pytest.raises(IndexError):
         Offsets()(torch.tensor([[0, 1], [2, 0]]))
     assert ModelSummary(Offsets(), torch.tensor([[0, -1], [2, -2]])).error is None
+
+
+def test_labels_that_are_no_classes_are_found() -> None:
+    class Stars(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x: Tensor, stars: Tensor) -> Tensor:
+            return F.cross_entropy(self.head(x), stars)
+
+    x, stars = torch.randn(6, 4), torch.tensor([1, 5, 3, 2, 4, 5])
+    error = ModelSummary(Stars(), (x, stars)).error
+    assert error is not None
+    assert error.reason == "cross_entropy of 5 classes takes labels 0 … 4, got 5: they are counted from 1 to 5"
+    assert error.fix == "return F.cross_entropy(self.head(x), stars - 1)"
+    with pytest.raises(IndexError):
+        Stars()(x, stars)
+    for fitting in (stars - 1, torch.tensor([0, 4, -100, 2, 1, 0])):
+        assert ModelSummary(Stars(), (x, fitting)).error is None

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
-from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, splice_node
-from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loops, walk_function
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, parse_line, splice_node
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_loops, find_parameters, walk_function
 from modelsummary_ipy.records.fixes import Candidate
 
 _ASSIGNED = re.compile(r"cannot assign '[\w.]+' as (child module|parameter) '(\w+)'")
@@ -136,3 +136,26 @@ def _explain_beyond(ctx: FailureContext, index: int) -> Diagnosis | None:
         fix = write_statement(ctx, there, splice_node(line, over, f"range({', '.join(words)})"))
         return Diagnosis(reason, f"0 … {count - 1}", fix)
     return None
+
+
+def explain_not_carried(ctx: FailureContext) -> Diagnosis | None:
+    """A loop gives every layer what the first one read, ``out = layer(x)``, and not what the layer before gave."""
+    fact, source = ctx.fact, ctx.failure.source
+    if fact is None or source is None or not find_loops(source):
+        return None
+    wanted = fact.settings.get("in_features", fact.settings.get("in_channels"))
+    before = [
+        call for call in ctx.trace.calls[: ctx.call.index]
+        if call.kind == "module" and call.source == ctx.call.source and call.path != ctx.call.path
+        and call.input_links[:1] == ctx.call.input_links[:1]
+    ]  # fmt: skip
+    found = re.fullmatch(r"(\w+) = (.*)", ctx.line)
+    axis = -1 if "in_features" in fact.settings else 1
+    if not before or found is None or before[-1].outputs[0].shape[axis] != wanted:
+        return None
+    names = dict.fromkeys(node.id for node in find_nodes(found[2], ast.Name))
+    read = [name for name in names if name in find_parameters(source) and name != found[1]]
+    if len(read) != 1:
+        return None
+    reason = f"each turn of the loop reads '{read[0]}' again; '{before[-1].path}' gave the {wanted} that are expected"
+    return Diagnosis(reason, "what the layer before gave", fix_line(ctx, f"{found[1]} = {read[0]} = {found[2]}"))

@@ -21,7 +21,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     resize_operand,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_nodes import read_call
 from modelsummary_ipy.diagnosis.failures.statements import find_function
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, TRANSPOSED_CONVOLUTIONS
@@ -262,6 +263,24 @@ def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: li
     reason = f"{sides[0]} against {sides[1]}: with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} "
     reason += "the smallest of the sizes that the stride could have come from"
     return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+
+
+def explain_spectrum(pair: Pair) -> Diagnosis | None:
+    """``irfft`` gives an even number of samples unless it is told how many there were."""
+    ctx = pair.ctx
+    for x, other, *_ in pair.each():
+        back = next((call for call in ctx.flow.walk_back(x.link, 20) if call.type_name == "fft_irfft"), None)
+        before = ctx.trace.calls[: back.index] if back is not None else ()
+        there = next((call for call in reversed(before) if call.type_name == "fft_rfft"), None)
+        if back is None or there is None or x.rank != other.rank or x.shape[-1] != other.shape[-1] - 1:
+            continue
+        given, _ = read_call(read_line(ctx, there.source), "rfft")
+        if not given or not given[0].isidentifier():
+            continue
+        line = add_keyword(read_line(ctx, back.source), "irfft", "n", f"{given[0]}.size(-1)")
+        reason = f"irfft gives {x.shape[-1]} samples of a spectrum of {there.inputs[0].shape[-1]}: n= says how many"
+        return Diagnosis(reason, "signals of one length", place_line(ctx, back, line))
+    return None
 
 
 def explain_overgrown(pair: Pair) -> Diagnosis | None:

@@ -38,7 +38,7 @@ from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.undone import undo_move
-from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths
+from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths, explain_shrinking
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
     CONVOLUTIONS,
@@ -76,6 +76,7 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
                 or explain_kept(pair)
                 or explain_count(pair)
                 or explain_lengths(ctx)
+                or explain_shrinking(ctx)
                 or (explain_branches(ctx.operands, ctx) if pair.is_spatial and along == 1 else None)
                 or explain_crops(ctx, axes, along)
             )

@@ -306,11 +306,36 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
         reason = f"input has {positions}, {ctx.owner} has {rows}"
         goal = (_longest, rows - first)
     fix = fix_module(ctx, num_embeddings=most + 1) if most is not None else NOTHING
+    if other := _find_table(ctx, most):
+        reason += f"; '{other}' has as many"
+        return Diagnosis(reason, f"indices 0 … {rows - 1}", fix_line(ctx, _rename_layer(ctx, other)))
     if field := name_setting(ctx, rows):
         reason += f" ({field})"
     options = [*(list_rebuilds(ctx, rows, most + 1) if most is not None else ()), fix]
     search = STEER if goal is not None else ()
     return Diagnosis(reason, f"indices 0 … {rows - 1}", options, search, goal)
+
+
+def _find_table(ctx: FailureContext, most: int | None) -> str:
+    """Return the one table beside it that nothing reads, as wide and with a row for the index."""
+    fact = ctx.fact
+    if fact is None or most is None:
+        return ""
+    beside = [
+        other.path for other in ctx.list_unread()
+        if other.type_name == "Embedding" and other.path.rpartition(".")[0] == fact.path.rpartition(".")[0]
+        and other.settings.get("embedding_dim") == fact.settings.get("embedding_dim")
+        and other.settings.get("num_embeddings", 0) > most
+    ]  # fmt: skip
+    return beside[0] if len(beside) == 1 else ""
+
+
+def _rename_layer(ctx: FailureContext, path: str) -> str:
+    """Call another layer of the same module in the failing line, where it is called with these arguments."""
+    old, new = ctx.call.path.rpartition(".")[2], path.rpartition(".")[2]
+    places = [found.start() for found in re.finditer(rf"(?<=self\.){old}(?=\()", ctx.line)]
+    at = places[ctx.earlier] if 0 <= ctx.earlier < len(places) else places[-1] if places else -1
+    return f"{ctx.line[:at]}{new}{ctx.line[at + len(old) :]}" if at >= 0 else ""
 
 
 def _explain_positions(ctx: FailureContext) -> Diagnosis | None:

@@ -10,7 +10,7 @@ from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.activations import explain_activation
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
-from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment
+from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment, explain_not_carried
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcasting import explain_broadcast
 from modelsummary_ipy.diagnosis.failures.concatenation import explain_cat
@@ -65,6 +65,7 @@ _FIRST: Mapping[str, Family] = {
 }
 #: Explanations from shapes.
 SIZES: Mapping[str, Family] = {
+    "loop": explain_not_carried,
     "einsum": explain_einsum,
     "linear": explain_linear,
     "convolution": explain_convolution,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_insertion, write_module
@@ -362,18 +364,19 @@ def fix_size_read(ctx: FailureContext, x: Operand) -> Candidate:
 
 
 def read_other_size(ctx: FailureContext, source: Source | None, text: str) -> Candidate:
-    """Read dim 1 for dim 0, or the other way round, on the last line before that assigns a name of a text."""
+    """Read dim 1 for dim 0, or the other way round, on the last lines before that assign the names of a text."""
+    found: dict[str, Candidate] = {}
     for number in range(source.line - 1, max(source.line - 9, 0), -1) if source is not None else ():
         before = ctx.read(source._replace(line=number)) if source is not None else None
         name = re.match(r"(\w+) = ", before.text) if before is not None else None
-        if before is None or name is None or not re.search(rf"\b{name[1]}\b", text):
+        if before is None or name is None or name[1] in found or not re.search(rf"\b{name[1]}\b", text):
             continue
         axes = list(re.finditer(r"(?<=\.size\()[01](?=\))|(?<=\.shape\[)[01](?=\])", before.text))
         if len(axes) == 1:
             at = axes[0].start()
             changed = f"{before.text[:at]}{1 - int(before.text[at])}{before.text[at + 1 :]}"
-            return write_at(source, before, changed)
-    return NOTHING
+            found[name[1]] = write_at(source, before, changed)
+    return reduce(operator.add, reversed(found.values())) if found else NOTHING
 
 
 def read_line(ctx: FailureContext, source: Source | None) -> str:

@@ -200,7 +200,9 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
     inner = before.shape[1:]
     if x.rank == 1 and math.prod(inner) == taken:
         reason = f"the batch was flattened too: {write_product(before.shape)}, of which {taken} are one sample's"
-        return Diagnosis(reason, expected, _fix_flatten(ctx, x))
+        flattener = ctx.flow.module_of(_find_flattener(ctx, x))
+        kept = set_value(flattener.path, "nn.Flatten()") if flattener is not None else NOTHING
+        return Diagnosis(reason, expected, [kept, _fix_flatten(ctx, x)])
     if math.prod(inner) != x.shape[-1]:
         if math.prod(inner[1:]) == x.shape[-1] and x.rank == 2:
             reason = (

@@ -30,6 +30,8 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
     if len(ctx.data) < 2:
         return None
     name = ctx.function
+    if (beyond := _BEYOND.search(ctx.failure.message)) is not None:
+        return _explain_beyond(ctx, name, beyond)
     x, y = ctx.data[0], ctx.data[1]
     if name in (*LOSSES, *_OF_CLASSES, *_BINARY) and y.rank and x.rank and y.numel != x.shape[0]:
         folded = explain_folded_batch(ctx, x, y.shape[0])
@@ -61,6 +63,30 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
     if name == "ctc_loss" and x.rank == 3 and len(ctx.data) > 2 and ctx.data[2].shape == x.shape[:1] != x.shape[1:2]:
         return _explain_lengths(ctx, name, x)
     return None
+
+
+_BEYOND = re.compile(r"Target (-?\d+) is out of bounds(?:: (-?\d+) to (\d+) of (\d+))?")
+
+
+def _explain_beyond(ctx: FailureContext, name: str, found: re.Match[str]) -> Diagnosis:
+    """Labels that are no classes: they are counted from 1, or there are more of them than outputs."""
+    x = ctx.data[0]
+    axis = min(x.rank - 1, 1)
+    classes = x.shape[axis]
+    reason = f"{name} of {classes} classes takes labels 0 … {classes - 1}, got {found[1]}"
+    expected = f"labels 0 … {classes - 1}"
+    wider = (
+        resize_origin(ctx, x, int(found[1]) + 1)
+        if axis == x.rank - 1
+        else fix_giver(ctx, x, int(found[1]) + 1, axis - x.rank)
+    )
+    if found[2] is None or int(found[1]) < 0:
+        return Diagnosis(reason, expected, wider if int(found[1]) > 0 else NOTHING)
+    least, most = int(found[2]), int(found[3])
+    if least == 1 and most == classes:
+        reason += f": they are counted from 1 to {most}"
+        return Diagnosis(reason, expected, [fix_argument(ctx, "{} - 1", position=1), wider])
+    return Diagnosis(reason, expected, wider)
 
 
 def _explain_flat(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:

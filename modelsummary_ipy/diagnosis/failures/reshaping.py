@@ -139,7 +139,7 @@ def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -
                 return None
             split.append((size, other))
     sides, windows = {size for size, _ in split}, {window for _, window in split}
-    if next(places, None) is not None or len(windows) != 1 or -1 in wanted[1:]:
+    if next(places, None) is not None or len(windows) != 1 or -1 in wanted[1:] or (len(split) < 2 and x.rank == 4):
         return None
     window, path = windows.pop(), ctx.fact.path if ctx.fact is not None else ""
     odd = next((size for size, _ in split if size % window), None)
@@ -217,6 +217,8 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
             return Diagnosis(reason, write_shape(wanted), _widen_others(ctx, fix, wanted[-1]))
     if wanted.count(-1) == 1 and wanted[-1] > 2 and abs(x.shape[-1] - wanted[-1]) == 1:  # a class less
         fix = fix or fix_giver(ctx, x, wanted[-1])
+    if mended := _change_number(ctx, x, wanted) if -1 not in wanted else NOTHING:
+        return Diagnosis(f"{came} {verb}", write_shape(wanted), [mended, *([fix] if fix else [])])
     if (thirds := move_thirds(ctx, x)) is not None:
         return Diagnosis(f"{came} {verb}; {thirds[0]}", write_shape(wanted), thirds[1])
     if len(wanted) == 2 and x.rank > 2:
@@ -236,6 +238,25 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
     if fix and len(wanted) == 2:
         options.insert(0, options.pop())
     return Diagnosis(f"{came} {verb}", write_shape(wanted), options, GROW, (measure, fixed))
+
+
+def _change_number(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Candidate:
+    """Change the number of a sum that a target names, ``4 + classes``, where another gives what there is."""
+
+    def edit(items: list[str]) -> list[str] | None:
+        places = [place for place, text in enumerate(items[1:]) if re.search(r"\b\d+ \+ \w|\w \+ \d+\b", text)]
+        if len(items) != len(wanted) + 1 or len(places) != 1:
+            return None
+        at = places[0]
+        needed, left = divmod(x.numel, math.prod(size for place, size in enumerate(wanted) if place != at))
+        numbers = re.findall(r"(?<![\w.])\d+(?![\w.])", items[at + 1])
+        number = int(numbers[0]) + needed - wanted[at] if len(numbers) == 1 else 0
+        if left or number < 1:
+            return None
+        changed = re.sub(r"(?<![\w.])\d+(?![\w.])", str(number), items[at + 1])
+        return [*items[: at + 1], re.sub(r"^\(([^()]*)\)$", r"\1", changed), *items[at + 2 :]]
+
+    return fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier))
 
 
 def _widen_others(ctx: FailureContext, fix: Candidate, number: int) -> Candidate:

@@ -19,7 +19,7 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     list_stored,
     read_statement,
 )
-from modelsummary_ipy.diagnosis.failures.unpacking import explain_unpacking, list_keys
+from modelsummary_ipy.diagnosis.failures.unpacking import explain_iterated, explain_unpacking, list_keys
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
@@ -46,6 +46,7 @@ def explain_returned(ctx: FailureContext) -> Diagnosis | None:
         or _explain_attribute(ctx)
         or _explain_operands(ctx)
         or explain_unpacking(ctx)
+        or explain_iterated(ctx)
     )
 
 

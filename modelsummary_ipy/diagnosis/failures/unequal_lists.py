@@ -27,6 +27,21 @@ def explain_lengths(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis(reason, write_shape(wanted), fix)
 
 
+def explain_shrinking(ctx: FailureContext) -> Diagnosis | None:
+    """Signals that convolutions without padding made shorter one by one are stacked: each is cut to the last."""
+    shapes = [x.shape for x in ctx.operands]
+    lengths = [shape[-1] for shape in shapes if len(shape) == 3]
+    is_one_kind = len(lengths) == len(shapes) and len({shape[:2] for shape in shapes}) == 1
+    if ctx.function != "stack" or not is_one_kind or lengths != sorted(lengths, reverse=True):
+        return None
+    items = _find_list(ctx.line, "stack")
+    reason = f"{len(shapes)} signals of {', '.join(map(str, lengths))} steps: each was made from a shorter one"
+    if items is None or not items[1].isidentifier():
+        return Diagnosis(reason, f"{lengths[-1]} steps each")
+    cut = f"[item[..., -{items[1]}[-1].size(-1):] for item in {items[1]}]"
+    return Diagnosis(reason, f"{lengths[-1]} steps each", fix_line(ctx, splice_node(ctx.line, items[0].args[0], cut)))
+
+
 def explain_crops(ctx: FailureContext, axes: list[int], along: int | None) -> Diagnosis | None:
     """Images of several sizes are joined along the batch, to be run at once, or maps of a list along the channels."""
     shapes = [x.shape for x in ctx.operands]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, RESHAPE, Diagnosis, FailureContext, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import add_batch, fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import add_batch, fix_giver, fix_line, read_line, set_value
+from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_unpacking
 from modelsummary_ipy.diagnosis.failures.statements import list_read
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -22,6 +23,23 @@ def list_keys(giver: Call | None) -> list[str]:
     """List what of an output can be picked: ``".last_hidden_state"``, ``"[0]"``."""
     names = [spec.name for spec in giver.outputs] if giver is not None else []
     return list(dict.fromkeys(found[0] for found in map(_KEY.match, names) if found is not None))
+
+
+def explain_iterated(ctx: FailureContext) -> Diagnosis | None:
+    """The one tensor of a pool was unpacked in two names, sample by sample: its places were to be the second."""
+    for call in reversed(ctx.trace.calls[: ctx.call.index]):
+        maker = ctx.flow.producer(call.input_links[0]) if call.type_name == "unbind" and call.input_links else None
+        fact = ctx.flow.module_of(maker)
+        read = read_unpacking(read_line(ctx, call.source))
+        is_pool = fact is not None and fact.type_name.startswith("MaxPool") and "kernel_size" in fact.settings
+        if fact is None or maker is None or not is_pool or read is None or call.source != maker.source:
+            continue
+        names = ", ".join(read[0])
+        reason = f"'{fact.path}' gives one tensor, which {names} part by its samples: return_indices=True gives both"
+        code = write_module(fact, ctx.trace)
+        fix = set_value(fact.path, f"{code[:-1]}, return_indices=True)") if code else NOTHING
+        return Diagnosis(reason, "a pool that gives its places too", fix)
+    return None
 
 
 def explain_unpacking(ctx: FailureContext) -> Diagnosis | None:

@@ -20,7 +20,7 @@ from modelsummary_ipy.records.trace import Trace
 
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
-_MOST_LINKS = 6
+_MOST_LINKS = 16
 #: So many ways to repair each further failure are tried.
 _MOST_BRANCHES = 3
 
@@ -126,7 +126,7 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
     """Try a candidate; where the model then fails further on, repair that too, by what its reason says."""
     trial = None if candidate.edits_a_package else trials.run(candidate)
     for _ in range(_MOST_LINKS):
-        if trial is None or trial.works or candidate.rank:
+        if trial is None or trial.works or candidate.rank or _makes_anew(candidate):
             break
         lines = tuple(edit for edit in candidate.edits if isinstance(edit, LineEdit))
         later = build_context(Story(trial.trace, ()), lines)
@@ -148,6 +148,11 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
             return None
         candidate, ctx, trial = following.candidate, later, following
     return trial if trial is not None and trial.works else None
+
+
+def _makes_anew(candidate: Candidate) -> bool:
+    """Return whether a model is made with another argument: what then still does not fit was no part of it."""
+    return any(isinstance(edit, LayerEdit) and not edit.path for edit in candidate.edits)
 
 
 def _count_run(trace: Trace) -> int:

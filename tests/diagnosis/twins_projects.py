@@ -1,0 +1,175 @@
+"""Models of projects that fail as people write them: loops, tables, spectra, labels, places; each with its twin."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.diagnosis.twins import Twin, ints, register_in
+
+__all__ = ["PROJECTS"]
+
+PROJECTS: list[Twin] = []
+twin = register_in(PROJECTS)
+
+
+class StatesOfTheSteps(nn.Module):
+    """Both states read the batch on the axis of the steps, on a line each."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.fc = nn.LSTM(4, 6, 2, batch_first=True), nn.Linear(6, 1)
+
+    def forward(self, x):
+        h0 = torch.zeros(2, x.size(1), 6)
+        c0 = torch.zeros(2, x.size(1), 6)
+        out, _ = self.lstm(x, (h0, c0))
+        return self.fc(out[:, -1])
+
+
+@twin(StatesOfTheSteps, (7, 30, 4), reason="the hidden state is [2, 30, 6], this input needs [2, 7, 6]")
+class StatesOfTheStepsT(StatesOfTheSteps):
+    def forward(self, x):
+        h0, c0 = torch.zeros(2, x.size(0), 6), torch.zeros(2, x.size(0), 6)
+        return self.fc(self.lstm(x, (h0, c0))[0][:, -1])
+
+
+class FlatWithItsBatch(nn.Module):
+    start = 0
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Flatten(self.start), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@twin(FlatWithItsBatch, (5, 3, 4, 4), reason="the batch was flattened too: 5 × 3 × 4 × 4 = 240")
+class FlatWithItsBatchT(FlatWithItsBatch):
+    start = 1
+
+
+class OneNumberLess(nn.Module):
+    """The layer gives a number more for every anchor than the view has."""
+
+    def __init__(self):
+        super().__init__()
+        self.anchors, self.classes, self.pred = 3, 2, nn.Conv2d(4, 3 * (5 + 2), 1)
+
+    def forward(self, x):
+        b, _, h, w = x.shape
+        p = self.pred(x)
+        p = p.view(b, self.anchors, 4 + self.classes, h, w)
+        return p.permute(0, 1, 3, 4, 2)
+
+
+@twin(OneNumberLess, (2, 4, 4, 4), reason="2 × 21 × 4 × 4 = 672 is not 2 × 3 × 6 × 4 × 4 = 576")
+class OneNumberLessT(OneNumberLess):
+    def forward(self, x):
+        b, _, h, w = x.shape
+        return self.pred(x).view(b, self.anchors, 5 + self.classes, h, w).permute(0, 1, 3, 4, 2)
+
+
+class WrongTable(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.user_bias, self.item_bias = nn.Embedding(10, 1), nn.Embedding(60, 1)
+
+    def forward(self, user):
+        item = torch.arange(50, 50 + user.size(0))
+        return self.user_bias(user) + self.user_bias(item)
+
+
+@twin(WrongTable, ints(4), reason="'item_bias' has as many")
+class WrongTableT(WrongTable):
+    def forward(self, user):
+        return self.user_bias(user) + self.item_bias(torch.arange(50, 50 + user.size(0)))
+
+
+class OddSpectrum(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight, self.mix = nn.Parameter(torch.ones(6, 5)), nn.Conv1d(6, 6, 1)
+
+    def filter(self, x):
+        spectrum = torch.fft.rfft(x)
+        kept = spectrum[:, :, :5] * self.weight
+        return torch.fft.irfft(F.pad(kept, (0, spectrum.size(-1) - 5)))
+
+    def forward(self, x):
+        return self.filter(x) + self.mix(x)
+
+
+@twin(OddSpectrum, (3, 6, 33), reason="irfft gives 32 samples of a spectrum of 33: n= says how many")
+class OddSpectrumT(OddSpectrum):
+    def filter(self, x):
+        spectrum = torch.fft.rfft(x)
+        kept = spectrum[:, :, :5] * self.weight
+        return torch.fft.irfft(F.pad(kept, (0, spectrum.size(-1) - 5)), n=x.size(-1))
+
+
+class InputEveryTurn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(10, 24), nn.Linear(24, 8)])
+        self.last = nn.Linear(8, 2)
+
+    def forward(self, x):
+        for layer in self.layers:
+            out = torch.relu(layer(x))
+        return self.last(out)
+
+
+@twin(InputEveryTurn, (4, 10), reason="each turn of the loop reads 'x' again; 'layers.0' gave the 24 that are expected")
+class InputEveryTurnT(InputEveryTurn):
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.last(x)
+
+
+class SkipsThatShrink(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dilated = nn.ModuleList([nn.Conv1d(6, 6, 2, dilation=2**k) for k in range(3)])
+
+    def forward(self, x):
+        skips = []
+        for dilated in self.dilated:
+            z = torch.tanh(dilated(x))
+            skips.append(z)
+            x = z + x[:, :, -z.size(2) :]
+        return torch.stack(skips).sum(0)
+
+
+@twin(SkipsThatShrink, (2, 6, 30), reason="3 signals of 29, 27, 23 steps: each was made from a shorter one")
+class SkipsThatShrinkT(SkipsThatShrink):
+    def forward(self, x):
+        skips = []
+        for dilated in self.dilated:
+            z = torch.tanh(dilated(x))
+            skips.append(z)
+            x = z + x[:, :, -z.size(2) :]
+        return sum(skip[..., -z.size(2) :] for skip in skips)
+
+
+class PlacesNotGiven(nn.Module):
+    """A batch of two unpacks in two names."""
+
+    places = False
+
+    def __init__(self):
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=self.places)
+        self.conv, self.unpool = nn.Sequential(nn.Conv2d(6, 6, 1), nn.BatchNorm2d(6)), nn.MaxUnpool2d(2)
+
+    def forward(self, x):
+        x, places = self.pool(x)
+        return self.unpool(self.conv(x), places)
+
+
+@twin(PlacesNotGiven, (2, 6, 8, 8), reason="'pool' gives one tensor, which x, places part by its samples")
+class PlacesNotGivenT(PlacesNotGiven):
+    places = True

@@ -59,14 +59,14 @@ def test_a_stage_that_raises_is_reported_and_the_rows_are_there(
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("_SIZES", "explanation linear failed: please report it"),
+        ("SIZES", "explanation linear failed: please report it"),
         ("find_sizes", "the search for sizes that work failed: please report it"),
     ],
 )
 def test_an_explanation_that_raises_is_reported_and_the_failure_is_reported_with_torchs_message(
     name: str, line: str, monkeypatch: pytest.MonkeyPatch, internal_errors: list[str]
 ) -> None:
-    broken: Any = {"linear": raise_error} if name == "_SIZES" else raise_error
+    broken: Any = {"linear": raise_error} if name == "SIZES" else raise_error
     monkeypatch.setattr(importlib.import_module("modelsummary_ipy.diagnosis.failures.explain"), name, broken)
     ms = ModelSummary(nn.Sequential(nn.Linear(4, 2), nn.Linear(3, 2)), (5, 4))
     assert ms.error is not None

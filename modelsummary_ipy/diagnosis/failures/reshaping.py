@@ -251,7 +251,7 @@ def _change_number(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
         needed, left = divmod(x.numel, math.prod(size for place, size in enumerate(wanted) if place != at))
         numbers = re.findall(r"(?<![\w.])\d+(?![\w.])", items[at + 1])
         number = int(numbers[0]) + needed - wanted[at] if len(numbers) == 1 else 0
-        if left or number < 1:
+        if left or needed < wanted[at]:  # where a layer gives too little it is the layer's
             return None
         changed = re.sub(r"(?<![\w.])\d+(?![\w.])", str(number), items[at + 1])
         return [*items[: at + 1], re.sub(r"^\(([^()]*)\)$", r"\1", changed), *items[at + 2 :]]

@@ -173,3 +173,22 @@ class PlacesNotGiven(nn.Module):
 @twin(PlacesNotGiven, (2, 6, 8, 8), reason="'pool' gives one tensor, which x, places part by its samples")
 class PlacesNotGivenT(PlacesNotGiven):
     places = True
+
+
+class MaskOfStepsFirst(nn.Module):
+    """The sequence is turned on purpose, and the mask with it, which is not to be."""
+
+    def __init__(self):
+        super().__init__()
+        self.emb = nn.Embedding(50, 16, padding_idx=0)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32), 1, enable_nested_tensor=False)
+
+    def forward(self, x):
+        mask = x == 0
+        return self.encoder(self.emb(x).transpose(0, 1), src_key_padding_mask=mask.t())
+
+
+@twin(MaskOfStepsFirst, ints(3, 9), reason="key_padding_mask is [9, 3], and [3, 9] before its dims were moved")
+class MaskOfStepsFirstT(MaskOfStepsFirst):
+    def forward(self, x):
+        return self.encoder(self.emb(x).transpose(0, 1), src_key_padding_mask=x == 0)

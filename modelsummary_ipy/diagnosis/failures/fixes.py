@@ -364,16 +364,20 @@ def fix_size_read(ctx: FailureContext, x: Operand) -> Candidate:
 
 
 def read_other_size(ctx: FailureContext, source: Source | None, text: str) -> Candidate:
-    """Read dim 1 for dim 0, or the other way round, on the last lines before that assign the names of a text."""
+    """Read dim 1 for dim 0, or the other way round, on the last line before that assigns a name of a text.
+
+    Another state of the same size, on a line of its own, is changed with it.
+    """
     found: dict[str, Candidate] = {}
+    size = ""
     for number in range(source.line - 1, max(source.line - 9, 0), -1) if source is not None else ():
         before = ctx.read(source._replace(line=number)) if source is not None else None
         name = re.match(r"(\w+) = ", before.text) if before is not None else None
         if before is None or name is None or name[1] in found or not re.search(rf"\b{name[1]}\b", text):
             continue
-        axes = list(re.finditer(r"(?<=\.size\()[01](?=\))|(?<=\.shape\[)[01](?=\])", before.text))
-        if len(axes) == 1:
-            at = axes[0].start()
+        axes = list(re.finditer(r"\w+(?:\.size\(|\.shape\[)([01])(?=[)\]])", before.text))
+        if len(axes) == 1 and size in ("", axes[0][0]):
+            size, at = axes[0][0], axes[0].start(1)
             changed = f"{before.text[:at]}{1 - int(before.text[at])}{before.text[at + 1 :]}"
             found[name[1]] = write_at(source, before, changed)
     return reduce(operator.add, reversed(found.values())) if found else NOTHING

@@ -20,7 +20,7 @@ def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
     return (
         verdict.keeps_batch is False,
         sum(flag.severity == "error" for flag in verdict.flags),
-        sum(flag.severity == "warning" for flag in verdict.flags),
+        sum(flag.severity == "warning" or flag.rule == "sequence-order" for flag in verdict.flags),
         _is_odd_output(trial),
         _num_fixed_sizes(ctx, trial),
         _repeats_a_call(ctx, trial),

@@ -308,9 +308,9 @@ class _Heads:
 
     def _pad_mask(self, mask: Operand, wanted: tuple[int, ...]) -> tuple[str, str]:
         """Write what lets a mask begin, or end, with steps that were joined to the sequence: a class token."""
-        more = wanted[1] - mask.shape[1]
-        for call in self.ctx.flow.walk_back(self.key.link, 12):
-            sizes = [spec.shape for spec in call.inputs] if call.type_name in CATS and more > 0 else []
+        more = wanted[1] - mask.shape[1] if len(wanted) == mask.rank == 2 else 0
+        for call in self.ctx.flow.walk_back(self.key.link, 12) if more > 0 else ():
+            sizes = [spec.shape for spec in call.inputs] if call.type_name in CATS else []
             counts = [shape[1] if len(shape) == 3 else 0 for shape in sizes]
             if sorted(counts) == sorted((more, mask.shape[1])) and call.source is not None:
                 place = f"{more}, 0" if counts[0] == more else f"0, {more}"

@@ -160,7 +160,7 @@ def explain_enlarged(pair: Pair) -> Diagnosis | None:
             (c for c in ctx.flow.walk_back(x.link, 3) if c.inputs and c.inputs[0].shape[2:] != x.shape[2:]), None
         )
         fact = ctx.flow.module_of(call)
-        if call is None or call.outputs[0].shape[2:] != x.shape[2:]:
+        if call is None or call.outputs[0].shape[2:] != x.shape[2:] or len(call.inputs[0].shape) != x.rank:
             continue
         factors = {
             find_stride(big, small) for big, small in zip(other.shape[2:], call.inputs[0].shape[2:], strict=True)

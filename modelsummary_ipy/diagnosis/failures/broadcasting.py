@@ -10,11 +10,6 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_angles,
     explain_bias,
     explain_channels,
-    explain_cut_batch,
-    explain_cut_table,
-    explain_empty,
-    explain_folded,
-    explain_longest,
     explain_matrix,
     explain_order,
     explain_other_mask,
@@ -41,6 +36,13 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Pair,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
+from modelsummary_ipy.diagnosis.failures.earlier_cuts import (
+    explain_cut_batch,
+    explain_cut_table,
+    explain_empty,
+    explain_folded,
+    explain_longest,
+)
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_argument,

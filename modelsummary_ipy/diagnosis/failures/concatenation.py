@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.alignment import explain_cut_batch, explain_folded, explain_ones
+from modelsummary_ipy.diagnosis.failures.alignment import explain_ones
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_branches,
     explain_lateral,
@@ -24,6 +24,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
+from modelsummary_ipy.diagnosis.failures.earlier_cuts import explain_cut_batch, explain_folded
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_creation,

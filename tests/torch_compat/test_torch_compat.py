@@ -15,7 +15,7 @@ from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.fake import fake_mode, shape_cache
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.torch_compat import FALLBACKS, MISSING, fakes, modes, modules
-from modelsummary_ipy.tracing import aten_log, module_calls
+from modelsummary_ipy.tracing import aten_log, aten_ops, module_calls
 from tests.fresh_process import FreshProcesses
 from tests.models import by_name
 from tests.reference import HAS_GROUPED_PRODUCTS, quietly, seed
@@ -70,7 +70,8 @@ def test_a_summary_without_a_private_name_says_the_same(
     monkeypatch.setattr(
         fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fake_mode.build_fake)
     )  # nothing is remembered from before
-    monkeypatch.setattr(aten_log, "_find_plan", functools.cache(aten_log._Plan))
+    monkeypatch.setattr(aten_log, "find_plan", functools.cache(aten_ops.Plan))
+    monkeypatch.setattr(aten_ops, "find_plan", aten_log.find_plan)
     take_call_away()
     try:
         for model in MODELS:

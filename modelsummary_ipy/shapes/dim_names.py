@@ -64,7 +64,8 @@ def name_dims(trace: Trace) -> InputNames:
 
     Two dims of equal name have equal size: where guesses differ in size the later one is numbered, ``T2``. A guess that
     the user gave another name in one input has that name in all of equal size. Where some inputs are a decoder's
-    (``decoder_input_ids``), the length of the others is ``S``: it moves by itself, whatever its size.
+    (``decoder_input_ids``), the length of the others is ``S``: it moves by itself, whatever its size. What no layer
+    reads, as labels, and is as long as a signal has the signal's name.
     """
     known = {
         name: size for fact in trace.inputs for name, size in zip(fact.dims, fact.spec.shape, strict=False) if name
@@ -81,8 +82,13 @@ def name_dims(trace: Trace) -> InputNames:
         if has_encoder:
             length, other = ("T", "S") if fact.spec.name.startswith(_OF_DECODER) else ("S", "T")
         sizes = {name: size for name, size in known.items() if name != other}
-        wanted = _wanted_names(fact, readers.find(leaf), sizes)
+        reader = readers.find(leaf)
+        wanted = _wanted_names(fact, reader, sizes)
         names = [length if name == "T" else name for name in wanted]
+        if reader is None and "T" not in known:  # labels of a signal's samples, which no layer reads
+            names = [
+                "L" if one == ("T", known.get("L")) else one[0] for one in zip(names, fact.spec.shape, strict=True)
+            ]
         for axis, (guess, given) in enumerate(zip(names, fact.dims or ("",) * len(names), strict=True)):
             if given and guess:
                 renamed.setdefault(guess, given)

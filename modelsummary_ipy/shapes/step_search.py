@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 from modelsummary_ipy.records.retraced import Sizes
@@ -54,6 +55,15 @@ class StepSearch:
             elif not self._search(group) and len(group) > 1:
                 for name in group:
                     self._search([name], quickly=True)
+        self._join_rigid()
+
+    def _join_rigid(self) -> None:
+        """Move two dims of different inputs together that are as long and move in none of them alone."""
+        for pair in itertools.combinations([name for name in self._rigid if name not in self._checked], 2):
+            size = self._base[pair[0]]
+            if self._base[pair[1]] == size and {*pair} <= {*self._rigid} and self._works(dict.fromkeys(pair, size + 1)):
+                self._rigid = [name for name in self._rigid if name not in pair]
+                self._keep_little(list(pair), 1)
 
     def _search(self, names: list[str], *, quickly: bool = False) -> bool:
         """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.

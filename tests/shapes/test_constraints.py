@@ -246,3 +246,39 @@ def test_a_recurrent_net_is_not_tried_at_thirty_thousand_steps() -> None:
     assert find_constraints(traced.trace, found) == ()
     assert found.samples is not None
     assert max(sizes["T"] for sizes in found.samples.sizes) < 100
+
+
+class SignalAndTokens(nn.Module):
+    """Each sample of a signal meets one token: neither may be longer than the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.emb = nn.Conv1d(8, 2, 3, padding=1), nn.Embedding(10, 2)
+
+    def forward(self, x: Tensor, ids: Tensor) -> Tensor:
+        return torch.cat([self.conv(x), self.emb(ids).transpose(1, 2)], 1)
+
+
+class SignalAndLabels(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(8, 2, 3, padding=1)
+
+    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(self.conv(x), labels, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits", "formula"),
+    [(SignalAndTokens, ("L = T", "C = 8"), ("B", "4", "L")), (SignalAndLabels, ("C = 8",), ("B", "L"))],
+)
+def test_dims_of_two_inputs_that_only_move_together_do(
+    kind: type[nn.Module], limits: tuple[str, ...], formula: tuple[str, ...]
+) -> None:
+    ms = ModelSummary(kind(), (torch.randn(3, 8, 10), torch.zeros(3, 10, dtype=torch.long)))
+    assert ms.constraints == limits
+    assert ms.formulas[max(ms.formulas)] == (formula,)
+    for length in (10, 13, 21):
+        assert kind()(torch.randn(2, 8, length), torch.zeros(2, length, dtype=torch.long)).shape[-1] == length
+    with pytest.raises((RuntimeError, ValueError)):
+        kind()(torch.randn(2, 8, 11), torch.zeros(2, 10, dtype=torch.long))

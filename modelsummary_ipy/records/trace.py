@@ -99,7 +99,8 @@ class AtenOp(NamedTuple):
         inputs: Sizes of its tensor arguments in order, lists of tensors flattened; ``None`` for an optional tensor
             argument that was not given; a quantized layer's packed weight counts as a tensor. -1 is a ragged size.
         outputs: Sizes of its tensor results in order.
-        arguments: Its plain arguments by schema name, those that a cost formula may need (``groups``, ``transposed``).
+        arguments: Its plain arguments by schema name, those that a cost formula may need (``groups``, ``transposed``);
+            ``None`` where one was left at its default.
         dtype: Of the first tensor result.
     """
 

@@ -192,3 +192,41 @@ class MaskOfStepsFirst(nn.Module):
 class MaskOfStepsFirstT(MaskOfStepsFirst):
     def forward(self, x):
         return self.encoder(self.emb(x).transpose(0, 1), src_key_padding_mask=x == 0)
+
+
+class LayerOfLogits(nn.Module):
+    """From torch 2.14 on the layer refuses its setting, before that the next line refuses the layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(6, 3)
+
+    def forward(self, x):
+        p = nn.Softmax(self.fc(x))
+        return p.max(-1).values
+
+
+@twin(LayerOfLogits, (2, 6), reason="makes a layer with a tensor for its settings, and does not run it")
+class LayerOfLogitsT(LayerOfLogits):
+    def forward(self, x):
+        return nn.Softmax(dim=-1)(self.fc(x)).max(-1).values
+
+
+class CentersOfABasis(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("centers", torch.linspace(0, 5, 20))
+        self.fc = nn.Linear(20, 4)
+
+    def forward(self, positions):
+        distances = torch.cdist(positions, positions)
+        basis = torch.exp(-((distances - self.centers) ** 2))
+        return self.fc(basis).sum((1, 2))
+
+
+@twin(CentersOfABasis, (2, 6, 3), reason="each number of [2, 6, 6] is compared with the 20 centers")
+class CentersOfABasisT(CentersOfABasis):
+    def forward(self, positions):
+        distances = torch.cdist(positions, positions)
+        basis = torch.exp(-((distances.unsqueeze(-1) - self.centers) ** 2))
+        return self.fc(basis).sum((1, 2))

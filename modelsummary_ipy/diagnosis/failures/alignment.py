@@ -196,6 +196,19 @@ def explain_spread(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def explain_centers(pair: Pair) -> Diagnosis | None:
+    """What is given is compared with each number of a vector: distances with the centers of a basis."""
+    which, ctx = _find_table(pair), pair.ctx
+    if which is None or ctx.function not in ("sub", "rsub") or pair.both[which].rank != 1:
+        return None
+    centers, data = pair.both[which], pair.both[1 - which]
+    if data.rank < 2 or ctx.flow.producer(data.link) is None:
+        return None
+    reason = f"each number of {write_shape(data.shape)} is compared with the {centers.shape[0]} centers"
+    fix = fix_operand(ctx, pair.places[1 - which], "{}.unsqueeze(-1)")
+    return Diagnosis(reason, write_shape((*data.shape, 1)), fix) if fix else None
+
+
 def explain_table(pair: Pair) -> Diagnosis | None:
     """A table of positions, or a mask of a largest length, that is longer or shorter than the input."""
     which = _find_table(pair)

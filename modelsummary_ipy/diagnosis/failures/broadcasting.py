@@ -9,6 +9,7 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_angles,
     explain_bias,
+    explain_centers,
     explain_channels,
     explain_matrix,
     explain_order,
@@ -375,7 +376,8 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_unbatched, _explain_ranks, explain_swapped,
     explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
     explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_bias, explain_angles,
-    explain_spread, explain_table, explain_spectrum, explain_overgrown, explain_half_pixel, _explain_widths,
-    _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged, explain_unstrided,
-    explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps, _explain_rows,
+    explain_spread, explain_centers, explain_table, explain_spectrum, explain_overgrown, explain_half_pixel,
+    _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,
+    explain_unstrided, explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps,
+    _explain_rows,
 )  # fmt: skip

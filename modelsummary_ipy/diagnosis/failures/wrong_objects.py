@@ -51,6 +51,10 @@ def _is_called(node: ast.AST, around: ast.AST | None) -> bool:
     return isinstance(around, ast.Call) and around.func is node
 
 
+#: What torch says of a setting that is a tensor.
+_REFUSES = re.compile(rf"{re.escape(_AMBIGUOUS)}|got multiple values|got <class '[\w.]*Tensor'>")
+
+
 # -- what is not called -----------------------------------------------------------------------------------------------
 
 
@@ -66,12 +70,13 @@ def _explain_layer(ctx: FailureContext) -> Diagnosis | None:
         name, kind = write(node.func), write(node.func).rpartition(".")[2]
         if not re.fullmatch(r"(?:torch\.)?nn\.\w+", name) or kind not in LAYERS or LAYERS[kind].reads:
             return
-        refuses = (_AMBIGUOUS in ctx.failure.message or "got multiple values" in ctx.failure.message) and (
+        refuses = _REFUSES.search(ctx.failure.message) is not None and (
             ast.get_source_segment(ctx.line, node) == write(node)
         )  # as nn.Dropout(x) does at once
         if _is_called(node, around) or (kind not in words and not refuses):
             return
         first, *settings = write_words(node, write)
+        settings = settings or (["dim=-1"] if kind in ("Softmax", "LogSoftmax", "Softmin") else [])
         old, new = write(node), f"{name}({', '.join(settings)})({first})"
         yield new
 

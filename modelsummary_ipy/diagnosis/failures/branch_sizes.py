@@ -354,13 +354,18 @@ def _find_padded(ctx: FailureContext, x: Operand) -> str:
 
 
 def explain_padded_steps(pair: Pair) -> Diagnosis | None:
-    """A padded convolution made more steps than it read, and the steps are in dim 1 again."""
+    """A padded convolution, or pool, made more steps than it read, and the steps are in dim 1 again."""
     ctx = pair.ctx
     for x, other, *_ in pair.each() if pair.axes == [-2] and pair.both[0].rank == pair.both[1].rank == 3 else ():
-        call = next((c for c in ctx.flow.walk_back(x.link, 6) if c.type_name in CONVOLUTIONS), None)
+        call = next((c for c in ctx.flow.walk_back(x.link, 6) if c.type_name in CONVOLUTIONS | POOLS), None)
         if call is None or (call.inputs[0].shape[-1], call.outputs[0].shape[-1]) != (other.shape[1], x.shape[1]):
             continue
-        gap = x.shape[1] - other.shape[1]
+        gap, fact = x.shape[1] - other.shape[1], ctx.flow.module_of(call)
+        kernel = _list_sides(fact, "kernel_size") if fact is not None and call.type_name in POOLS else ()
+        if fact is not None and gap == 1 and len(kernel) == 1 and kernel[0] % 2 == 0:
+            counts = f"{x.shape[1]} steps of {other.shape[1]}"
+            reason = f"'{call.path}' of kernel {kernel[0]} gives {counts}: an odd one keeps them"
+            return Diagnosis(reason, "equal steps", remake(ctx, fact, kernel_size=(kernel[0] + 1,)))
         if gap > 0:
             cut = wrap_argument(read_line(ctx, call.source), name_member(call.path), "{}", around=f"{{}}[..., :-{gap}]")
             reason = f"{x.shape[1]} steps against {other.shape[1]}: '{call.path}' pads by {gap} more than it takes off"

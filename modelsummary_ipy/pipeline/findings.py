@@ -71,7 +71,7 @@ class Findings:
         self._failed = model if failure is not None and is_small else None
         has_interrupt = failure is not None and failure.interrupted
         self._is_single = request.trace_once or traced.trace.starts_threads or has_interrupt  # for good
-        self._is_closed = self._is_single  # nothing is traced again
+        self.is_closed = self._is_single  # nothing is traced again
         self._stopped = ""  # what is not complete
         if request.inputs is not None and not has_interrupt:
             self._stopped = _ONCE if request.trace_once else _THREADS if traced.trace.starts_threads else ""
@@ -107,12 +107,12 @@ class Findings:
 
     @property
     def _again(self) -> TraceRequest | None:
-        return None if self._is_closed else self.traced.request
+        return None if self.is_closed else self.traced.request
 
     def _resume(self) -> None:
         """Let what time or an interrupt ended be searched to its end."""
         if not self._is_single:
-            self._is_closed, self._stopped, self._time = False, "", self._allow()
+            self.is_closed, self._stopped, self._time = False, "", self._allow()
             for name in ("_batch", "_named", "_judged", "error"):
                 vars(self).pop(name, None)
 
@@ -121,7 +121,7 @@ class Findings:
     @property
     def batch(self) -> BatchFacts:
         """One more trace, with one more in the batch."""
-        return replace(self._batch, retracer=None) if self._is_closed else self._batch
+        return replace(self._batch, retracer=None) if self.is_closed else self._batch
 
     @stage
     def _batch(self) -> BatchFacts:

@@ -144,15 +144,7 @@ class Pipeline(Findings):
 
     def training(self, settings: StepSettings) -> Training:
         """One step of training on fakes."""
-        return self._remember(self._steps, settings, partial(self.trace_step, settings))
-
-    def _remember(self, known: dict[_Key, _Fact], key: _Key, compute: Callable[[], _Fact]) -> _Fact:
-        """Return what is known under a key; what is computed while nothing is traced again is not kept."""
-        with InterruptsDeferred(), self.lock:
-            found = known.get(key) or compute()
-            if not self._is_closed:
-                known[key] = found
-            return found
+        return _remember(self, self._steps, settings, partial(self.trace_step, settings))
 
     def trace_step(self, settings: StepSettings, sizes: Mapping[str, int] | None = None, change: str = "") -> Training:
         """Trace one step: at other sizes, or on a copy that was changed by code which reads it as ``model``."""
@@ -162,7 +154,7 @@ class Pipeline(Findings):
             return Training(optimizer=name, reason="the forward did not come to its end")
         if first.engine != "fake" or request is None:
             why = f"steps are traced with fakes, not with engine={first.engine!r}"
-            if self._is_closed:
+            if self.is_closed:
                 why = "the forward is not run again"
             elif first.engine_reason:
                 why = f"steps are traced with fakes, and this model can't be: {first.engine_reason}"
@@ -181,16 +173,10 @@ class Pipeline(Findings):
 
     def memory(self, assumed: Assumptions) -> Memory:
         """Where the memory goes; with a budget, the largest batch that fits it, found by tracing."""
-        return self._remember(self._memories, assumed, partial(self._estimate_training, assumed))
-
-    def _estimate_memory(self, assumed: Assumptions, step: Training) -> Memory:
-        cost = self.weighed.costs.get(0)
-        about = cost is not None and cost.approximate
-        budget, text = assumed.budget, assumed.budget_text
-        return estimate_memory(self.measured, step, approximate=about, budget=budget, budget_text=text)
+        return _remember(self, self._memories, assumed, partial(self._estimate_training, assumed))
 
     def _estimate_training(self, assumed: Assumptions) -> Memory:
-        memory = self._estimate_memory(assumed, self.training(assumed.step))
+        memory = _estimate_memory(self, assumed, self.training(assumed.step))
         if assumed.step.precision != "as is" and memory.peak_bytes is not None:
             memory = replace(memory, run_bytes=self._trace_run(assumed.step, None))
         if assumed.budget is None:
@@ -279,7 +265,7 @@ class Pipeline(Findings):
         computed = vars(self)
         counted, memory = computed.get("weighed") or computed.get("counted"), self._memories.get(assumed)
         if memory is None and "weighed" in computed:
-            memory = self._estimate_memory(assumed, Training(optimizer=assumed.step.optimizer.name))
+            memory = _estimate_memory(self, assumed, Training(optimizer=assumed.step.optimizer.name))
         return self._build_story(assumed, counted, memory, self._steps.get(assumed.step))
 
     def shown(self, assumed: Assumptions, formulas: WhenFormulas, *, with_step: bool) -> Story:
@@ -305,20 +291,20 @@ class Pipeline(Findings):
                     raise
                 keeping.is_interrupted = True
         self.stop()
-        before = self._is_closed, self._unfit
-        if not self._is_closed:  # all else was found
-            self._is_closed, self._unfit = True, "interrupted: memory and the training step were not all traced"
+        before = self.is_closed, self._unfit
+        if not self.is_closed:  # all else was found
+            self.is_closed, self._unfit = True, "interrupted: memory and the training step were not all traced"
         try:
             return build()
         finally:
-            self._is_closed, self._unfit = before
+            self.is_closed, self._unfit = before
 
     def stop(self) -> None:
         """Search no more for what is shown from now on, and say so, unless all was found."""
         known = vars(self).keys()
         is_done = "error" in known and (not self.is_short or {"found", "found_in_time"} & known)
-        if not self._is_closed and not is_done:
-            self._is_closed, self._stopped = True, _INTERRUPTED
+        if not self.is_closed and not is_done:
+            self.is_closed, self._stopped = True, _INTERRUPTED
 
     def _show(self, assumed: Assumptions, formulas: WhenFormulas, *, with_step: bool) -> Story:
         with self._time.spent():
@@ -330,7 +316,7 @@ class Pipeline(Findings):
             self.error  # noqa: B018  # explains a failure, which may fail too
         if with_step or self.traced.trace.knows_saved or not self.traced.shadow.is_large:
             counted, none = self.weighed, Training(optimizer=assumed.step.optimizer.name)
-            memory = self.memory(assumed) if with_step else self._estimate_memory(assumed, none)
+            memory = self.memory(assumed) if with_step else _estimate_memory(self, assumed, none)
         else:
             counted, memory = self.counted, None
         training = self._steps.get(assumed.step) if with_step else None
@@ -354,3 +340,19 @@ class Pipeline(Findings):
             stopped=stopped, backward={} if training is None else self.backward(training), cache=cache,
             context=self._contexts.get((assumed.context, assumed.budget)),
         )  # fmt: skip
+
+
+def _remember(pipeline: Pipeline, known: dict[_Key, _Fact], key: _Key, compute: Callable[[], _Fact]) -> _Fact:
+    """Return what is known under a key; what is computed while nothing is traced again is not kept."""
+    with InterruptsDeferred(), pipeline.lock:
+        found = known.get(key) or compute()
+        if not pipeline.is_closed:
+            known[key] = found
+        return found
+
+
+def _estimate_memory(pipeline: Pipeline, assumed: Assumptions, step: Training) -> Memory:
+    cost = pipeline.weighed.costs.get(0)
+    about = cost is not None and cost.approximate
+    budget, text = assumed.budget, assumed.budget_text
+    return estimate_memory(pipeline.measured, step, approximate=about, budget=budget, budget_text=text)

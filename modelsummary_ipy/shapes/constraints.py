@@ -141,19 +141,16 @@ class _Finder:
                 text = f"{what} ≥ {low}"
             else:
                 text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
-            ranges = {name: self._range(name, low, high) for name in names}
+            ranges = {name: _build_range(self._step(name), low, high) for name in names}
             yield self._build(text, *outside, ranges=ranges)
-
-    def _range(self, name: str, low: int | None, high: int | None) -> range:
-        step = self._step(name)
-        start = low if low is not None else (high or step) % step or step
-        return range(start, NO_LIMIT if high is None else high + 1, step)
 
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}
         for name in self._samples.free:
             limit = self._find_upper_limit(name) if self._may_end(name) else None
-            if limit is None or not (self._is_tried(name, limit) or self._works(self._with_partner(name, limit))):
+            if limit is None or not (
+                self._samples.has_tried(name, limit) or self._works(self._with_partner(name, limit))
+            ):
                 continue
             if self._fails(self._with_partner(name, limit + self._step(name))):
                 found[name] = limit
@@ -165,11 +162,6 @@ class _Finder:
         is_left = name == self._names.batch or name in self._samples.windows
         return not is_left and not self._samples.is_fixed(name, self._names)
 
-    def _is_tried(self, name: str, size: int) -> bool:
-        """Return whether a size was among those that formulas were found at."""
-        tied = self._samples.tied_to(name)
-        return any(all(sizes[one] == size for one in tied) for sizes in self._samples.sizes)
-
     def _find_upper_limit(self, name: str) -> int | None:
         if name in self._samples.capped:
             return self._base[name]
@@ -179,7 +171,7 @@ class _Finder:
         if self._names.is_spatial(name):
             far = self._samples.narrow.get(name)
             return self._search_map_limit(name, far) if far and not self._works({name: far}) else None
-        return None if self._unrolls() else self._search_limit(name)
+        return None if _unrolls(self._trace, self._samples.traces) else self._search_limit(name)
 
     def _search_in_code(self, name: str) -> int | None:
         """Find the last size that the user's code takes, where it compares sizes: ``assert x.shape[1] <= 37``."""
@@ -215,12 +207,6 @@ class _Finder:
         value = _value(text, self._base)
         sizes = range(base, base + (below - base) // step * step, step)
         return last_true(sizes, lambda size: _value(text, {**self._base, name: size}) == value) or base
-
-    def _unrolls(self) -> bool:
-        """Return whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
-        if any(call.type_name in _RECURRENT for call in self._trace.calls):
-            return True
-        return any(len(other.calls) > len(self._trace.calls) * 1.2 + 10 for other in self._samples.traces)
 
     def _search_limit(self, name: str) -> int | None:
         """Find the size of a table that ends the sequence: among the sizes of parameters and settings."""
@@ -327,6 +313,19 @@ class _Finder:
             return
         or_one = " or 1" if size > 2 and not is_checked and self._works({name: 1}) else ""  # which is broadcast
         yield self._build(f"{name} = {size}{or_one}", around[0])
+
+
+def _build_range(step: int, low: int | None, high: int | None) -> range:
+    """Return the sizes between two limits, in steps from either; ``None`` is no limit."""
+    start = low if low is not None else (high or step) % step or step
+    return range(start, NO_LIMIT if high is None else high + 1, step)
+
+
+def _unrolls(trace: Trace, others: Iterable[Trace]) -> bool:
+    """Return whether a longer sequence is more work even without numbers: then 30,000 steps are not tried."""
+    if any(call.type_name in _RECURRENT for call in trace.calls):
+        return True
+    return any(len(other.calls) > len(trace.calls) * 1.2 + 10 for other in others)
 
 
 def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:

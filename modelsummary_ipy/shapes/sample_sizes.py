@@ -66,6 +66,10 @@ class SampleSizes:
         """Return whether a dim is one of features that moves a little at most."""
         return names.is_feature(name) and all(sizes[name] < 2 * self.base[name] for sizes in self.sizes)
 
+    def has_tried(self, name: str, size: int) -> bool:
+        """Return whether a size was among those that formulas were found at."""
+        return any(all(sizes[one] == size for one in self.tied_to(name)) for sizes in self.sizes)
+
     def tied_to(self, name: str) -> list[str]:
         """Return a dim with those that only move together with it."""
         return [name, *(two if one == name else one for one, two in self.tied if name in (one, two))]

@@ -282,10 +282,6 @@ class FailureContext:
         """Path of the module that failed, in quotes; ``"the model"`` for the model itself."""
         return name_owner(self.call)
 
-    def inner_calls(self) -> list[Call]:
-        """Return the calls that ran directly inside the failed one, in order."""
-        return [call for call in self.trace.calls if call.parent == self.call.index]
-
 
 class Pair(NamedTuple):
     """Two operands of the failed call whose sizes do not fit.

@@ -66,7 +66,8 @@ def explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(reason, f"{found[2]} dims", fix, RESHAPE)
     reason = f"{source} has {came} values, the line unpacks {found[2]}"
     fix = NOTHING
-    inner = [call for call in ctx.inner_calls() if call.kind == "module"]
+    calls = [call for call in ctx.trace.calls if call.parent == ctx.call.index]
+    inner = [call for call in calls if call.kind == "module"]
     is_call = bool(inner) and source.startswith(f"self.{inner[-1].path.rpartition('.')[2]}(")
     fixes: list[Candidate] = []
     if is_call and len(inner[-1].outputs) == 1 and not inner[-1].outputs[0].name:
@@ -83,7 +84,7 @@ def explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
     if inner and inner[-1].type_name == "LSTM" and len(names) == 3:
         reason = f"'{inner[-1].path}' (LSTM) returns (output, (h_n, c_n)): two values, the second a pair"
         fix = fix_line(ctx, ctx.line.replace(", ".join(names), f"{names[0]}, ({names[1]}, {names[2]})", 1))
-    split = next((call for call in reversed(ctx.inner_calls()) if call.type_name in ("split", "chunk")), None)
+    split = next((call for call in reversed(calls) if call.type_name in ("split", "chunk")), None)
     if split is not None and split.type_name == "split" and found[1] == "too many":
         pieces = ctx.flow.setting(split, "split_size_or_sections", ctx.flow.setting(split, "split_size"))
         if pieces == len(names):

@@ -52,7 +52,7 @@ class Findings:
 
     Args:
         model: The model; only a weak reference to it is kept. One that failed and is small is kept until its error is
-            known: some fixes can only be tried on it, and ``ModelSummary(Net(), x).error`` leaves it to nobody else.
+            known: some fixes can only be tried on it, and who asks ``ModelSummary(Net(), x).error`` keeps no reference.
         request: The request; what the engine was given takes the place of its inputs.
         seconds: How long the first trace took.
     """

@@ -38,8 +38,9 @@ ELEMENTWISE = names_of("paired loss") | {
 }  # fmt: skip
 #: What makes a tensor of a size that it is given first, and all that makes one of no other tensor.
 SIZED_FACTORIES = frozenset(
-    {"zeros", "ones", "full", "empty", "rand", "randn", "arange", "new_zeros", "new_ones", "eye"}
-)
+    {"zeros", "ones", "full", "empty", "rand", "randn", "arange", "new_zeros", "new_ones", "eye", "hann_window",
+     "hamming_window", "blackman_window", "bartlett_window"}
+)  # fmt: skip
 #: Losses that compare two tensors number by number.
 LOSSES = frozenset(
     {"kl_div", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "poisson_nll_loss",

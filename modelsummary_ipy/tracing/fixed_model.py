@@ -122,13 +122,15 @@ class FixedModel(ShadowTemplate):
             owner._modules[name] = value
             self._add_facts(work, edit.path, value)
         elif isinstance(value, Tensor):
-            old_param = owner._parameters.get(name)
-            if old_param is None:
+            held = owner._parameters if name in owner._parameters else owner._buffers
+            old_tensor = held.get(name)
+            if old_tensor is None:
                 raise UnfitEditError(name)
-            owner._parameters[name] = (
-                value if value.dtype == old_param.dtype else nn.Parameter(value.to(old_param.dtype))
-            )
-            self._add_param(work, edit.path, owner._parameters[name])
+            if value.dtype != old_tensor.dtype:
+                value = value.to(old_tensor.dtype)
+                value = nn.Parameter(value) if held is owner._parameters else value
+            held[name] = value
+            self._add_param(work, edit.path, value)
         else:
             if name not in owner.__dict__:
                 raise UnfitEditError(name)

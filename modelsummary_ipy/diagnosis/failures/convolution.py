@@ -38,6 +38,7 @@ from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
+from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
@@ -103,15 +104,9 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     expected = f"{_AXES[spatial]} with C = {channels}"
     reason = f"{write_shape(x.shape)} has {x.rank} dims, a {spatial}-d convolution expects {spatial + 2}"
     fix = NOTHING
-    maker = ctx.flow.producer(x.link)
-    is_stack = maker is not None and maker.type_name == "stack" and x.rank == spatial + 3
-    if maker is not None and is_stack and x.shape[1] * x.shape[2] == channels:
-        reason = (
-            f"stack puts {x.shape[1]} maps behind each other, cat joins their channels: {x.shape[1]} × {x.shape[2]}"
-        )
-        line = read_line(ctx, maker.source)
-        fix = place_line(ctx, maker, line.replace("stack(", "cat(") if line.count("stack(") == 1 else "")
-    elif x.rank == spatial + 3:
+    if (stacked := explain_stacked(ctx, x, 1, channels, expected)) is not None:
+        return stacked
+    if x.rank == spatial + 3:
         if x.shape[1] == channels != x.shape[2]:
             reason += f": dim 1 has the {channels} channels, the {x.shape[2]} of dim 2 go into the batch"
             fix = fix_argument(ctx, "{}.transpose(1, 2).flatten(0, 1)")

@@ -37,6 +37,7 @@ from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.returned import explain_returned
+from modelsummary_ipy.diagnosis.failures.spectra import explain_spectrum
 from modelsummary_ipy.diagnosis.failures.transformers import explain_transformer
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
@@ -80,6 +81,7 @@ SIZES: Mapping[str, Family] = {
     "reshape": explain_reshape,
     "split": explain_split,
     "window": explain_window,
+    "spectrum": explain_spectrum,
     "axis": explain_axis,
 }
 #: Explanations from dtypes, devices and values.

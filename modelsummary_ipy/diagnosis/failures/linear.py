@@ -33,6 +33,7 @@ from modelsummary_ipy.diagnosis.failures.indexing import explain_gathered
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
+from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
 from modelsummary_ipy.records.fixes import Candidate
@@ -56,6 +57,7 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(reason, write_shape((*shape, 1)), fix_argument(ctx, "{}.unsqueeze(-1)"))
     return (
         explain_gathered(ctx, x, taken, expected)
+        or explain_stacked(ctx, x, -1, taken, expected)
         or _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)
         or _explain_features(ctx, x, taken, expected)

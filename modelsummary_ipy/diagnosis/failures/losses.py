@@ -6,11 +6,13 @@ import ast
 import re
 from collections.abc import Iterator
 
+from modelsummary_ipy.diagnosis.failures.class_weights import explain_weights
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
-from modelsummary_ipy.diagnosis.failures.parameters import resize_origin, resize_param
+from modelsummary_ipy.diagnosis.failures.made_labels import explain_made_labels
+from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import put_in_brackets
@@ -42,6 +44,13 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
     if name in _OF_CLASSES:
         return _explain_classes(ctx, name, x, y)
     if name in _BINARY and x.rank == y.rank > 2 and (found := explain_grid(ctx, (x, y))) is not None:
+        return found
+    if (
+        name in _BINARY
+        and x.shape == y.shape
+        and x.rank
+        and (found := explain_weights(ctx, x, -1, "label")) is not None
+    ):
         return found
     if name in _BINARY:
         return _explain_binary(ctx, name, x, y)
@@ -103,7 +112,7 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     if not x.rank:
         return None
     if "weight tensor should be defined" in ctx.failure.message and x.rank > 1:
-        return _explain_weight(ctx, x)
+        return explain_weights(ctx, x, 1, "class")
     wanted = (x.shape[0], *x.shape[2:]) if x.rank > 1 else ()
     expected = f"labels {write_shape(wanted)} of int64"
     if y.spec.dtype not in _INTEGERS and y.shape in (wanted, x.shape):
@@ -151,21 +160,12 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         return Diagnosis(reason, expected, grown)
     if y.rank == 1 and x.rank == 2 and (shifted := _explain_shifted(ctx, x, y)) is not None:
         return Diagnosis(f"{reason}{shifted[0]}", expected, shifted[1])
+    if (made := explain_made_labels(ctx, x, y, wanted)) is not None:
+        return Diagnosis(f"{reason}{made[0]}", expected, made[1])
     folded = fix_argument(ctx, "{}.flatten(0, -2)") if y.rank == 1 and x.rank > 2 else NOTHING
     if x.rank == 2 and y.rank > 1 and y.numel == x.shape[0]:  # the steps of the predictions are folded, theirs are not
         folded = fix_argument(ctx, "{}.flatten()", position=1)
     return Diagnosis(reason, expected, folded, RESHAPE)
-
-
-def _explain_weight(ctx: FailureContext, x: Operand) -> Diagnosis:
-    """The weights of the classes are more or fewer than the classes."""
-    given = next((item for item in ctx.operands[2:3] if item.rank == 1), None)
-    weights = [spec for spec in ctx.weights if len(spec.shape) == 1 and spec.shape[0] != x.shape[1]]
-    spec = given.spec if given is not None else weights[0] if weights else None
-    count = f"{spec.shape[0]} weights" if spec is not None else "the weights"
-    reason = f"{count} for the {x.shape[1]} classes of {write_shape(x.shape)}: each class has one"
-    fix = resize_param(ctx, given, [-1], x.shape[1]) if given is not None and given.param is not None else NOTHING
-    return Diagnosis(reason, f"{x.shape[1]} weights", fix)
 
 
 def _explain_shifted(ctx: FailureContext, x: Operand, y: Operand) -> tuple[str, list[Candidate]] | None:

@@ -18,6 +18,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_module, fix_setting, set_value
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import write_move, write_product, write_shape, write_times
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of
 from modelsummary_ipy.records.fixes import Candidate, ModeEdit
@@ -41,6 +42,9 @@ def explain_norm(ctx: FailureContext) -> Diagnosis | None:
 def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     features = ctx.setting("num_features") if ctx.call.kind == "module" else _first_weight(ctx)
     ranks = _RANKS.get(ctx.call.type_name)
+    expected = f"dim 1 = {features} (num_features)"
+    if isinstance(features, int) and (stacked := explain_stacked(ctx, x, 1, features, expected)) is not None:
+        return stacked
     if ranks is not None and x.rank not in ranks:
         return _explain_rank(ctx, x, ranks, features)
     if x.rank < 2:
@@ -108,6 +112,8 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         return None
     words = str(wanted[0]) if len(wanted) == 1 else write_shape(wanted)
     expected = f"last {'dim' if len(wanted) == 1 else 'dims'} = {words} (normalized_shape)"
+    if len(wanted) == 1 and (stacked := explain_stacked(ctx, x, -1, wanted[0], expected)) is not None:
+        return stacked
     if len(wanted) == 1 and wanted[0] in x.shape[1:-1]:
         axis = 1 + x.shape[1:-1].index(wanted[0])
         there, home = write_move(x.rank, axis, x.rank - 1), write_move(x.rank, x.rank - 1, axis)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, remake
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
-from modelsummary_ipy.diagnosis.failures.setters import find_module, find_setter
+from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
 from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
@@ -42,35 +42,44 @@ def resize_origin(ctx: FailureContext, x: Operand, size: int) -> Candidate:
 def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int) -> Candidate:
     """Write a parameter with another size on an axis or two: ``"self.pos = nn.Parameter(torch.zeros(1, 40, 8))"``.
 
-    It is made as the user's ``__init__`` makes it, where that can be read.
+    It is made as the user's ``__init__`` makes it, where that can be read; a buffer only then.
 
     Returns:
-        Nothing if the tensor is no parameter, or a layer's weight.
+        Nothing if the tensor is neither, or a layer's weight.
     """
     if x.param is None:
         return NOTHING
     fact = ctx.trace.params[x.param]
-    if not fact.names or fact.kind != "parameter" or len(fact.shape) < -min(axes):
+    if not fact.names or len(fact.shape) < -min(axes):
         return NOTHING
     sizes = list(fact.shape)
     for axis in axes:
         sizes[axis] = size
     owner = find_module(ctx.trace, fact.names[0].rpartition(".")[0])
-    if owner is not None and owner.type_module.startswith("torch."):
+    if owner is not None and owner.type_module.startswith("torch.") and not owner.type_name.endswith("Loss"):
         is_table = owner.type_name == "Embedding" and list(axes) == [-1]
         return remake(ctx, owner, embedding_dim=size) if is_table else NOTHING
     code, written = _read_maker(ctx, fact.names[0], fact.shape, tuple(sizes))
+    if fact.kind == "parameter" and not code:
+        code = written = f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))"
     text = write_change(fact.names[0], code)
     return Candidate(text, (LayerEdit(fact.names[0], code, written),)) if text else NOTHING
 
 
 def _read_maker(ctx: FailureContext, name: str, old: tuple[int, ...], size: tuple[int, ...]) -> tuple[str, str]:
-    """Return how a parameter of another size is made: with numbers alone, and with the names that the user writes."""
+    """Return how a tensor of another size is made: with numbers alone, and with the names that the user writes.
+
+    Both are ``""`` if that can't be read.
+    """
     path, _, last = name.rpartition(".")
-    owner = find_module(ctx.trace, path)
-    found = find_setter(owner, last) if owner is not None else None
+    owner, items = find_module(ctx.trace, path), [last]
+    if owner is not None and owner.type_name.endswith("Loss"):
+        path, _, own = path.rpartition(".")
+        owner, items = find_module(ctx.trace, path), [own, last]
+    found = find_setter(owner, items[0]) if owner is not None else None
     for setter in found[0] if found is not None and len(found[0]) == 1 else ():
-        line = ast.unparse(setter.value)
+        value = find_item(setter.value, last) if items[1:] else setter.value
+        line = ast.unparse(value) if value is not None else ""
         for factory in sorted(SIZED_FACTORIES):
             code = splice_argument(line, factory, (-1,) * len(old), size, {})
             if factory == "eye" and not code and len(set(size)) == 1:
@@ -79,5 +88,4 @@ def _read_maker(ctx: FailureContext, name: str, old: tuple[int, ...], size: tupl
             names = {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)} if code else {""}
             if names <= {"nn", "torch"}:
                 return code, splice_argument(line, factory, old, size, {})
-    plain = f"nn.Parameter(torch.zeros({', '.join(map(str, size))}))"
-    return plain, plain
+    return "", ""

@@ -28,12 +28,25 @@ def find_setter(owner: ModuleFact, name: str) -> tuple[list[ast.Assign], ast.Cla
     wanted += [node for node in classes if _spans_forward(node, owner) and node not in wanted][-1:]
     wanted += [node for node in classes if node.name == owner.type_name and node not in wanted]
     for node in wanted:
-        setters = [item for item in ast.walk(node) if isinstance(item, ast.Assign) and _is_own(item.targets[0], name)]
+        inner = list(ast.walk(node))
+        setters = [item for item in inner if isinstance(item, ast.Assign) and _is_own(item.targets[0], name)]
+        setters += [made for item in inner if (made := _read_registered(item, name)) is not None]
         if setters:
             return setters, node
         bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
         wanted += [other for other in classes if other.name in bases and other not in wanted]
     return ([], wanted[0]) if wanted else None
+
+
+def _read_registered(node: ast.AST, name: str) -> ast.Assign | None:
+    """Read ``self.register_buffer("mask", torch.ones(5))`` as an assignment of that name, at the same place."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    if not isinstance(call, ast.Call) or read_name(call.func) not in ("register_buffer", "register_parameter"):
+        return None
+    if len(call.args) < 2 or not isinstance(call.args[0], ast.Constant) or call.args[0].value != name:
+        return None
+    target = ast.Attribute(ast.Name("self", ast.Load()), name, ast.Store())
+    return ast.copy_location(ast.Assign([target], call.args[1]), node)
 
 
 def find_class(fact: ModuleFact) -> ast.ClassDef | None:
@@ -56,7 +69,12 @@ def _is_own(node: ast.expr, name: str) -> bool:
 
 
 def find_item(value: ast.expr | None, name: str) -> ast.expr | None:
-    """Find an item of ``nn.Sequential(…)``, ``nn.ModuleList([…])`` or ``nn.ModuleDict({…})`` as it is written."""
+    """Find an item of ``nn.Sequential(…)``, ``nn.ModuleList([…])`` or ``nn.ModuleDict({…})`` as it is written.
+
+    Of a loss it is the argument of a name: ``weight``.
+    """
+    if isinstance(value, ast.Call) and read_name(value.func).endswith("Loss"):
+        return next((word.value for word in value.keywords if word.arg == name), None)
     if not isinstance(value, ast.Call) or read_name(value.func) not in _CONTAINERS:
         return None
     items: list[ast.expr] = list(value.args)

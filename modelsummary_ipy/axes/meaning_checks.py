@@ -50,6 +50,8 @@ class Checks:
         #: By what they make, layers that read positions; the positions that a layer's features were laid on.
         self._read: dict[frozenset[str], tuple[int, Axis]] = {}
         self._gated: set[str] = set()
+        #: Features of the input to which a layer's were added.
+        self._features: set[Factor] = set()
         #: Axes of the same steps several times over, and the operation that put them behind one another.
         self._doubled: dict[Factor, int] = {}
         self._scale = ScaleChecks(walk)
@@ -207,7 +209,7 @@ class Checks:
         if (len(axes) != 3 and not is_map) or len(event.args.get("normalized_shape", [0])) != 1:
             return
         read, other = (axes[-1], axes[1]) if "normalized_shape" in event.args else (axes[1], axes[-1])
-        if is_position(read) and other.is_feature:
+        if is_position(read) and (other.is_feature or set(other.factors) & self._features):
             self._walk.find("normed", index, read, other)
 
     def _check_gram(self, index: int, event: OpEvent, made: TensorRef) -> None:
@@ -239,6 +241,8 @@ class Checks:
         if len(refs) > 1 and all(ref.number in self._softmax.scores for ref in refs):
             return  # of queries with keys, and with a table of positions
         for one, other in met:
+            if one.is_feature != other.is_feature and all(map(is_named_feature, (one, other))):
+                self._features.update((other if one.is_feature else one).factors)
             if one.size < 2 or "mixed" in {factor.kind for axis in (one, other) for factor in axis.factors}:
                 continue
             if not one.is_plain and not other.is_plain and not one.roots & other.roots:

@@ -22,6 +22,7 @@ class GateChecks:
         #: Parts of tensors: the operation that cut, and which part; what a sigmoid made of them; which axis was cut.
         self._cuts: dict[int, tuple[int, int]] = {}
         self._bent: dict[int, tuple[int, int]] = {}
+        self._bends: dict[int, str] = {}
         self._cut_axes: dict[int, tuple[Axis, list[Axis]]] = {}
         #: What is divided by, or multiplied with, the exponential of a part.
         self._spread: dict[int, tuple[int, int]] = {}
@@ -37,7 +38,7 @@ class GateChecks:
             self._cuts |= {made.number: (index, part) for part, made in enumerate(event.outputs)}
             self._cut_axes[index] = axes[event.args.get("dim", 0)], axes
         elif event.op in _BENDS and len(refs) == 1 and refs[0].number in self._cuts:
-            self._bent[made.number] = self._cuts[refs[0].number]
+            self._bent[made.number], self._bends[made.number] = self._cuts[refs[0].number], event.op
         elif self._cuts and event.op in _KEEPS and len(refs) == 1 and refs[0].number in self._cuts:
             self._cuts[made.number] = self._cuts[refs[0].number]
         elif event.op == "aten.mul" and len(refs) == 2:
@@ -84,7 +85,12 @@ class GateChecks:
                 self._walk.find("uncut", index, axis)
 
     def _check_gate(self, one: TensorRef, other: TensorRef) -> None:
-        """Half of a tensor, bent by a sigmoid, times the other half."""
+        """Half of a tensor, bent by a sigmoid, times the other half, as it is or bent by a tanh."""
+        if (
+            self._bends.get(one.number) != self._bends.get(other.number)
+            and {one.number, other.number} <= self._bent.keys()
+        ):
+            self._check_both(self._bent[one.number], self._bent[other.number])
         for bent, plain in ((one, other), (other, one)):
             if bent.number in self._bent and plain.number in self._cuts:
                 self._check_both(self._bent[bent.number], self._cuts[plain.number])
@@ -95,7 +101,10 @@ class GateChecks:
             self._check_halves(one[0], *self._cut_axes[one[0]])
 
     def _check_halves(self, index: int, axis: Axis, axes: Sequence[Axis]) -> None:
-        """A gate that is one half of the positions for the other."""
+        """A gate that is one half of the positions, or of the samples, for the other."""
         features = [other for other in axes if other.is_feature]
-        if is_position(axis) and features and not any(factor.half for factor in axis.factors):
-            self._walk.find("halves", index, axis, features[0])
+        if features and not any(factor.half for factor in axis.factors):
+            if is_position(axis):
+                self._walk.find("halves", index, axis, features[0])
+            elif axis.roots == {"B"} and not self._joined & set(axis.factors):
+                self._walk.find("along", index, axis)

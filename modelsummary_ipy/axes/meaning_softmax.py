@@ -65,7 +65,7 @@ class SoftmaxChecks:
             if event.outputs[0].number in self._chosen:
                 self._walk.find("classes", index, axis, features)
             return
-        self._check_mask(axis, first)
+        self._check_mask(axis, place % len(axes) - len(axes), first)
         # Which features win, slots or experts or heads of a gate, is a choice; which positions do is what is summed.
         if not axis.has("B") and (is_score or is_position(axis) or axis.is_feature):
             back = place % len(axes) - len(axes)
@@ -115,14 +115,12 @@ class SoftmaxChecks:
         if event.op == "aten.masked_fill" and isinstance(value, (int, float)) and value < -1e3 and len(refs) > 1:
             self._masks[made.number] = self._walk.axes_of(refs[1]), index
 
-    def _check_mask(self, axis: Axis, ref: TensorRef) -> None:
+    def _check_mask(self, axis: Axis, place: int, ref: TensorRef) -> None:
         """A mask that is the same at all places of the axis hides all of them or none."""
         if ref.number not in self._masks or axis.size < 2:
             return
         mask, at = self._masks[ref.number]
-        place = next((dim - len(ref.shape) for dim, other in enumerate(self._walk.axes_of(ref)) if other is axis), None)
-        is_constant = place is not None and (len(mask) < -place or mask[place].size == 1)
-        if is_constant and any(other.size > 1 for other in mask[-2:]):
+        if (len(mask) < -place or mask[place].size == 1) and any(other.size > 1 for other in mask[-2:]):
             self._walk.find("mask", at, axis)
 
     def _weighs(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
@@ -131,7 +129,10 @@ class SoftmaxChecks:
         sizes = weights.shape
         return event.op == "aten.mul" and any(
             len(other.shape) >= len(sizes)
-            and all(one in (1, two) for one, two in zip(sizes, other.shape[-len(sizes) :], strict=True))
+            and all(
+                one in (1, two) or (two == 1 and weights.number not in self.gates)
+                for one, two in zip(sizes, other.shape[-len(sizes) :], strict=True)
+            )
             and not is_plain(self._walk, other)
             for other in others
         )
@@ -205,7 +206,8 @@ class SoftmaxChecks:
         is_one = ref.number in self._weighted and mark.is_feature and place is not None and len(reduced) == 1
         back = places[0] % len(axes) - len(axes)
         is_beside = ref.number in self._weighted and place is not None and abs(back - place) == 1 and len(places) == 1
-        is_list = reduced[0].is_plain or (is_position(mark) and reduced[0].is_feature)
+        is_of_pairs = ref.number not in self.gates and is_position(mark) and is_position(reduced[0])
+        is_list = reduced[0].is_plain or (is_position(mark) and reduced[0].is_feature) or is_of_pairs
         if (
             is_beside
             and back in self._weighted[ref.number]

@@ -334,6 +334,7 @@ class _Op(Op):
             self._check_swap(data, sizes)
         for place, size in enumerate(sizes):
             got: list[Factor] = []
+            self._check_windows(left[:2], sizes[place : place + 2])
             while (product := math.prod([factor.size for factor in got])) < size and left:
                 factor, need = left.pop(0), size // product if size % product == 0 else 0
                 if need and need % factor.size == 0:
@@ -361,6 +362,13 @@ class _Op(Op):
             one, two = (axes[at] for at in moved)
             if one.size > 1 and one.is_feature != two.is_feature and any(map(is_position, (one, two))):
                 self._walk.find("swapped", self._index, one, two)
+
+    def _check_windows(self, parts: Sequence[Factor], sizes: Sequence[int]) -> None:
+        """Rows and columns of windows that change their places where they are put together again."""
+        if len(parts) == 2 and list(sizes) == [parts[1].size, parts[0].size] != [parts[0].size, parts[1].size]:
+            one, two = parts
+            if one.half == two.half == "outer" and one.kind == two.kind == "input" and one.whole is not two.whole:
+                self._walk.find("swapped", self._index, Axis([one]), Axis([two]))
 
     def _check_cut(self, axes: Sequence[Axis]) -> None:
         """A dim whose outer part goes with the features before it, and its inner part with the dim behind it."""

@@ -112,7 +112,7 @@ def _feeds_weights(evidence: Evidence, step: Call) -> bool:
 def _judge_loss(evidence: Evidence, step: Call, at_output: bool) -> Flag | None:
     before, after = step.inputs[0].shape, step.outputs[0].shape
     moving = evidence.moving_in(step)
-    if not moving or math.prod(after) <= 1 or len(moving) > 1:
+    if not moving or math.prod(after) <= 1 or (len(moving) > 1 and not at_output):
         return None
     at, rank = moving[0], len(before)
     picks = step.type_name in _PICKS

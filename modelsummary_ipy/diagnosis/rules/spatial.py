@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.narrow_gates import find_narrow_gates
 from modelsummary_ipy.diagnosis.torch_names import (
     CATS,
     CONVOLUTIONS,
@@ -127,10 +128,10 @@ def _write_growth(evidence: Evidence, step: Call, windows: tuple[Window, ...], s
 def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
     """Find the first layer that slides a kernel over a feature map of which strides have left 1 × 1.
 
-    Finds a deep backbone on an image of 32 × 32, a global pool that comes too early. Leaves alone what works on a
-    globally pooled feature map (gates, pyramid pooling), kernels of 1, transposed convolutions, inputs that are 1 × 1
-    themselves; of a tiny input, where the feature map is grown again, and in a head for each of several scales, it is a
-    note.
+    Finds a deep backbone on an image of 32 × 32, a global pool that comes too early, and the ``16 // 16`` channels of a
+    gate. Leaves alone what works on a globally pooled feature map (gates, pyramid pooling), kernels of 1, transposed
+    convolutions, inputs that are 1 × 1 themselves; of a tiny input, where the feature map is grown again, and in a head
+    for each of several scales, it is a note.
     """
     flow = evidence.flow
     for step in flow.steps:
@@ -154,7 +155,8 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         )
         fix = "a larger input, or one stride fewer"
         yield evidence.flag("collapsed-map", severity, step, message, fix, kernel=tuple(kernel), entry=entry)
-        return  # every layer after it sees the same
+        break  # every layer after it sees the same
+    yield from find_narrow_gates(evidence)
 
 
 def _is_of_one_scale(flow: Dataflow, step: Call) -> bool:

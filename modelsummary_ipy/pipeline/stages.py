@@ -20,7 +20,7 @@ from modelsummary_ipy.costs import (
     list_operations,
 )
 from modelsummary_ipy.inputs import check_device
-from modelsummary_ipy.isolation.global_state import collector_paused
+from modelsummary_ipy.isolation.global_state import collector_paused, globals_kept_once
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.pipeline.caches import CacheTraces
 from modelsummary_ipy.pipeline.findings import Findings, with_formulas
@@ -307,7 +307,8 @@ class Pipeline(Findings):
             self.is_closed, self._stopped = True, _INTERRUPTED
 
     def _show(self, assumed: Assumptions, formulas: WhenFormulas, *, with_step: bool) -> Story:
-        with self._time.spent():
+        # Once for flags and formulas: what the globals hold is copied once, and new objects are looked through once.
+        with self._time.spent(), collector_paused(), globals_kept_once():
             self._judged  # noqa: B018  # what is computed here is computed within the time
             if formulas == "usual" and self.is_short:
                 self.found_in_time  # noqa: B018  # as far as they are found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -14,12 +14,12 @@ from modelsummary_ipy.tracing.tensor_leaves import find_leaves
 #: until the stack overflows (a loop of 6,000 GRU cells, which ended the process).
 _MOST_NODES = 10_000
 
-#: What every module has: its hooks and modules, and its parameters, which no operation made.
-_NOT_MADE = frozenset(vars(nn.Module())) - {"_buffers"}
+#: What every module has: its hooks and modules, and its parameters, which no operation made; buffers some has made.
+_NOT_MADE = frozenset(vars(nn.Module()))
 
 
 def find_trained_params(
-    output: Any, modules: Iterable[nn.Module], param_of: Mapping[int, int]
+    output: Any, modules: Collection[nn.Module], param_of: Mapping[int, int]
 ) -> frozenset[int] | None:
     """Find the parameters that get a gradient from the output, or from a tensor that the forward kept in a module.
 
@@ -36,8 +36,9 @@ def find_trained_params(
         value
         for module in modules
         for name, value in vars(module).items()
-        if isinstance(value, (Tensor, list, dict)) and name not in _NOT_MADE
+        if name not in _NOT_MADE and isinstance(value, (Tensor, list, dict))
     ]
+    kept += [buffers for module in modules if (buffers := vars(module).get("_buffers"))]
     roots = [tensor.grad_fn for value in (output, *kept) for _, tensor in find_leaves(value)]
     todo = [node for node in roots if node is not None]
     seen = set(todo)

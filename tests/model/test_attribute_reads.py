@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
+import difflib
+import dis
 import functools
+import textwrap
+from types import FunctionType, ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.model.attribute_reads import find_reads
+from modelsummary_ipy.model.attribute_reads import _ORDERS, _list_compares, find_reads
 from modelsummary_ipy.model.module_tree import read_tree
 from modelsummary_ipy.summary import ModelSummary
 
@@ -142,3 +148,19 @@ def test_a_layer_that_the_first_forward_registers_is_not_made_again() -> None:
     ms = ModelSummary(BuildsItself(), (4, 2))
     assert [fact.made for fact in ms.pipeline.traced.trace.modules[1:]] == [False]
     assert [flag.severity for flag in ms.flags] == ["note"]
+
+
+def test_code_that_orders_two_numbers_is_found_in_its_bytes_as_by_dis() -> None:
+    functions = [value for module in (argparse, ast, difflib, textwrap) for value in _list_functions(module)]
+    found = {}
+    for function in functions:
+        lines = dis.get_instructions(function)
+        is_ordering = any(line.opname == "COMPARE_OP" and line.argval[0] in "<>" for line in lines)
+        found[function] = is_ordering, not _ORDERS.isdisjoint(_list_compares(function.__code__))
+    assert {expected for expected, _ in found.values()} == {True, False}
+    assert [function for function, (expected, ours) in found.items() if expected != ours] == []
+
+
+def _list_functions(module: ModuleType) -> list[FunctionType]:
+    kinds = [value for value in vars(module).values() if isinstance(value, type)]
+    return [value for owner in (module, *kinds) for value in vars(owner).values() if isinstance(value, FunctionType)]

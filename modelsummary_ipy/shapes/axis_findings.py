@@ -18,6 +18,7 @@ from modelsummary_ipy.shapes.axis_origins import find_origins
 from modelsummary_ipy.shapes.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.formulas import BatchFacts
+from modelsummary_ipy.shapes.own_checks import find_fixed
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_joint_sizes
 from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
@@ -62,11 +63,12 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
         joint = apart
     elif apart != joint:
         found = retracer.at(joint)
-    if not found.works and any(map(batch.names.is_spatial, own)):
+    fixed = find_fixed(found, {**own, **joint})
+    if not found.works and any(map(batch.names.is_spatial, own)) and not any(map(batch.names.is_spatial, fixed)):
         joint = move_by_64(batch.names, joint, own, used)
         found = retracer.at(joint)
     if not found.works:
-        findings += _find_coincidences(batch, trace, own)
+        findings += _find_coincidences(batch, trace, {dim: size for dim, size in own.items() if dim not in fixed})
         used |= {size for call in trace.calls for spec in call.outputs for size in spec.shape}
         planned = plan_batch(own[name])[0]  # where formulas are found too, if no other dim moves
         joint = {name: next(size for size in itertools.count(planned) if size not in used)}

@@ -24,6 +24,7 @@ NO_LIMIT = 1 << 30
 #: Above this no limit is searched: tables of positions are shorter.
 _LARGEST = 200_000
 _RECURRENT = names_of("recurrent", "recurrent cell")
+_BATCH_NORMS = names_of("batch norm")
 
 
 @dataclass(frozen=True)
@@ -250,9 +251,13 @@ class _Finder:
             if all(size <= self._step(name) for name, size in likely.items()):
                 return {}, []  # no operation demands more
         smallest_batch: list[Constraint] = []
-        if (names or batch) and not self._works({**lowest, **batch}):
-            if batch and not self._works(batch):
-                smallest_batch = list(self._find_smallest_batch(batch_name, batch[batch_name]))
+        # In train mode a batch norm takes no single sample of which each channel has a single value: apart at once.
+        apart = bool(names and batch) and any(f.training and f.type_name in _BATCH_NORMS for f in self._trace.modules)
+        together = self._works(lowest if apart else {**lowest, **batch})
+        if batch and (apart or not together) and not self._works(batch):
+            smallest_batch = list(self._find_smallest_batch(batch_name, batch[batch_name]))
+        together = together or self._works(lowest)
+        if not together:
             for name in names:
                 if not self._works(self._with_partner(name, lowest[name])):
                     lowest[name] = self._last_in_steps(name, self._base[name], lowest[name], -self._step(name))
@@ -261,7 +266,7 @@ class _Finder:
             below = lowest[name] - self._step(name)
             if (
                 below > 0
-                and self._works(self._with_partner(name, lowest[name]))
+                and (together or self._works(self._with_partner(name, lowest[name])))
                 and self._fails(self._with_partner(name, below))
             ):
                 found[name] = lowest[name]

@@ -21,8 +21,8 @@ class FarSizes(NamedTuple):
     """Sizes on both sides of all numbers that the user's code compares with.
 
     Attributes:
-        near: As small as can be.
-        small: As small as operations demand.
+        near: As small as can be; where operations are known to demand more, as small as they do.
+        small: As small as operations demand: where limits below are looked for too.
         far: Larger than all numbers.
         between, farther: To confirm what is found there: between the first and the given ones, and farther off.
     """
@@ -51,20 +51,21 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
     ]
     if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
         return None
-    planned = [dict(samples.base) for _ in range(5)]
+    planned, is_more = [dict(samples.base) for _ in range(5)], False
     for place, name in enumerate(moving):
         step, base = samples.strides.get(name, 1), samples.base[name]
         demanded = Demands(demands, samples.base).first(samples.tied_to(name), step) if demands else 1
         largest = _LARGEST_SIDE if names.is_spatial(name) else _LARGEST
         end = max([2 * base, *(bound for bound in bounds if bound <= largest)])
-        near, small = (least + place * step for least in (2, max(demanded, 2)))
+        near, small = 2 + place * step, max(demanded, 2)
+        is_more = is_more or demanded > near
         for sizes, size in zip(planned, (near, small, end + 1, (near + base) // 2, end + 18), strict=True):
             more = size - base + (5 * place if size > base else 0)
             sizes[name] = base + -(-more // step) * step
     for one, two in samples.tied:
         for sizes in planned:
             sizes[two] = sizes[one]
-    return FarSizes(*planned)
+    return FarSizes(planned[1] if is_more else planned[0], *planned[1:])
 
 
 def find_bounds(trace: Trace) -> Iterator[int]:

@@ -109,7 +109,7 @@ class _Chooser(StepSearch):
         others = [name for name in self._base if name != self._batch and not self._is_feature(name)]
         wide = plan_sizes(self._names, self._base, others)
         together = {name: plan[0] for name, plan in wide.items()}
-        works = self._works({**self._at(0), **together})
+        works = self._works_unless_fixed({**self._at(0), **together})
         is_planned = not works and self._follow_demands(others, wide)
         if not works and not is_planned and self._works_at_one_more and not self._works(self._at(0)):
             self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _LITTLE_BATCH)
@@ -179,7 +179,7 @@ class _Chooser(StepSearch):
         """Try the same plan with feature maps kept square, where they are square now: some models take a root."""
         square = dict(wide)
         tied: list[tuple[str, str]] = []
-        for partner, name in pairwise(names):
+        for partner, name in pairwise(name for name in names if name not in self._fixed):
             roles = self._names.role(partner), self._names.role(name)
             if roles == ("H", "W") and self._base[partner] == self._base[name]:
                 square[name] = square[partner]
@@ -199,11 +199,12 @@ class _Chooser(StepSearch):
         ):
             taken = [each[:4] for each in self._plans.values()]
             parted = [more + 4 * any(more in each for each in taken) for more in plan]  # of no other dim's size
-            if not self._works({name: parted[0]}):
+            if not self._works_unless_fixed({name: parted[0]}):
                 break
             self._plans[name] = tuple(parted)
         if name not in self._plans:
             self._rigid.append(name)
+            self._checked |= self._fixed & {name}
 
     # -- the traces ---------------------------------------------------------------------------------------------------
 

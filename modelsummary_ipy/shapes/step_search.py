@@ -7,6 +7,7 @@ import math
 
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.shapes.own_checks import find_fixed
 from modelsummary_ipy.shapes.size_search import last_true, prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
@@ -30,6 +31,8 @@ class StepSearch:
         self._capped: set[str] = set()
         self._rigid: list[str] = []
         self._checked: set[str] = set()
+        #: Those that the model's own code compares with its settings: no other size is looked for.
+        self._fixed: frozenset[str] = frozenset()
         self._tied: list[tuple[str, str]] = []
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
@@ -38,6 +41,12 @@ class StepSearch:
 
     def _works(self, sizes: Sizes) -> bool:
         return self._retracer.at(sizes).works
+
+    def _works_unless_fixed(self, sizes: Sizes) -> bool:
+        """Trace, and note which of these sizes the model's own code takes no other of."""
+        found, at = self._retracer.at(sizes), {**self._base, **sizes}
+        self._fixed |= {name for name in find_fixed(found, at) if at[name] != self._base[name]}
+        return found.works
 
     def _at(self, turn: int) -> dict[str, int]:
         return {name: plan[turn] for name, plan in self._plans.items()}
@@ -50,7 +59,8 @@ class StepSearch:
             number = name[len(name.rstrip("0123456789")) :]
             groups.setdefault(f"map {number}" if self._is_spatial(name) else name, []).append(name)
         for group in groups.values():
-            if len(groups) > 1 and self._works({name: wide[name][0] for name in group}):
+            is_free = len(groups) > 1 and not self._fixed & {*group}
+            if is_free and self._works({name: wide[name][0] for name in group}):
                 self._plans.update({name: wide[name] for name in group})
             elif not self._search(group) and len(group) > 1:
                 for name in group:
@@ -90,8 +100,9 @@ class StepSearch:
     def _is_checked(self, names: list[str]) -> bool:
         """Return whether the model itself compares its input's size: one line raises at twice it, half and one more."""
         base = {name: self._base[name] for name in names}
-        tries = [{name: size * 2 for name, size in base.items()}, {name: size // 2 for name, size in base.items()}]
-        tries += [{name: size + more} for name, size in base.items() for more in (1, -1)]
+        tries = [{name: size + more} for name, size in base.items() for more in (1, -1)]
+        if not {*names} <= self._fixed:
+            tries += [{name: size * 2 for name, size in base.items()}, {name: size // 2 for name, size in base.items()}]
         lines = set()
         for sizes in tries:
             found = self._retracer.at(sizes) if min(sizes.values()) > 0 else None

@@ -173,7 +173,7 @@ def _set_value(model: nn.Module, path: str, value: Any) -> None:
     names = re.findall(r"\w+", path)
     owner = model.get_submodule(".".join(names[:-1]))
     like = next((param for param in model.parameters() if param.is_floating_point()), None)
-    if isinstance(value, nn.Module) and like is not None:
+    if isinstance(value, nn.Module) and like is not None and like.dtype != torch.get_default_dtype():
         value.to(dtype=like.dtype)  # as the model was made of that dtype
     for module in owner.modules() if names[-1] == "batch_first" else [owner]:
         if names[-1] != "batch_first" or hasattr(module, "batch_first"):

@@ -115,8 +115,7 @@ class FixedModel(ShadowTemplate):
             self._take_parts(work, value)
         elif isinstance(value, nn.Module):
             like = next(iter((old if old is not None else work.module).parameters()), None)
-            if like is not None and like.is_floating_point():
-                value.to(dtype=like.dtype)
+            _take_dtype(value, like)
             value.train((old if old is not None else owner).training)
             owner.__dict__.pop(name, None)  # it was None
             owner._modules[name] = value
@@ -165,8 +164,7 @@ class FixedModel(ShadowTemplate):
             raise UnfitEditError(path)
         lead = f"{path}." if path else ""
         like = next(iter(old.parameters()), None)
-        if like is not None and like.is_floating_point():
-            made.to(dtype=like.dtype)
+        _take_dtype(made, like)
         made.train(old.training)
         for name, value in vars(made).items():
             if name not in ("_parameters", "_buffers", "_modules") and not name.startswith(("_forward", "_backward")):
@@ -238,6 +236,12 @@ class _GuessedValues(TorchDispatchMode):
         if func is _READ_NUMBER:
             return False if args[0].dtype == torch.bool else 0.0 if args[0].is_floating_point() else 0
         return func(*args, **(kwargs or {}))
+
+
+def _take_dtype(made: nn.Module, like: Tensor | None) -> None:
+    """Give a new module the dtype of what was there, in a model of another one; complex numbers would be cut."""
+    if like is not None and like.is_floating_point() and like.dtype != torch.get_default_dtype():
+        made.to(dtype=like.dtype)
 
 
 def _list_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -222,3 +222,173 @@ class RealSpectrum(nn.Module):
 class RealSpectrumT(nn.Module):
     def forward(self, x):
         return torch.stft(x, 64, 16, window=torch.hann_window(64), return_complex=True).abs()
+
+
+class RealModes(nn.Module):
+    def __init__(self, width=8, modes=16):
+        super().__init__()
+        self.modes = modes
+        self.w = nn.Parameter(torch.randn(width, width, modes, dtype=torch.cfloat))
+
+    def forward(self, x):
+        ft = torch.fft.rfft(x)
+        out = torch.zeros_like(ft)
+        out[:, :, : self.modes] = torch.einsum("bix,iox->box", ft[:, :, : self.modes], self.w)
+        return torch.fft.irfft(out, n=x.size(-1))
+
+
+class TooManyModes(nn.Module):
+    def __init__(self, modes=16):
+        super().__init__()
+        self.lift = nn.Conv1d(1, 8, 1)
+        self.spectral = RealModes(8, modes)
+
+    def forward(self, x):
+        x = self.lift(x)
+        return x + self.spectral(x)
+
+
+@twin(TooManyModes, (2, 1, 16), reason="a real transform of 16 has 16 // 2 + 1 = 9 frequencies")
+class TooManyModesT(TooManyModes):
+    def __init__(self):
+        super().__init__(9)
+
+
+# -- sentences, edges -------------------------------------------------------------------------------------------------
+
+
+class ShortSentence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(100, 16)
+        self.convs = nn.ModuleList([nn.Conv2d(1, 8, (k, 16)) for k in (3, 4, 5)])
+        self.fc = nn.Linear(24, 2)
+
+    def forward(self, ids):
+        x = self.embed(ids).unsqueeze(1)
+        x = [F.relu(conv(x)).squeeze(3).amax(2) for conv in self.convs]
+        return self.fc(torch.cat(x, 1))
+
+
+@twin(ShortSentence, ints(2, 2), reason="dim 2 is 2, the window is 3 wide")
+class ShortSentenceT(ShortSentence):
+    def forward(self, ids):
+        return super().forward(F.pad(ids, (0, 3)))
+
+
+class LoopsWithoutRows(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.msg = nn.Linear(20, 8)
+
+    def forward(self, x, edge_index, edge_attr):
+        loops = torch.arange(x.size(0)).repeat(2, 1)
+        edge_index = torch.cat([edge_index, loops], dim=1)
+        src, dst = edge_index
+        m = self.msg(torch.cat([x[src], x[dst], edge_attr], dim=-1))
+        return torch.zeros_like(x).index_add(0, dst, m), m
+
+
+@twin(LoopsWithoutRows, (5, 8), ints(2, 9), (9, 4), reason="9 + 5 = 14 edges, this has 9 rows")
+class LoopsWithoutRowsT(LoopsWithoutRows):
+    def forward(self, x, edge_index, edge_attr):
+        loops = torch.arange(x.size(0)).repeat(2, 1)
+        src, dst = torch.cat([edge_index, loops], dim=1)
+        edge_attr = torch.cat([edge_attr, edge_attr.new_zeros(x.size(0), edge_attr.size(1))])
+        m = self.msg(torch.cat([x[src], x[dst], edge_attr], dim=-1))
+        return torch.zeros_like(x).index_add(0, dst, m), m
+
+
+class EdgesBothWays(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.edge = nn.Linear(4, 8)
+
+    def forward(self, x, edge_index, edge_attr):
+        both = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+        src, dst = both
+        m = x[src] * self.edge(edge_attr).sigmoid()
+        return torch.zeros_like(x).index_add(0, dst, m), m
+
+
+@twin(EdgesBothWays, (5, 8), ints(2, 9), (9, 4), reason="9 + 9 = 18 edges, this has 9 rows")
+class EdgesBothWaysT(EdgesBothWays):
+    def forward(self, x, edge_index, edge_attr):
+        src, dst = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+        m = x[src] * self.edge(torch.cat([edge_attr, edge_attr])).sigmoid()
+        return torch.zeros_like(x).index_add(0, dst, m), m
+
+
+# -- calls that a container, a loop or a hint makes otherwise than they were meant ------------------------------------
+
+
+class AttentionInSequence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.LayerNorm(16), nn.MultiheadAttention(16, 4, batch_first=True), nn.Dropout(0.1))
+
+    def forward(self, x):
+        z = self.body(x)
+        return x, z
+
+
+@twin(AttentionInSequence, (2, 5, 16), reason="an nn.Sequential passes one tensor on")
+class AttentionInSequenceT(AttentionInSequence):
+    def forward(self, x):
+        z = x
+        for layer in self.body:
+            z = layer(z, z, z)[0] if isinstance(layer, nn.MultiheadAttention) else layer(z)
+        return x, z
+
+
+class RecurrentInSequence(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.GRU(8, 16, batch_first=True), nn.Linear(16, 2))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+@twin(RecurrentInSequence, (2, 5, 8), reason="returns (output, state)")
+class RecurrentInSequenceT(RecurrentInSequence):
+    def forward(self, x):
+        return self.net[1](self.net[0](x)[0])
+
+
+class HintWithoutMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.TransformerEncoderLayer(16, 4, 32, batch_first=True) for _ in range(2)])
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x, is_causal=True)
+        return x
+
+
+@twin(HintWithoutMask, (2, 5, 16), reason="TransformerEncoderLayer needs src_mask too")
+class HintWithoutMaskT(HintWithoutMask):
+    def forward(self, x):
+        mask = nn.Transformer.generate_square_subsequent_mask(x.size(1))
+        for layer in self.layers:
+            x = layer(x, src_mask=mask, is_causal=True)
+        return x
+
+
+class BindsLate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.ModuleDict({"a": nn.Linear(4, 6), "b": nn.Linear(5, 6)})
+
+    def forward(self, a, b):
+        called = {}
+        for name, layer in self.proj.items():
+            called[name] = lambda z: layer(z).tanh()  # noqa: B023  # that is the mistake
+        return called["a"](a) + called["b"](b)
+
+
+@twin(BindsLate, (2, 4), (2, 5), reason="the lambda reads layer when it is called")
+class BindsLateT(BindsLate):
+    def forward(self, a, b):
+        return self.proj["a"](a).tanh() + self.proj["b"](b).tanh()

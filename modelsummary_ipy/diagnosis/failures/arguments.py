@@ -9,6 +9,7 @@ from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, read_arguments, write_at
+from modelsummary_ipy.diagnosis.failures.in_sequence import write_sequence
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_list, write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_unpacking
@@ -50,6 +51,10 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
             ways = [given[:1] * 2]
         fixes = [fix_call(ctx, partial(_add, missing=missing, more=way), member) for way in ways]
         fixes = [*[fix_line(ctx, line) for line in _part_argument(ctx, member, given, len(missing) + 1)], *fixes]
+        if ctx.call.type_name == "MultiheadAttention" and (
+            loop := write_sequence(ctx, ctx.call, "layer({0}, {0}, {0})[0]")
+        ):
+            return Diagnosis(f"{reason}: an nn.Sequential passes one tensor on", f"a value for {words}", loop)
         return Diagnosis(reason, f"a value for {words}", [] if is_forward and ctx.call.parent is None else fixes)
     if _SURPLUS.search(message) and "self" in read_call(ctx.line, member)[0]:
         line = change_call(ctx.line, member, lambda had, more: ([text for text in had if text != "self"], more))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.attention_product import explain_product
+from modelsummary_ipy.diagnosis.failures.causal_masks import explain_causal
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, name_owner
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -43,7 +44,9 @@ _MASK_PLACES = {
 
 
 def explain_attention(ctx: FailureContext) -> Diagnosis | None:
-    """Explain attention whose queries, keys, values or masks have the wrong shape."""
+    """Explain attention whose queries, keys, values or masks have the wrong shape, or that lacks a mask."""
+    if (causal := explain_causal(ctx)) is not None:
+        return causal
     if ctx.function == "scaled_dot_product_attention":
         return explain_product(ctx)
     call = find_heads(ctx)

@@ -44,6 +44,7 @@ from modelsummary_ipy.diagnosis.failures.earlier_cuts import (
     explain_folded,
     explain_longest,
 )
+from modelsummary_ipy.diagnosis.failures.edge_lists import explain_edges
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_argument,
@@ -371,13 +372,12 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_cut_batch, explain_cut_table, explain_empty, explain_folded, explain_longest, explain_other_mask,
-    _explain_shuffled, _explain_flat, _explain_joined, _explain_each, explain_repeat, explain_kept, explain_count,
-    explain_unbatched, _explain_ranks, explain_swapped,
-    explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
-    explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_bias, explain_angles,
-    explain_spread, explain_centers, explain_table, explain_spectrum, explain_overgrown, explain_half_pixel,
-    _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,
-    explain_unstrided, explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps,
-    _explain_rows,
+    explain_edges, explain_cut_batch, explain_cut_table, explain_empty, explain_folded, explain_longest,
+    explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each, explain_repeat,
+    explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped, explain_differences,
+    explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix,
+    explain_square_mask, _explain_constant, explain_order, explain_bias, explain_angles, explain_spread,
+    explain_centers, explain_table, explain_spectrum, explain_overgrown, explain_half_pixel, _explain_widths,
+    _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged, explain_unstrided,
+    explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps, _explain_rows,
 )  # fmt: skip

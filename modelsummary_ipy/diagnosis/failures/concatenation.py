@@ -25,6 +25,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Pair,
 )
 from modelsummary_ipy.diagnosis.failures.earlier_cuts import explain_cut_batch, explain_folded
+from modelsummary_ipy.diagnosis.failures.edge_lists import explain_edges
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_creation,
@@ -72,7 +73,8 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
         if axes:
             pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])
             found = (
-                explain_cut_batch(pair)
+                explain_edges(pair)
+                or explain_cut_batch(pair)
                 or explain_folded(pair)
                 or explain_kept(pair)
                 or explain_count(pair)

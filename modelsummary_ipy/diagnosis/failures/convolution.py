@@ -37,6 +37,7 @@ from modelsummary_ipy.diagnosis.failures.frames import list_foldings
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
+from modelsummary_ipy.diagnosis.failures.short_sentences import pad_tokens
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
 from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
@@ -295,7 +296,7 @@ def _explain_window(ctx: FailureContext, x: Operand, spatial: int) -> Diagnosis 
     kernel = ctx.setting("kernel_size")
     if isinstance(kernel, tuple) and spatial > 1 and kernel.count(1) == spatial - 1 and not padding:
         fix = fix_module(ctx, kernel_size=tuple(size if at == axis else 1 for at in range(spatial)))  # a whole axis
-    fixes = [fix or _pad_first(ctx)]
+    fixes = [pad_tokens(ctx, x, axis, size, window.extent), fix or _pad_first(ctx)]
     if not fix and isinstance(kernel, tuple) and not padding and all(side % 2 for side in kernel):
         fixes.append(fix_module(ctx, padding=tuple(side // 2 for side in kernel)))
     return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", fixes, GROW)

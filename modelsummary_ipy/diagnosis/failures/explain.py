@@ -26,6 +26,7 @@ from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_arguments, reorder_input
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
+from modelsummary_ipy.diagnosis.failures.late_binding import explain_late
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
 from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
@@ -66,6 +67,7 @@ _FIRST: Mapping[str, Family] = {
 }
 #: Explanations from shapes.
 SIZES: Mapping[str, Family] = {
+    "closure": explain_late,
     "loop": explain_not_carried,
     "einsum": explain_einsum,
     "linear": explain_linear,

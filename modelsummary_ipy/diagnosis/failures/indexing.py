@@ -6,6 +6,7 @@ import ast
 import itertools
 from collections.abc import Iterable, Iterator
 
+from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_line,
@@ -15,7 +16,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_arguments,
     read_line,
 )
-from modelsummary_ipy.diagnosis.failures.parameters import resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets, parse_line
@@ -46,11 +48,13 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
             if known != size and 1 not in (known, size):
                 last = len(terms) - 1
                 fixes = [*_reorder(ctx, equation, terms, [last]), *_rename(ctx, equation, terms, letter)]
-                fixes = [_resize_own(ctx, terms, letter), *fixes, _part_letter(ctx, equation, terms, letter)]
+                own = [_resize_own(ctx, terms, letter), *_list_made(ctx, terms, letter)]
+                fixes = [*own, *fixes, _part_letter(ctx, equation, terms, letter)]
                 fixes += _reorder(ctx, equation, terms, range(last - 1, -1, -1))
                 reason = f"'{letter}' is {known} in {where} and {size} in {name}: '{term}' reads {write_shape(x.shape)}"
                 expected = f"one size for each letter of '{equation}'"
-                return Diagnosis(reason, expected, fixes[:4], () if any(fixes[:1]) else ANYWHERE)
+                reason += _count_frequencies(ctx, letter, terms)
+                return Diagnosis(reason, expected, [*filter(None, fixes)][:4], () if any(own) else ANYWHERE)
     return None
 
 
@@ -102,6 +106,28 @@ def _resize_own(ctx: FailureContext, terms: list[str], letter: str) -> Candidate
              if letter in term and x.param is None}  # fmt: skip
     own = [x for x in ctx.operands if x.param is not None and x.rank == 2 and x.shape[0] == x.shape[1]]
     return resize_param(ctx, own[0], [-2, -1], sizes.pop()) if len(own) == 1 == len(sizes) else NOTHING
+
+
+def _list_made(ctx: FailureContext, terms: list[str], letter: str) -> Iterator[Candidate]:
+    """List how the model, or the block that has a parameter, is made with the size that a letter has elsewhere."""
+    pairs = [(x, x.shape[term.index(letter)]) for term, x in zip(terms, ctx.operands, strict=True) if letter in term]
+    names = [find_param_name(ctx, x) if x.rank > 1 else "" for x, _ in pairs]
+    given = [size for (_, size), name in zip(pairs, names, strict=True) if not name]
+    for (_, size), name in zip(pairs, names, strict=True):
+        for came in dict.fromkeys(given) if name else ():
+            yield from list_rebuilds(ctx, size, came)
+            yield from list_constructions(ctx, name.rpartition(".")[0], size, came)
+
+
+def _count_frequencies(ctx: FailureContext, letter: str, terms: list[str]) -> str:
+    """Say how many frequencies a real transform of a signal has, where a letter stands for them: ``"; …"``."""
+    for term, x in zip(terms, ctx.operands, strict=True):
+        made = next((call for call in ctx.flow.walk_back(x.link, 4) if "rfft" in call.type_name), None)
+        if made is not None and letter in term and x.shape[-1] == x.shape[term.index(letter)] and made.inputs:
+            size = made.inputs[0].shape[-1]
+            if size // 2 + 1 == x.shape[-1]:
+                return f"; a real transform of {size} has {size} // 2 + 1 = {x.shape[-1]} frequencies"
+    return ""
 
 
 def _part_letter(ctx: FailureContext, equation: str, terms: list[str], letter: str) -> Candidate:

@@ -24,7 +24,7 @@ from modelsummary_ipy.records.trace import ModuleFact, Trace
 
 #: Names of arguments and fields that are lengths, sides or counts, the likeliest first.
 _NAMES = re.compile(
-    r"position|source|len|block|context|ctx|image|img|resol|size|channel|mel|vocab|label|class|batch|num|n_|win|patch|ws"
+    r"position|source|len|block|context|ctx|image|img|resol|size|channel|mel|vocab|label|class|batch|num|n_|win|patch|ws|mode"
 )
 _MOST = 3
 

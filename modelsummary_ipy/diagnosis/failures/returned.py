@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, name_call
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, place_line, read_line, write_at
+from modelsummary_ipy.diagnosis.failures.in_sequence import write_sequence
 from modelsummary_ipy.diagnosis.failures.missing_returns import explain_absent, explain_none
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_attribute, wrap_subscript
@@ -133,6 +134,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     fact = ctx.flow.module_of(giver) if giver is not None else None
     if fact is not None and giver is not None and _is_in_sequence(ctx, giver):
         fixes.insert(0, return_first(fact.forward_file, fact.forward_line))
+        fixes.insert(0, write_sequence(ctx, giver, f"layer({{0}}){key}"))
     return Diagnosis(reason, "one tensor", _pick(ctx, keys[:2], fixes))
 
 

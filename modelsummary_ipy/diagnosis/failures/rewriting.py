@@ -59,7 +59,7 @@ def write_statement(ctx: FailureContext, statement: Statement, line: str) -> Can
 def find_own_call(ctx: FailureContext) -> Call:
     """Return the innermost call around the failed one, or itself, that a line of the user's made."""
     call = ctx.call
-    while call.source is not None and call.source.filename.startswith(PACKAGES) and call.parent is not None:
+    while (call.source is None or call.source.filename.startswith(PACKAGES)) and call.parent is not None:
         call = ctx.trace.calls[call.parent]
     return call
 

@@ -260,13 +260,16 @@ def write_loop(line: str, member: str) -> str:
     if len(calls) != 1 or len(body) != 1 or not calls[0].args:
         return ""
     call, first = calls[0], calls[0].args[0]
-    if isinstance(body[0], ast.Assign) and body[0].value.col_offset == call.col_offset:
+    targets = find_targets(line)
+    is_whole = isinstance(body[0], ast.Assign) and body[0].value.col_offset == call.col_offset
+    if is_whole and read_text(line, first) in targets:
         return f"for layer in {read_text(line, call.func)}: {splice_node(line, call.func, 'layer')}"
-    name = first.id if isinstance(first, ast.Name) else "y"
-    start = "" if isinstance(first, ast.Name) else f"{name} = {read_text(line, first)}\n"
+    is_named = is_whole and len(targets) == 1 and isinstance(body[0].targets[0], ast.Name)
+    name = targets[0] if is_named else first.id if isinstance(first, ast.Name) else "y"
+    start = "" if name == read_text(line, first) else f"{name} = {read_text(line, first)}\n"
     words = ", ".join([name, *(read_text(line, item) for item in (*call.args[1:], *call.keywords))])
     loop = f"for layer in {read_text(line, call.func)}:\n    {name} = layer({words})"
-    return f"{start}{loop}\n{splice_node(line, call, name)}"
+    return f"{start}{loop}" if is_named else f"{start}{loop}\n{splice_node(line, call, name)}"
 
 
 def wrap_attribute(line: str, attribute: str, template: str) -> str:

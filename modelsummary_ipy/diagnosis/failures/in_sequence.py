@@ -1,0 +1,37 @@
+"""Layers that an ``nn.Sequential`` can't run, as they take or return several tensors: it is written as a loop."""
+
+from __future__ import annotations
+
+import re
+
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.rewriting import find_own_call
+from modelsummary_ipy.diagnosis.failures.source_edits import write_loop
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
+
+
+def write_sequence(ctx: FailureContext, layer: Call, template: str) -> Candidate:
+    """Write the ``nn.Sequential`` that runs a layer as a loop in which that layer is called otherwise.
+
+    Args:
+        layer: A call of one of torch's own.
+        template: How it is called: ``"layer({0})[0]"``.
+
+    Returns:
+        Nothing where no line of the user's calls the ``nn.Sequential``.
+    """
+    own = find_own_call(ctx)
+    fact = ctx.flow.module_of(layer)
+    if fact is None or not fact.type_module.startswith("torch.") or own.type_name != "Sequential":
+        return NOTHING
+    if layer.parent != own.index or not own.path:
+        return NOTHING
+
+    def write(found: re.Match[str]) -> str:
+        return f"{template.format(found[1])} if isinstance(layer, nn.{layer.type_name}) else {found[0]}"
+
+    line, count = re.subn(r"(?<![\w.])layer\((\w+)\)", write, write_loop(ctx.line, name_member(own.path)))
+    return fix_line(ctx, line) if count == 1 else NOTHING

@@ -5,8 +5,9 @@
 the operations that the table describes, ``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that
 run and give what was meant, ``memory`` the peak of a training step beside a real one's. Run only by name:
 ``verdicts``, whether random calls of torch's layers pass or fail as for real, ``gpu``, the memory of a training step
-beside what a GPU's allocator counts, and ``zoos``, the models of torchvision, timm and segmentation-models-pytorch,
-which it needs. Words choose cases by name; without a subject they choose cases of ``speed``.
+beside what a GPU's allocator counts, ``zoos``, the models of torchvision, timm and segmentation-models-pytorch,
+which it needs, and ``sizes``, their formulas and limits. Words choose cases by name; without a subject they choose
+cases of ``speed``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import axes, faults, fixes, formulas, gpu, memory, mutations, recall, speed, verdicts, zoos
+from benchmarks import axes, faults, fixes, formulas, gpu, memory, mutations, recall, sizes, speed, verdicts, zoos
 
 SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "speed": speed.main,
@@ -31,6 +32,7 @@ BY_NAME: dict[str, Callable[[Sequence[str]], None]] = {
     "verdicts": verdicts.main,
     "gpu": gpu.main,
     "zoos": zoos.main,
+    "sizes": sizes.main,
 }
 
 

@@ -17,6 +17,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import chain
 from typing import Any
 
 import torch
@@ -162,7 +164,7 @@ def compare(model: nn.Module, inputs: tuple[Any, ...], ms: ModelSummary) -> Iter
         yield f"{ms.total_mult_adds or 0:,} multiply-adds, counted {macs:,.0f}"
 
 
-def examine_apart(specimen: Specimen) -> dict[str, Any]:
+def examine_apart(specimen: Specimen, examine: Callable[[Specimen], dict[str, Any]] = examine) -> dict[str, Any]:
     """Examine a model in a process of its own, ended after ``SECONDS``."""
     read, write = os.pipe()
     child = os.fork()
@@ -186,25 +188,30 @@ def examine_apart(specimen: Specimen) -> dict[str, Any]:
     return json.loads(text) if text else {"problems": [f"no answer in {SECONDS} s, or the process was ended"]}
 
 
+def list_all(words: Sequence[str]) -> Iterator[Specimen]:
+    """List the models, of the libraries that are there, whose names hold one of ``words``; all if there are none."""
+    zoos = {"torchvision": list_torchvision, "timm": list_timm, "segmentation_models_pytorch": list_segmentation}
+    for specimen in chain.from_iterable(zoo() for library, zoo in zoos.items() if find_spec(library)):
+        if not words or any(word.lower() in specimen.name.lower() for word in words):
+            yield specimen
+
+
 def main(words: Sequence[str]) -> None:
     """Print a table of the models whose names hold one of ``words``; on stderr what was found and flagged."""
     warnings.simplefilter("ignore")
     number = wrong = 0
     print("| model | engine | calls | parameters | multiply-adds | CPU s | flags | problems |")
     print("|---|---|--:|--:|--:|--:|--:|--:|")
-    for zoo in (list_torchvision, list_timm, list_segmentation):
-        for specimen in zoo():
-            if words and not any(word.lower() in specimen.name.lower() for word in words):
-                continue
-            found = examine_apart(specimen)
-            number += 1
-            wrong += bool(found["problems"])
-            cells = [f"{found.get(name) or 0:,}" for name in ("calls", "params", "macs")]
-            flags = found.get("flags", [])
-            line = [specimen.name, found.get("engine", ""), *cells, f"{found.get('seconds', 0):.1f}"]
-            print("|", " | ".join([*line, str(len(flags)), str(len(found["problems"]))]), "|", flush=True)
-            for text in (*found["problems"], *flags, *found.get("unknown", ())):
-                print(f"{specimen.name}: {text}", file=sys.stderr, flush=True)
+    for specimen in list_all(words):
+        found = examine_apart(specimen)
+        number += 1
+        wrong += bool(found["problems"])
+        cells = [f"{found.get(name) or 0:,}" for name in ("calls", "params", "macs")]
+        flags = found.get("flags", [])
+        line = [specimen.name, found.get("engine", ""), *cells, f"{found.get('seconds', 0):.1f}"]
+        print("|", " | ".join([*line, str(len(flags)), str(len(found["problems"]))]), "|", flush=True)
+        for text in (*found["problems"], *flags, *found.get("unknown", ())):
+            print(f"{specimen.name}: {text}", file=sys.stderr, flush=True)
     print(f"\n{number} models, {wrong} with a problem")
 
 

@@ -15,6 +15,9 @@ Values = tuple[int, ...]
 _MOST_STEP = 64
 _MOST_FACTORS = 16
 _MOST_SLOPE = 4
+_MOST_CLIPPED = 2
+#: Nobody pads to a multiple of more.
+_MOST_MULTIPLE = 512
 
 
 class Integers:
@@ -98,6 +101,10 @@ class Integers:
         """Return the one expression met so far that has these values, a dim of the input first."""
         return self._inputs.get(values) or (None if values in self._ambiguous else self._known.get(values))
 
+    def is_input(self, values: Values) -> bool:
+        """Return whether a dim of the input has these values."""
+        return values in self._inputs
+
     def find_alone(self, value: int) -> Expr | None:
         """Find what had a value in the trace that is walked over, a dim of the input first, if it is one alone."""
         for table in (self._inputs, self._known):
@@ -114,11 +121,22 @@ class Integers:
             sample[name] = value
         return symbol(name)
 
+    def find_multiples(self, size: Expr, values: Values) -> list[Expr]:
+        """Return ``m·⌈u/m⌉`` for every ``m`` that has these values, what is added to ``u`` being different ones."""
+        us = [int(u) for u in self.values(size)]
+        added = {v - u for u, v in zip(us, values, strict=True)}
+        if len(added) < 2 or len(set(values)) < 2 or min(added) < 0:
+            return []
+        common = math.gcd(*values)
+        steps = [m for m in range(max(added) + 1, min(common, _MOST_MULTIPLE) + 1) if common % m == 0]
+        return [floor_of((size + (m - 1)).scaled(Fraction(1, m))).scaled(m) for m in steps]
+
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
         """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``c·u + d``: likely ones first."""
         recent = list(self._known.values())[-48:]
         candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
-        for size in candidates if self._may_clip else ():
+        # Nobody clips a product of all dims.
+        for size in [size for size in candidates if len(size.names) <= _MOST_CLIPPED] if self._may_clip else ():
             yield from _clipped(size, self.values(size), values)
         likely = list(dict.fromkeys([*near, *self._inputs.values()]))
         yield from self._scale_and_shift(likely, values)
@@ -228,7 +246,7 @@ def _find_multiple(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> int
     common = math.gcd(*vs)
     fits = [
         m
-        for m in range(2, min(common, 512) + 1)
+        for m in range(2, min(common, _MOST_MULTIPLE) + 1)
         if common % m == 0 and all(v == (u + shift % m) // m * m for u, v in zip(us, vs, strict=True))
     ]
     if shift == 0 and len(fits) > 1:

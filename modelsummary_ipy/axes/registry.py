@@ -111,6 +111,10 @@ class Op(ABC):
     def repeat(self, size: Size, times: int) -> Size:
         """Return the axis of so many copies of another, one behind the other."""
 
+    def padded(self, size: Size, before: Size, after: Size, dim: int) -> Size:
+        """Return an axis with so much added to its ends, the axis ``dim`` of the result."""
+        return size + before + after
+
     @abstractmethod
     def value(self, size: Size) -> int:
         """Return what a size was in the trace."""

@@ -48,6 +48,7 @@ class Walked:
         opaque: By name, how many calls of operations had no entry, or one that does not apply.
         wrong: Operations whose entry contradicted torch: index of the event, what the entry gave, what torch gave.
         contradicted: By operation, a line about the first call that contradicts what the table, or a user, says of it.
+        is_ambiguous: Whether a padding may be to one multiple or another, as far as the traces tell.
     """
 
     axes: dict[int, list[Size]] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Walked:
     opaque: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[int, Any, Any]] = field(default_factory=list)
     contradicted: dict[str, str] = field(default_factory=dict)
+    is_ambiguous: bool = False
 
 
 def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | None]) -> list[OpEvent | None]:
@@ -416,6 +418,24 @@ class _Op(Op):
         if None not in numbers:
             return min(size, other, key=self.value)
         return least_of(*(constant(each) if isinstance(each, int) else each for each in (size, other)))
+
+    def padded(self, size: Size, before: Size, after: Size, dim: int) -> Size:
+        """Return the multiple that an axis is padded to, where the code adds another number at other sizes."""
+        given = super().padded(size, before, after, dim)
+        outputs = [self.outputs, *([ref.shape for ref in partner.outputs] for partner in self.partners)]
+        values = tuple(made[0][dim] for made in outputs)
+        if self.is_alone or isinstance(size, int) or not self._is_computed() or self._walk._integers.is_input(values):
+            return given
+        multiples = self._walk._integers.find_multiples(size, values)
+        # Where no trace adds anything, or several multiples are as likely, more traces tell.
+        if len(multiples) > 1 or values == self._walk._integers.values(size):
+            self._walk.found.is_ambiguous = True
+        return multiples[0] if multiples else given
+
+    def _is_computed(self) -> bool:
+        """Return whether what is padded is no number of the code: it changes with the sizes, or is nothing at all."""
+        lists = [event.args.get("pad") or event.args.get("padding") for event in (self.event, *self.partners)]
+        return any(added != lists[0] for added in lists) or not any(lists[0] or ())
 
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         return divide_sizes(self, data, wanted)

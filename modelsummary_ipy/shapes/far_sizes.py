@@ -68,6 +68,22 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
     return FarSizes(planned[1] if is_more else planned[0], *planned[1:])
 
 
+def plan_smaller_sizes(samples: SampleSizes, names: InputNames) -> list[Sizes]:
+    """Plan sizes of about an eighth, a quarter and half of the given ones: a window that is cut to the input shows."""
+    planned: list[Sizes] = []
+    for part in (8, 4, 2):
+        sizes = dict(samples.base)
+        moving = [name for name in samples.free if name != names.batch and not names.is_feature(name)]
+        for place, name in enumerate(moving):
+            base, step = samples.base[name], samples.strides.get(name, 1)
+            less = (base - base // part) // step - place
+            sizes[name] = base - max(less, 0) * step
+        sizes.update({two: sizes[one] for one, two in samples.tied})
+        if sizes != samples.base:
+            planned.append(sizes)
+    return planned
+
+
 def find_bounds(trace: Trace) -> Iterator[int]:
     """Find the integers in code that compares, and in the settings of its modules."""
     for fact in trace.modules:

@@ -15,7 +15,8 @@ from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
 from modelsummary_ipy.shapes.expr_text import write
-from modelsummary_ipy.shapes.far_sizes import plan_far_sizes
+from modelsummary_ipy.shapes.far_sizes import plan_far_sizes, plan_smaller_sizes
+from modelsummary_ipy.shapes.planned_sizes import plan_remainders
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
 from modelsummary_ipy.shapes.walked_formulas import Leaves, WalkedFormulas, walk_formulas
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -142,16 +143,20 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
     base = {name: size for name, size in batch.base.items() if any(name in dims for dims in names.dims)}
     with collector_paused():
         works = bool(batch.batch)
-        walked, samples = None, SampleSizes(base)
+        walked, samples, chosen = None, SampleSizes(base), SampleSizes(base)
         for most in (2, 3, 4):  # the more traces, the more integers show whose size they are
             more = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=most)
             if retracer.budget.time.ended:
                 if walked is None:  # which dims may move is not known
                     return Formulas(names, retracer=retracer)
                 break
-            if walked is not None and (more.sizes, more.following) == (samples.sizes, samples.following):
+            if walked is not None and (more.sizes, more.following) == (chosen.sizes, chosen.following):
                 continue  # no more traces can be made, as of a model that fails
-            samples, walked = more, walk_formulas(trace, more, names.dims)
+            chosen = samples = more
+            walked = walk_formulas(trace, more, names.dims)
+            if walked is not None and walked.is_ambiguous:
+                samples = _add_remainders(more, names, retracer)
+                walked = walk_formulas(trace, samples, names.dims)
             if walked is not None and walked.is_complete and not walked.is_structural:
                 samples = _confirm(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete:
@@ -200,21 +205,43 @@ def _confirm(
     return samples
 
 
+def _add_remainders(samples: SampleSizes, names: InputNames, retracer: Retracer) -> SampleSizes:
+    """Trace where sizes leave other remainders: what is padded to a multiple shows which one it is."""
+    found = _trace_at(plan_remainders(names, samples.base, samples.free, samples.steps, samples.tied), retracer)
+    return replace(
+        samples,
+        sizes=(*(at for at, _, _ in found), *samples.sizes),
+        retraced=(*(there for _, there, _ in found), *samples.retraced),
+    )
+
+
 def _look_far(
     walked: WalkedFormulas, trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer
 ) -> tuple[SampleSizes, WalkedFormulas]:
     """Trace on both sides of every number of the user's code, where that may clip a size: ``min(x.shape[1], 64)``.
 
+    Of code that is not the user's numbers are not known: where an integer was guessed, a trace at smaller sizes tells.
     Where a formula does not hold there, all are found again from these traces too, and confirmed farther off.
     """
     plan = plan_far_sizes(trace, samples, names, walked.demands if walked.is_whole else ())
-    if plan is None:
+    if plan is not None:
+        near = plan.near if retracer.at(plan.near).works else plan.small
+        tried: list[Sizes] = [near, plan.far]
+        later: list[Sizes] = [plan.between, plan.farther]
+    elif walked.has_guessed:
+        smaller = plan_smaller_sizes(samples, names)
+        tried = [at for at in smaller if retracer.at(at).works][:1]
+        alone = [{**samples.base, **dict.fromkeys(samples.tied_to(name), at[name])} for at in tried for name in at]
+        later = [at for at in (*smaller[-1:], *alone) if at not in (samples.base, *tried)]
+    else:
         return samples, walked
-    near = plan.near if retracer.at(plan.near).works else plan.small
-    found = _trace_at([near, plan.far], retracer)
+    found = _trace_at(tried, retracer)
     agree = [walked.confirm(trace, at, there) for at, _, there in found]
-    if not found or (all(agree) and walked.is_complete):
+    if not found or (all(agree) and (walked.is_complete or plan is None)):
         return samples, walked
+    others = _trace_at(later, retracer)
+    for at, _, there in others:
+        walked.confirm(trace, at, there)
     sizes, retraced = tuple(at for at, _, _ in found), tuple(there for _, there, _ in found)
     for before in (True, False):  # the last trace is walked over: what others do not do is read there
         more = replace(
@@ -225,7 +252,7 @@ def _look_far(
         )
         again = walk_formulas(trace, more, names.dims)
         if again is not None:
-            for at, _, there in _trace_at([plan.between, plan.farther], retracer):
+            for at, _, there in others:
                 again.confirm(trace, at, there)
             if again.num_known >= walked.num_known:
                 samples, walked = more, again

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.dim_names import InputNames
@@ -64,3 +64,33 @@ def plan_sizes(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, t
             more = next(sequences, (15, 4, 9, 22))
             plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
     return plans
+
+
+def plan_remainders(
+    names: InputNames, base: Sizes, free: Sequence[str], strides: Sizes, tied: Sequence[tuple[str, str]]
+) -> list[dict[str, int]]:
+    """Plan sizes that leave other remainders than those of ``plan_sizes``: halves of halves that are odd.
+
+    Of ``64·k + 5`` a patch of 4 leaves ``16·k + 1``, of which every half that is rounded up is odd; of ``64·k + 9`` a
+    patch of 8 leaves ``8·k + 1``.
+
+    Args:
+        free: Names of the dims that move.
+        strides: By name, the smallest difference between sizes that work.
+        tied: Pairs of names that only move together.
+    """
+    planned = []
+    for turn in range(2):
+        sizes = dict(base)
+        moving = [name for name in free if name != names.batch and not names.is_feature(name)]
+        for place, name in enumerate(moving):
+            size, step = base[name], strides.get(name, 1)
+            wanted = size + 5 + 6 * turn + place
+            if names.is_spatial(name):
+                wanted = (size // 64 + 1 + turn + place) * 64 + (5, 9)[(turn + place) % 2]
+            sizes[name] = size + max(round((wanted - size) / step), 1 + turn) * step
+        sizes.update({two: sizes[one] for one, two in tied if one in sizes})
+        if names.batch in free:
+            sizes[names.batch] = plan_batch(base[names.batch])[2 + turn]
+        planned.append(sizes)
+    return planned

@@ -34,6 +34,8 @@ class WalkedFormulas:
         is_made: Per call, whether it is made at the sizes that were walked at.
         demands: What operations demand of sizes.
         contradicted: What an entry, the table's or a user's, says otherwise than torch.
+        is_ambiguous: Whether a padding may be to one multiple or another, as far as the traces tell.
+        has_guessed: Whether an integer of the code was found by its values alone.
         is_whole: Whether every operation had an entry that agreed with torch, and was made at every size.
         is_structural: Whether it is whole, and no integer of the code was guessed by its values: then the traces that
             it was read from, and the first, are as many confirmations.
@@ -46,6 +48,8 @@ class WalkedFormulas:
     is_whole: bool = False
     is_structural: bool = False
     contradicted: tuple[str, ...] = ()
+    is_ambiguous: bool = False
+    has_guessed: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -157,10 +161,18 @@ class _Walker:
             not is_sharded and not walked.opaque and not walked.wrong and not any(None in events for events in aligned)
         )
         whole = whole and not any(map(_is_unknown, walked.demands.values()))
-        demands, contradicted = tuple(walked.demands.values()), tuple(walked.contradicted.values())
-        is_structural = whole and self._must_agree and not self._integers.has_guessed
-        is_made = [partner is not None for partner in partners_of_main]
-        return WalkedFormulas(outputs, inputs, is_made, demands, whole, is_structural, contradicted)
+        has_guessed = self._integers.has_guessed
+        return WalkedFormulas(
+            outputs,
+            inputs,
+            [partner is not None for partner in partners_of_main],
+            tuple(walked.demands.values()),
+            whole,
+            whole and self._must_agree and not has_guessed,
+            tuple(walked.contradicted.values()),
+            walked.is_ambiguous,
+            has_guessed,
+        )
 
     @property
     def _must_agree(self) -> bool:

@@ -148,7 +148,7 @@ def pad(op: Op) -> Sequence[Axes]:
     for place in range(len(sides) // 2):
         if op.name.startswith("aten.reflection"):
             op.at_least(data[-1 - place], max(sides[2 * place : 2 * place + 2], key=op.value) + 1)
-        data[-1 - place] = data[-1 - place] + sides[2 * place] + sides[2 * place + 1]
+        data[-1 - place] = op.padded(data[-1 - place], sides[2 * place], sides[2 * place + 1], -1 - place)
         op.at_least(data[-1 - place], op.name.startswith("aten.reflection"))
     return [data]
 

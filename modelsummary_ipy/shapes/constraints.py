@@ -51,7 +51,7 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
     if formulas.retracer is None or formulas.samples is None or trace.failure is not None:
         return ()
     with collector_paused():
-        retracer = formulas.retracer.without_operations()
+        retracer = formulas.retracer.asking_ends()
         return tuple(_Finder(trace, formulas, retracer, formulas.samples).find())
 
 

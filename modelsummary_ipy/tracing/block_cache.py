@@ -100,17 +100,20 @@ class BlockCache:
         params: Facts of the parameters.
         mode: The mode of the trace's fakes.
         log, ops: What is written down.
+        is_brief: Whether of a call that is repeated nothing is written down but itself.
     """
 
     def __init__(
-        self, alike: AlikeCalls, work: Shadow, params: Sequence[ParamFact], mode: FakeMode, log: CallLog, ops: OpLog
-    ) -> None:
+        self, alike: AlikeCalls, work: Shadow, params: Sequence[ParamFact], mode: FakeMode, log: CallLog, ops: OpLog,
+        *, is_brief: bool = False,
+    ) -> None:  # fmt: skip
         self._alike = alike
         self._modules = {work.index_of[id(module)]: module for module in work.modules}
         self._param_of = work.param_of
         self._mode = mode
         self._log = log
         self._ops = ops
+        self._is_brief = is_brief
         self._reader = StateReader(params, work.param_of)
         self._num_modes = count_modes()
         self._known: dict[Key, Known] = {}
@@ -284,6 +287,13 @@ class BlockCache:
     def _repeat(self, known: Known, alike: Alike, given: Given, begin: Callable[[Call], Call]) -> Any:
         """Write down the calls and operations of a call like one that was run, and return what it would return."""
         links, like = known.given.links(given), known.calls[0]
+        if self._is_brief:
+            own = begin(like)
+            self._log.calls.append(own)
+            for call in known.calls:
+                if call.kind == "module" and call.module is not None:
+                    self._log.count_call(alike.modules[call.module])
+            return self._make(known.output, given, lambda one: (Link(own.index, one.ref.number), None))
         pairs = zip(known.given.tensors, given.tensors, strict=True)
         numbers = {self._param_of.get(id(one), -1): self._param_of.get(id(two), -1) for one, two in pairs}
         own = begin(like)
@@ -320,7 +330,7 @@ class BlockCache:
         renew = self._ops.repeat_calls(known.events, known.calls, made, refs, alike.params)
         return self._make(known.output, given, lambda one: (move(one.link), renew(one.ref)))
 
-    def _make(self, output: Any, given: Given, name: Callable[[_Made], tuple[Link | None, TensorRef]]) -> Any:
+    def _make(self, output: Any, given: Given, name: Callable[[_Made], tuple[Link | None, TensorRef | None]]) -> Any:
         if type(output) is _Same:
             return given.tensors[output.place]
         if type(output) is _Made:
@@ -328,7 +338,9 @@ class BlockCache:
             with disable_dispatch():
                 meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
                 tensor = build_fake(self._mode, meta, output.recipe.device)
-            tensor.__dict__[TAG], tensor.__dict__[REF] = name(output)
+            tensor.__dict__[TAG], ref = name(output)
+            if ref is not None:  # else it gets one when an operation reads it
+                tensor.__dict__[REF] = ref
             return tensor
         if type(output) in (tuple, list):
             return type(output)(self._make(item, given, name) for item in output)

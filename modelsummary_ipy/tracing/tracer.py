@@ -68,6 +68,7 @@ def trace(
     keep_saved: bool = False,
     record_ops: bool = False,
     alike: AlikeCalls | None = None,
+    is_brief: bool = False,
     keep_interrupted: bool = False,
     log: Callable[..., Any] | None = None,
     then: Callable[[Any], Any] = lambda output: None,
@@ -81,6 +82,7 @@ def trace(
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
         record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
         alike: Which calls of modules did the same in an earlier trace: of these only the first is run, if it can be.
+        is_brief: Whether what is in the others is left out: only whether the forward comes to its end is asked.
         keep_interrupted: Whether an interrupt leaves the calls so far.
         log, then: Of a training step: make another log than ``AtenLog``, and go on with the output.
 
@@ -112,7 +114,8 @@ def trace(
         if work.fake_mode is not None and work.has_lazy_weights:
             tracer.cache = LayerCache(work.fake_mode, work.param_of, tree.specs)
             if alike is not None and tracer.op_log is not None:
-                tracer.blocks = BlockCache(alike, work, tree.params, work.fake_mode, tracer._log, tracer.op_log)
+                given = alike, work, tree.params, work.fake_mode, tracer._log, tracer.op_log
+                tracer.blocks = BlockCache(*given, is_brief=is_brief)
         try:
             gate.deliver()
             gate.is_open = True

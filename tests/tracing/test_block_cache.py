@@ -140,6 +140,29 @@ def test_a_trace_that_repeats_modules_is_the_one_that_runs_them(does: Any, lengt
     assert write_ops(found.ops) == write_ops(plain.ops)
 
 
+@pytest.mark.parametrize("most", [13, 12])
+@pytest.mark.parametrize(("does", "length", "runs"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_a_trace_that_asks_for_the_end_alone_ends_as_the_whole_one(
+    does: Any, length: int, runs: int, most: int
+) -> None:
+    class Limited(Stack):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + torch.zeros(min(x.shape[1], most), 3)
+
+    traced = run_engine(Limited(does), ModelInputs((torch.zeros(2, 6, 8),)))
+    assert traced.request is not None
+    whole, brief = (Retracer(traced.request, traced.trace, (("B", "T", ""),)) for _ in range(2))
+    found = brief.asking_ends().at({"B": 3, "T": length})
+    expected = whole.at({"B": 3, "T": length})
+
+    assert (found.works, found.reason) == (expected.works, expected.reason)
+    assert found.works == (most == length and does is not alternating)  # which shortens its input
+    assert found.trace is not None
+    assert expected.trace is not None
+    assert found.trace.outputs == expected.trace.outputs
+    assert (len(found.trace.calls) < len(expected.trace.calls)) == (runs == 1 and found.works)
+
+
 def test_layers_of_another_width_are_run() -> None:
     found, plain, ran = trace_twice(Stack(mlp, (8, 8, 16, 16)), (torch.zeros(2, 6, 8),), 3, 13)
 

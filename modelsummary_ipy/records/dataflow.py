@@ -268,7 +268,15 @@ class Dataflow:
         elif call.type_name == "flatten" and len(before) > len(after):
             start = self.setting(call, "start_dim")
             return place - len(before) if type(start) is int and place < start else None
+        elif call.type_name in _GIVE_ONES and after[place] != 1:
+            kept = [at for at, size in enumerate(before) if size != 1]
+            if [before[at] for at in kept] == [size for size in after if size != 1]:
+                return kept[sum(size != 1 for size in after[:place])] - len(before)
         return place - len(before) if len(before) == len(after) else None
+
+
+#: They may put dims of one between the others, or leave them out.
+_GIVE_ONES = frozenset({"view", "reshape", "unsqueeze", "squeeze", "getitem"})
 
 
 def _find_main(call: Call) -> int:

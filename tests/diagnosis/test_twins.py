@@ -27,6 +27,7 @@ from tests.diagnosis.twins_losses import OF_LOSSES
 from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_maps import MAPS
 from tests.diagnosis.twins_named import NAMED
+from tests.diagnosis.twins_papers import PAPERS
 from tests.diagnosis.twins_projects import PROJECTS
 from tests.diagnosis.twins_rarer import RARER
 from tests.diagnosis.twins_refused import REFUSED
@@ -38,7 +39,7 @@ from tests.fix_is_true import CHECKED, apply_patch
 
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
-    *RESEARCH, *RARER, *PROJECTS, *COUNTS,
+    *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS,
 ]  # fmt: skip
 
 

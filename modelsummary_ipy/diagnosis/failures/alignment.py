@@ -20,7 +20,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     remake,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, reshape_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
@@ -145,6 +145,22 @@ def explain_order(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def explain_turned(pair: Pair) -> Diagnosis | None:
+    """A parameter has the dims of the other tensor in another order: features by heads for heads by features."""
+    ctx = pair.ctx
+    for x, data, *_ in pair.each():
+        param, wanted = find_param(ctx, x), data.shape[data.rank - x.rank :]
+        if param is None or ctx.trace.params[param].shape != x.shape or not 1 < x.rank <= data.rank:
+            continue
+        if wanted == x.shape or sorted(wanted) != sorted(x.shape):
+            continue
+        name = ctx.trace.params[param].names[0]
+        fix = reshape_param(ctx, replace(x, param=param), wanted)
+        reason = f"'{name}' {write_shape(x.shape)} has the dims of {write_shape(data.shape)} in another order"
+        return Diagnosis(reason, write_shape(wanted), fix) if fix else None
+    return None
+
+
 def explain_bias(pair: Pair) -> Diagnosis | None:
     """A parameter of one number a feature has another number of them: a bias, a scale, a logarithm of a deviation."""
     ctx = pair.ctx
@@ -222,6 +238,9 @@ def explain_table(pair: Pair) -> Diagnosis | None:
     param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     shape = ctx.trace.params[param].shape if param is not None else ()
+    if len(shape) > 3 and (modulated := fix_giver(ctx, data, most, axes[0])):  # weights of a convolution, modulated
+        reason = f"{ctx.describe_giver(data, axes[0])} {came}, {name} {write_shape(shape)} has {most} there"
+        return Diagnosis(reason, f"{most} in dim {data.rank + axes[0]}", modulated)
     if axes == [-1] and len(shape) == 3 and shape[1] == data.shape[-1] and shape[2] >= data.shape[-2]:
         turned = set_value(name.strip("'"), f"nn.Parameter(torch.zeros({shape[0]}, {shape[2]}, {shape[1]}))")
         reason = f"{name} {write_shape(shape)} has the {shape[1]} features in dim 1, and its positions last"

@@ -117,6 +117,14 @@ def _explain_beyond(ctx: FailureContext, index: int) -> Diagnosis | None:
         reason = f"{name} has {count} layers, 0 … {count - 1}, and the line reads number {index}"
         counter = next((word for word in re.findall(r"\w+", ast.unparse(node.slice)) if word in loops), "")
         head = loops.get(counter)
+        ran = {call.path for call in ctx.trace.calls}
+        first = next(
+            (fact for fact in ctx.trace.modules if fact.path.endswith(f"{name.removeprefix('self.')}.0")), None
+        )
+        if counter and ast.unparse(node.slice) == counter and index == count and first and first.path not in ran:
+            reason += ": the first, number 0, was never read"
+            shifted = fix_line(ctx, splice_node(ctx.line, node.slice, f"{counter} - 1"))
+            return Diagnosis(reason, f"0 … {count - 1}", shifted)
         there = ctx.read_at(head.lineno) if head is not None else None
         if isinstance(node.slice, ast.Constant):
             return Diagnosis(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_pieces,
     explain_spread,
     explain_table,
+    explain_turned,
     explain_vector,
 )
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
@@ -57,12 +59,15 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.learned_queries import explain_folded_queries
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
+from modelsummary_ipy.diagnosis.failures.moving_averages import explain_moving
 from modelsummary_ipy.diagnosis.failures.neighbour_differences import explain_differences
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.sizes_in_scope import explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_enlarged,
     explain_residual,
@@ -370,14 +375,31 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
     return Diagnosis(reason, "equal sizes, or 1, in every dim", fix, ANYWHERE)
 
 
+def _explain_permuted(pair: Pair) -> Diagnosis | None:
+    """One of two tensors fits in exactly one other order of its dims: steps first for channels first."""
+    fixes = []
+    for x, other, place, _ in pair.each():
+        if x.rank != other.rank or not 2 < x.rank < 6:
+            continue
+        orders = [
+            order for order in itertools.permutations(range(x.rank))
+            if not find_clashes([x.shape[axis] for axis in order], other.shape)
+        ]  # fmt: skip
+        if len(orders) == 1:
+            fixes.append(fix_operand(pair.ctx, place, f"{{}}.permute({', '.join(map(str, orders[0]))})"))
+    reason = f"{write_shape(pair.both[0].shape)} and {write_shape(pair.both[1].shape)} have their dims in other orders"
+    return Diagnosis(reason, "one order of dims", fixes, ANYWHERE) if any(fixes) else None
+
+
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_edges, explain_cut_batch, explain_cut_table, explain_empty, explain_folded, explain_longest,
-    explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each, explain_repeat,
-    explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped, explain_differences,
-    explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise, explain_matrix,
-    explain_square_mask, _explain_constant, explain_order, explain_bias, explain_angles, explain_spread,
-    explain_centers, explain_table, explain_spectrum, explain_overgrown, explain_half_pixel, _explain_widths,
-    _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged, explain_unstrided,
-    explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps, _explain_rows,
+    explain_edges, explain_folded_queries, explain_cut_batch, explain_cut_table, explain_empty, explain_folded,
+    explain_longest, explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each,
+    explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
+    explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
+    explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_turned, explain_bias,
+    explain_angles, explain_spread, explain_centers, explain_table, explain_spectrum, explain_overgrown,
+    explain_half_pixel, explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces,
+    explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual,
+    explain_margin, explain_pooled, explain_padded_steps, _explain_rows, _explain_permuted,
 )  # fmt: skip

@@ -8,7 +8,13 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import name_input_size, place_line, read_arguments, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_operand,
+    name_input_size,
+    place_line,
+    read_arguments,
+    read_line,
+)
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
@@ -26,7 +32,11 @@ def fit_learned(ctx: FailureContext, x: Operand, other: Operand) -> tuple[str, l
         return None
     fact, axis = ctx.trace.params[param], axes[0] - 2
     had, came = x.shape[axis], other.shape[axis]
-    if x.shape == fact.shape and had > 1:
+    batches = {given.spec.shape[0] for given in ctx.trace.inputs if given.spec.shape}
+    if x.shape == fact.shape and other.rank == x.rank == -axis and came in batches and had > 1:
+        words = f"; '{fact.names[0]}' {write_shape(fact.shape)} has no batch: a dim for its {had} goes into the other"
+        found = [fix_operand(ctx, ctx.operands.index(other), "{}.unsqueeze(1)")]
+    elif x.shape == fact.shape and had > 1:
         made = list_constructions(ctx, fact.names[0].rpartition(".")[0], had, came)
         found = [*made, resize_param(ctx, replace(x, param=param), [axis], came)]
         words = f"; '{fact.names[0]}' {write_shape(fact.shape)} is made for {had}, and {came} came"

@@ -55,11 +55,19 @@ def resize_param(ctx: FailureContext, x: Operand, axes: Sequence[int], size: int
     sizes = list(fact.shape)
     for axis in axes:
         sizes[axis] = size
+    return reshape_param(ctx, x, tuple(sizes))
+
+
+def reshape_param(ctx: FailureContext, x: Operand, sizes: tuple[int, ...]) -> Candidate:
+    """Write a parameter or buffer with other sizes, as ``resize_param`` does."""
+    if x.param is None:
+        return NOTHING
+    fact = ctx.trace.params[x.param]
     owner = find_module(ctx.trace, fact.names[0].rpartition(".")[0])
     if owner is not None and owner.type_module.startswith("torch.") and not owner.type_name.endswith("Loss"):
-        is_table = owner.type_name == "Embedding" and list(axes) == [-1]
-        return remake(ctx, owner, embedding_dim=size) if is_table else NOTHING
-    code, written = _read_maker(ctx, fact.names[0], fact.shape, tuple(sizes))
+        is_table = owner.type_name == "Embedding" and sizes[:-1] == fact.shape[:-1]
+        return remake(ctx, owner, embedding_dim=sizes[-1]) if is_table else NOTHING
+    code, written = _read_maker(ctx, fact.names[0], fact.shape, sizes)
     if fact.kind == "parameter" and not code:
         code = written = f"nn.Parameter(torch.zeros({', '.join(map(str, sizes))}))"
     text = write_change(fact.names[0], code)

@@ -22,6 +22,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.decoder_grid import move_grid
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import move_thirds
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, remake, set_value
+from modelsummary_ipy.diagnosis.failures.learned_queries import explain_parted_queries
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method
@@ -51,6 +52,8 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
         return _explain_strides(ctx, x)
+    if (learned := explain_parted_queries(ctx, x, wanted)) is not None:
+        return learned
     found = _explain_heads(ctx, x, wanted) or _explain_windows(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
     return found or _explain_total(ctx, x, wanted, fixed)
 

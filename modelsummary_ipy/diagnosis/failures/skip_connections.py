@@ -96,7 +96,8 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
         strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes}
         layer = _find_shortcut(ctx, skip)
         stride = strides.pop()
-        if strides or stride is None or stride < 2 or layer is None:
+        own = f"{ctx.fact.path}." if ctx.fact is not None and ctx.fact.path else ""
+        if strides or stride is None or stride < 2 or layer is None or not layer.path.startswith(own):
             continue
         sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"

@@ -1,0 +1,246 @@
+"""Models of papers as they are written anew, each with one mistake, and its repaired twin."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.diagnosis.twins import Twin, register_in
+
+__all__ = ["PAPERS"]
+
+PAPERS: list[Twin] = []
+twin = register_in(PAPERS)
+
+
+class AttentionOf(nn.Module):
+    def __init__(self, width, read, heads=4):
+        super().__init__()
+        self.heads = heads
+        self.to_q, self.to_kv = nn.Linear(width, 32), nn.Linear(read, 64)
+        self.to_out = nn.Linear(32, width)
+
+    def forward(self, x, context):
+        b = context.shape[0]
+        k, v = self.to_kv(context).chunk(2, dim=-1)
+        q, k, v = (t.reshape(b, -1, self.heads, 8).transpose(1, 2) for t in (self.to_q(x), k, v))
+        return self.to_out(((q @ k.transpose(-1, -2)).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+class LatentsWithoutBatch(nn.Module):
+    def __init__(self, count=16):
+        super().__init__()
+        self.latents = nn.Parameter(torch.randn(count, 32))
+        self.cross = AttentionOf(32, 12)
+
+    def forward(self, data):
+        x = self.latents
+        return x + self.cross(x, data)
+
+
+@twin(LatentsWithoutBatch, (2, 50, 12), reason="'latents' [16, 32] has no batch")
+class LatentsWithoutBatchT(LatentsWithoutBatch):
+    def forward(self, data):
+        x = self.latents.unsqueeze(0).repeat(data.size(0), 1, 1)
+        return x + self.cross(x, data)
+
+
+class LatentsThatDoNotPart(LatentsWithoutBatch):
+    def __init__(self):
+        super().__init__(15)
+
+
+@twin(LatentsThatDoNotPart, (2, 50, 12), reason="'latents' [15, 32] has no batch")
+class LatentsThatDoNotPartT(LatentsWithoutBatchT):
+    def __init__(self):
+        super().__init__(15)
+
+
+class OfGraph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lin = nn.Linear(8, 12, bias=False)
+
+    def forward(self, x, adj):
+        h = self.lin(x).view(-1, 3, 4)
+        e = (h * self.a_src).sum(-1).unsqueeze(1) + (h * self.a_dst).sum(-1).unsqueeze(0)
+        a = e.masked_fill(adj.unsqueeze(-1) == 0, -1e9).softmax(1)
+        return torch.einsum("ijh,jhf->ihf", a, h).flatten(1)
+
+
+class AttentionOfGraph(OfGraph):
+    def __init__(self):
+        super().__init__()
+        self.a_src = nn.Parameter(torch.randn(4, 3))
+        self.a_dst = nn.Parameter(torch.randn(4, 3))
+
+
+@twin(AttentionOfGraph, (6, 8), (6, 6), reason="'a_src' [4, 3] has the dims of [6, 3, 4] in another order")
+class AttentionOfGraphT(OfGraph):
+    def __init__(self):
+        super().__init__()
+        self.a_src = nn.Parameter(torch.randn(3, 4))
+        self.a_dst = nn.Parameter(torch.randn(3, 4))
+
+
+class ModulatesOutputs(nn.Module):
+    def __init__(self, units=12):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(12, 8, 3, 3))
+        self.affine = nn.Linear(16, units)
+
+    def forward(self, x, w):
+        b, c, h, wd = x.shape
+        s = self.affine(w).view(b, 1, -1, 1, 1)
+        weight = (self.weight.unsqueeze(0) * (s + 1)).flatten(0, 1)
+        return F.conv2d(x.reshape(1, b * c, h, wd), weight, padding=1, groups=b).view(b, -1, h, wd)
+
+
+@twin(
+    ModulatesOutputs, (2, 8, 8, 8), (2, 16), reason="'affine' (Linear) outputs 12, 'weight' [12, 8, 3, 3] has 8 there"
+)
+class ModulatesOutputsT(ModulatesOutputs):
+    def __init__(self):
+        super().__init__(8)
+
+
+class StepsBesideChannels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 32, 4, 4)
+        self.pos = nn.Parameter(torch.rand(64, 1, 32))
+        self.layer = nn.TransformerEncoderLayer(32, 4, 64)
+
+    def forward(self, x):
+        h = self.conv(x)
+        return self.layer(self.pos + 0.1 * h.flatten(2))
+
+
+@twin(StepsBesideChannels, (2, 3, 32, 32), reason="have their dims in other orders")
+class StepsBesideChannelsT(StepsBesideChannels):
+    def forward(self, x):
+        h = self.conv(x)
+        return self.layer(self.pos + 0.1 * h.flatten(2).permute(2, 0, 1))
+
+
+class ShortTrend(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.avg = nn.AvgPool1d(25, stride=1)
+        self.season, self.trend = nn.Linear(48, 24), nn.Linear(48, 24)
+
+    def forward(self, x):
+        trend = self.avg(x.permute(0, 2, 1)).permute(0, 2, 1)
+        rest = x - trend
+        return self.season(rest.transpose(1, 2)) + self.trend(trend.transpose(1, 2))
+
+
+@twin(ShortTrend, (2, 48, 7), reason="'avg' of kernel 25 and stride 1 takes 24 off")
+class ShortTrendT(ShortTrend):
+    def __init__(self):
+        super().__init__()
+        self.avg = nn.AvgPool1d(25, stride=1, padding=12, count_include_pad=False)
+
+
+class FirstPieceAlone(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv1d(8, 8, 3, padding=1) for _ in range(3)])
+
+    def forward(self, x):
+        out = []
+        for i, piece in enumerate(torch.chunk(x, 4, 1)):
+            y = piece
+            if i > 0:
+                y = self.convs[i](piece + out[-1])
+            out.append(y)
+        return torch.cat(out, 1)
+
+
+@twin(FirstPieceAlone, (2, 32, 9), reason="the first, number 0, was never read")
+class FirstPieceAloneT(FirstPieceAlone):
+    def forward(self, x):
+        out = []
+        for i, piece in enumerate(torch.chunk(x, 4, 1)):
+            y = piece
+            if i > 0:
+                y = self.convs[i - 1](piece + out[-1])
+            out.append(y)
+        return torch.cat(out, 1)
+
+
+class PositionsOfQueries(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.r = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def pos(self, length):
+        steps = torch.arange(length - 1, -1, -1.0)
+        angles = torch.outer(steps, 1 / 10000 ** (torch.arange(0, 16, 2.0) / 16))
+        return torch.cat([angles.sin(), angles.cos()], -1)
+
+    def forward(self, x, mems):
+        T = x.size(0)
+        whole = torch.cat([mems, x], 0)
+        q, k = self.q(x), self.k(whole)
+        r = self.r(self.pos(T))
+        scores = torch.einsum("ibd,jbd->ijb", q, k) + torch.einsum("ibd,jd->ijb", q, r)
+        return torch.einsum("ijb,jbd->ibd", scores.softmax(1), whole)
+
+
+@twin(PositionsOfQueries, (6, 2, 16), (4, 2, 16), reason="a table of 6 rows was made, 10 are needed")
+class PositionsOfQueriesT(PositionsOfQueries):
+    def forward(self, x, mems):
+        whole = torch.cat([mems, x], 0)
+        q, k = self.q(x), self.k(whole)
+        r = self.r(self.pos(whole.size(0)))
+        scores = torch.einsum("ibd,jbd->ijb", q, k) + torch.einsum("ibd,jd->ijb", q, r)
+        return torch.einsum("ijb,jbd->ibd", scores.softmax(1), whole)
+
+
+class StridedBottleneck(nn.Module):
+    def __init__(self, read, units, stride=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(read, 8, 3, stride, 1)
+        self.conv3 = nn.Conv2d(8, units, 1)
+        self.downsample = nn.Conv2d(read, units, 1, stride) if read != units else None
+
+    def forward(self, x):
+        identity = x if self.downsample is None else self.downsample(x)
+        return F.relu(self.conv3(self.conv1(x).relu()) + identity)
+
+
+class StridesWithoutShortcut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(StridedBottleneck(3, 32), StridedBottleneck(32, 32, 2))
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+@twin(StridesWithoutShortcut, (2, 3, 16, 16), reason="stride 2 in between: 16 against 8")
+class StridesWithoutShortcutT(StridesWithoutShortcut):
+    def __init__(self):
+        super().__init__()
+        self.layers[1].downsample = nn.Conv2d(32, 32, 1, 2)
+
+
+class Capsules(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.W = nn.Parameter(0.01 * torch.randn(10, 14, 16, 8))
+
+    def forward(self, u):
+        u_hat = (self.W @ u.unsqueeze(-1)).squeeze(-1)
+        b = torch.zeros(u.size(0), 10, 14)
+        return (b.softmax(1).unsqueeze(-1) * u_hat).sum(2)
+
+
+@twin(Capsules, (2, 14, 8), reason="has no batch: a dim for its 10 goes into the other")
+class CapsulesT(Capsules):
+    def forward(self, u):
+        u_hat = (self.W @ u[:, None, :, :, None]).squeeze(-1)
+        b = torch.zeros(u.size(0), 10, 14)
+        return (b.softmax(1).unsqueeze(-1) * u_hat).sum(2)

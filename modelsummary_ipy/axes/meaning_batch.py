@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_ops import ALONG, ELEMENTWISE, MOVES, PICKS, PRODUCTS, RANDOM, REDUCTIONS, SAME_SHAPE
+from modelsummary_ipy.axes.meaning_ops import ALONG, ELEMENTWISE, MOVES, PICKS, PRODUCTS, RANDOM, SAME_SHAPE
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -18,7 +18,6 @@ _SUMS = frozenset({"aten.sum", "aten.mean", "aten.amax", "aten.max", "aten.prod"
 _LAYS = PRODUCTS | {"aten.add", "aten.sub", "aten.mul", "aten.div", "aten.expand", "aten.repeat", "aten.where"}
 _UNARY = frozenset({"aten.unsqueeze", "aten.view", "aten._to_copy", "aten.expand", "aten.clone", "aten.alias"})
 _KEEPS = SAME_SHAPE | _UNARY
-_KEEPS_STATISTICS = _KEEPS | {"aten.sqrt", "aten.rsqrt"}
 _KEEPS_PARTS = _KEEPS | MOVES
 _KEEPS_NOISE = _KEEPS | ELEMENTWISE | {"aten.log", "aten.sqrt", "aten.cos"}
 _MEETS = PRODUCTS | ELEMENTWISE
@@ -46,20 +45,12 @@ class BatchChecks:
         self._noise: set[int] = set()
         #: Those that are normally distributed: a dropout that is the same for all may be meant.
         self._normal: set[int] = set()
-        #: What was made of numbers that were reduced along the batch alone: the operation that did.
-        self._pooled: dict[int, int] = {}
-        #: Means over the samples and other dims, which stay as dims of 1.
-        self._kept: dict[int, int] = {}
-        #: Those of them that are such a mean itself, to be subtracted.
-        self._means: set[int] = set()
         #: One random whole number, and what a table gives for it: the operation that drew it.
         self._draws: dict[int, int] = {}
         self._drawn: dict[int, int] = {}
         #: Numbers 0, 1, 2 … up to the size of the batch.
         self._counts: set[int] = set()
         self._slices: dict[int, _Slice] = {}
-        #: Of what was reduced along the batch: the tensor that it is of, and the operation.
-        self._statistics: dict[int, tuple[int, int, str]] = {}
         #: Of a part of the batch, of three at least that one operation made: that operation, and which part.
         self._parts: dict[int, tuple[int, int]] = {}
 
@@ -83,7 +74,6 @@ class BatchChecks:
         if event.op == "aten.randint" and made.shape == (1,):
             self._draws[made.number] = index
         self._follow_draws(event, refs, made)
-        self._follow_pooled(event, refs, made, places, index)
         if event.op == "aten.arange" and self._has_batch(made):
             self._counts.add(made.number)
         if not refs:
@@ -95,12 +85,6 @@ class BatchChecks:
             for place in places:
                 if axes[place].has("B") and len(axes) > 1:
                     self._walk.find("along", index, axes[place])
-        elif event.op in REDUCTIONS and len(places) == 1:
-            if axes[places[0]].has("B") and len(axes) > 1:
-                if event.args.get("keepdim"):
-                    self._walk.find("reduced", index, axes[places[0]])
-                else:
-                    self._statistics[made.number] = refs[0].number, index, event.op
         elif event.op in ("aten.split", "aten.chunk", "aten.unsafe_split") and len(event.outputs) > 2:
             if axes[event.args.get("dim", 0)].roots == {"B"} and len(axes) > 1:
                 self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
@@ -119,41 +103,12 @@ class BatchChecks:
         elif event.op in ELEMENTWISE and not event.op.endswith("_"):
             self._check_noise(index, refs, made)
             self._check_neighbours(index, refs, made)
-            self._check_statistics(event, refs)
         if self._parts and event.op in _MEETS:
             parts = {self._parts[ref.number] for ref in refs if ref.number in self._parts}
             if len(parts) > 1 and len({cut for cut, _ in parts}) == 1:
                 self._walk.find("along", min(parts)[0], Axis([Factor(2, "input", frozenset("B"), "B")]))
         if event.op in _INDEXED:
             self._check_crossed(index, event, axes)
-
-    def _follow_pooled(
-        self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef, places: Sequence[int], index: int
-    ) -> None:
-        """A sum of all samples that is laid on each of them: a mean to subtract and a spread are statistics."""
-        if event.op in _SUMS and not event.args.get("keepdim"):
-            axes = self._walk.axes_of(refs[0])
-            if len(axes) > len(places) and any(axes[place].roots == {"B"} for place in places):
-                self._pooled[made.number] = index
-                self._means.add(made.number)
-        elif event.op == "aten.mean" and 1 < len(places) < len(self._walk.axes_of(refs[0])):
-            if any(axis.roots == {"B"} for axis in self._walk.axes_of(refs[0])) and not self._has_batch(made):
-                self._kept[made.number] = index
-        elif event.op == "aten.expand" and refs[0].number in self._kept and self._has_batch(made):
-            self._walk.find("reduced", self._kept[refs[0].number], Axis([Factor(2, "input", frozenset("B"), "B")]))
-        if not self._pooled:
-            return
-        found = {self._pooled[ref.number] for ref in refs if ref.number in self._pooled}
-        if not found:
-            return
-        if not self._has_batch(made):
-            self._pooled[made.number] = min(found)
-            if event.op in _UNARY | MOVES and refs[0].number in self._means:
-                self._means.add(made.number)
-        elif event.op in _LAYS and not (event.op in ("aten.sub", "aten.div") and refs[-1].number in self._means):
-            at = min(found)
-            self._walk.find("reduced", at, Axis([Factor(2, "input", frozenset("B"), "B")]))
-            self._pooled = {number: of for number, of in self._pooled.items() if of != at}
 
     def _follow_draws(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
         """One random step for all samples: a table is read with it, and lies on the batch."""
@@ -178,8 +133,6 @@ class BatchChecks:
         if len(refs) == 1:
             if event.op in _KEEPS and refs[0].number in self._of_tables:
                 self._of_tables.add(made.number)
-            if event.op in _KEEPS_STATISTICS and refs[0].number in self._statistics:
-                self._statistics[made.number] = self._statistics[refs[0].number]
             if event.op in _KEEPS_PARTS and refs[0].number in self._parts:
                 self._parts[made.number] = self._parts[refs[0].number]
             if event.op in _UNARY and refs[0].number in self._counts:
@@ -199,24 +152,9 @@ class BatchChecks:
             if end is not None and end.has("B"):
                 self._walk.find("table", index, end)
         if axes and axes[dim].has("B") and event.args.get("step", 1) == 1 and axes[dim].size > made.shape[dim] > 0:
-            if made.shape[dim] == 1 and made.dtype.startswith("float") and ref.number not in self._tables:
-                self._statistics[made.number] = ref.number, index, event.op
-                self._pooled[made.number] = index
             start = event.args.get("start") or 0
             start = start if start >= 0 else start + axes[dim].size
             self._slices[made.number] = _Slice(ref.number, start, start + made.shape[dim])
-
-    def _check_statistics(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
-        """``x - x.mean(0)``: each sample depends on the others."""
-        if event.op in ("aten.sub", "aten.div") and len(refs) == 2 and refs[1].number in self._statistics:
-            of, index, op = self._statistics[refs[1].number]
-            axes, features = (self._walk.axes_of(ref) for ref in refs)
-            # The largest of another tensor's samples is no statistic that is taken from all, as a mean may be.
-            is_best = (
-                op in ("aten.max", "aten.amax") and len(features) == 1 and features[0].is_feature and len(axes) == 2
-            )
-            if of == refs[0].number or is_best:
-                self._walk.find("reduced", index, *(axis for axis in axes if axis.has("B")))
 
     def _check_crossed(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
         """Look up along the batch by an index whose samples lie on another dim."""
@@ -267,7 +205,8 @@ class BatchChecks:
         """``x[:, lengths - 1]``: what every sample asks for, from every sample."""
         asks = [item for item in given if isinstance(item, TensorRef)]
         kept = [axis for place, axis in enumerate(axes) if place not in places]
-        if len(asks) == 1 and len(axes) > 2 and self._has_batch(asks[0]) and any(axis.has("B") for axis in kept):
+        is_list = len(axes) > 2 or (len(axes) == 2 and axes[-1].is_feature)
+        if len(asks) == 1 and is_list and self._has_batch(asks[0]) and any(axis.has("B") for axis in kept):
             self._walk.find("pairs", index, axes[places[0]])
 
     def _check_joined(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:

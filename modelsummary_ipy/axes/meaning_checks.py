@@ -24,6 +24,7 @@ from modelsummary_ipy.axes.meaning_ops import (
     is_named_feature,
     is_position,
 )
+from modelsummary_ipy.axes.meaning_pooled import PooledChecks
 from modelsummary_ipy.axes.meaning_rows import RowChecks
 from modelsummary_ipy.axes.meaning_scale import ScaleChecks
 from modelsummary_ipy.axes.meaning_softmax import SoftmaxChecks, is_plain
@@ -64,6 +65,7 @@ class Checks:
         self._seen: set[int] = set()
         self._shrunk: set[int] = set()
         self._batch = BatchChecks(walk, tables)
+        self._pooled = PooledChecks(walk, tables)
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
         """Look at one operation, whose results have axes already.
@@ -76,6 +78,7 @@ class Checks:
         dims = event.args.get("dim", event.args.get("dims"))
         places = [dim for dim in (dims if isinstance(dims, list) else [dims]) if isinstance(dim, int) and axes]
         self._batch.follow(index, event, refs, met, places)
+        self._pooled.follow(index, event, refs, places)
         self._angles.follow(index, event, refs, met)
         if not refs:
             return
@@ -135,7 +138,6 @@ class Checks:
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
-        self._scale.finish()
         for roots, (index, data) in self._read.items():
             self._walk.find("gate" if roots & self._gated else "positions", index, data)
         for ref in outputs:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_ops import MOVES, REDUCTIONS, SAME_SHAPE, SCORES, SOFTMAXES, is_position
+from modelsummary_ipy.axes.meaning_ops import MOVES, SAME_SHAPE, SCORES, SOFTMAXES, is_position
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -14,7 +14,6 @@ _KEEPING = SAME_SHAPE | {"aten.clamp_min", "aten.clamp_min_", "aten.clamp", "ate
 _FACTORS = frozenset({"aten.mul", "aten.div", "aten.native_layer_norm", "aten.rsqrt"})
 _SAME = SAME_SHAPE | MOVES
 _PASSING = _KEEPING | MOVES
-_SPREADS = frozenset({"aten.std", "aten.var", "aten.max", "aten.amax", "aten.linalg_vector_norm", "aten.sub"})
 
 
 class _Norm(NamedTuple):
@@ -29,16 +28,6 @@ class ScaleChecks:
 
     def __init__(self, walk: Walk) -> None:
         self._walk = walk
-        #: Single numbers of a whole batch: what they are of, and how they were made.
-        self._whole: dict[int, str] = {}
-        #: Means of one number of each sample.
-        self._one: set[int] = set()
-        #: What the mean of all was taken from, by which operation.
-        self._centred: dict[int, int] = {}
-        #: Sums of each sample.
-        self._summed: set[int] = set()
-        #: These, and what numbers of the code made of them.
-        self._each: set[int] = set()
         #: Products of two tensors.
         self._products: set[int] = set()
         self._multiplied: set[int] = set()
@@ -55,31 +44,10 @@ class ScaleChecks:
         """
         made = event.outputs[0]
         axes = self._walk.axes_of(refs[0])
-        if event.op in REDUCTIONS and all(size == 1 for size in made.shape):
-            is_count = event.op == "aten.sum" and [axis.roots for axis in axes] == [{"B"}]
-            if (any(axis.has("B") for axis in axes) and sum(axis.size > 1 for axis in axes) > 1) or is_count:
-                self._whole[made.number] = event.op
-            elif event.op == "aten.mean" and len(axes) == 1 and axes[0].roots == {"B"}:
-                self._one.add(made.number)
-        elif event.op == "aten.sum" and any(axis.has("B") for axis in self._walk.axes_of(made)):
-            self._summed.add(made.number)
-            self._each.add(made.number)
-        elif event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
+        if event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
             self._norms[made.number] = _Norm(axes[places[0]], index)
-        elif event.op == "aten.add" and len(refs) == 2:
-            self._check_best(index, refs, made)
-            self._check_total(index, *refs)
-        elif event.op in ("aten.sub", "aten.div") and len(refs) == 2:
-            self._check_scaled(index, event, refs[0], refs[1])
-        elif refs[0].number in self._one and event.op == "aten.expand":
-            if any(axis.has("B") for axis in self._walk.axes_of(made)):
-                self._walk.find("laid", index, *self._walk.axes_of(made)[:1])
-        elif event.op == "aten.mul" and len(refs) == 2:
-            for one, other in (refs, refs[::-1]):
-                is_laid = any(axis.has("B") for axis in self._walk.axes_of(one))
-                is_one = self._whole.get(other.number) == "aten.sum" or other.number in self._one
-                if is_laid and is_one and other.shape == ():
-                    self._walk.find("laid", index, *self._walk.axes_of(one)[:1])
+        elif event.op == "aten.div" and len(refs) == 2:
+            self._check_unit(event, *refs)
         elif event.op in SCORES and len(refs) == 2:
             self._check_scores(*refs)
         elif event.op in ("aten.mul", "aten.div") and refs[0].number in self._products:
@@ -109,11 +77,6 @@ class ScaleChecks:
         elif event.op in _SAME and refs[0].number in self._bare:
             self._bare.add(made.number)
 
-    def finish(self) -> None:
-        """What was centred and not scaled."""
-        for number, index in self._centred.items():
-            self._walk.find("centred", index, *self._walk.axes_of(TensorRef(number, (), ""))[:1])
-
     def _check_root(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
         """Scores that are divided by the root of the number of steps, not by that of the features they summed."""
         value = event.args.get("other")
@@ -126,12 +89,6 @@ class ScaleChecks:
 
     def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         made = event.outputs[0].number
-        if event.op in _SAME and refs[0].number in self._each:
-            self._each.add(made)
-        if event.op in _KEEPING and all(size == 1 for size in event.outputs[0].shape):
-            known = [self._whole[ref.number] for ref in refs if ref.number in self._whole]
-            if known:
-                self._whole[made] = known[0] if len(known) == 1 else event.op
         if (self._norms or self._units) and (event.op in _KEEPING or event.op in MOVES):
             for ref in refs[:1]:
                 if ref.number in self._norms:
@@ -139,35 +96,12 @@ class ScaleChecks:
                 if ref.number in self._units:
                     self._units[made] = self._units[ref.number]
 
-    def _check_scaled(self, index: int, event: OpEvent, one: TensorRef, other: TensorRef) -> None:
-        op, made = event.op, event.outputs[0]
-        if other.number in self._whole and any(axis.has("B") for axis in self._walk.axes_of(one)):
-            how = self._whole[other.number]
-            if op == "aten.sub" and one.shape == made.shape and how in ("aten.mean", "aten.min", "aten.amin"):
-                self._centred[made.number] = index
-            elif op == "aten.div" and how in _SPREADS:
-                is_both = self._centred.pop(one.number, None) is not None
-                self._walk.find("standardised" if is_both else "scaled", index, *self._walk.axes_of(one)[:1])
-            elif op == "aten.div" and how == "aten.sum" and one.number in self._summed:
-                self._walk.find("counted", index, *self._walk.axes_of(one)[:1])
-        elif op == "aten.div" and other.number in self._norms:
-            norm = self._units[made.number] = self._norms[other.number]
+    def _check_unit(self, event: OpEvent, one: TensorRef, other: TensorRef) -> None:
+        if other.number in self._norms:
+            norm = self._units[event.outputs[0].number] = self._norms[other.number]
             axes = self._walk.axes_of(one)
             if len(axes) == 3 and norm.axis is axes[1] and is_position(axes[1]) and axes[2].is_feature:
                 self._walk.find("unit", norm.event, axes[1], axes[2])
-
-    def _check_best(self, index: int, refs: Sequence[TensorRef], made: TensorRef) -> None:
-        """``reward + 0.99 * q.max()``: the largest number of all samples, added to each."""
-        best = [ref for ref in refs if self._whole.get(ref.number) in ("aten.max", "aten.amax")]
-        axes = [axis for axis in self._walk.axes_of(made) if axis.has("B")]
-        if len(best) == 1 and axes:
-            self._walk.find("best", index, *axes)
-
-    def _check_total(self, index: int, one: TensorRef, other: TensorRef) -> None:
-        """``x.pow(2).sum((1, 2)) + y.sum()``: sums of each sample, and one of all."""
-        for each, total in ((one, other), (other, one)):
-            if each.number in self._each and self._whole.get(total.number) == "aten.sum" and total.shape == ():
-                self._walk.find("laid", index, *self._walk.axes_of(each)[:1])
 
     def _check_scores(self, one: TensorRef, other: TensorRef) -> None:
         """A product of tensors of length 1 is a cosine only along the axis of that length."""

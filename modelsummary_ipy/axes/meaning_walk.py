@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
@@ -32,18 +33,13 @@ _LIVE = frozenset(
     {
         "along",
         "carried",
-        "laid",
-        "reduced",
         "picked",
         "contracted",
         "noise",
-        "standardised",
-        "scaled",
-        "centred",
-        "counted",
-        "best",
     }
 )
+#: What is no mistake where no output is of samples: correlations of features, say.
+_STATISTICS = frozenset({"reduced", "laid"})
 
 
 class MeaningWalk:
@@ -104,8 +100,14 @@ class MeaningWalk:
             if event.outputs:
                 self._step(index, event)
         self.checks.finish(self._ops.call_outputs.get(0, ()))
-        live = self._find_live() if any(found.kind in _LIVE for _, found in self._found) else set()
-        return [found for index, found in self._found if found.kind not in _LIVE or index in live]
+        kinds = {found.kind for _, found in self._found}
+        live = self._find_live() if kinds & _LIVE else set()
+        each = self._find_live("B") if kinds & _STATISTICS else set()
+        return [
+            found
+            for index, found in self._found
+            if (found.kind not in _LIVE or index in live) and (found.kind not in _STATISTICS or index in each)
+        ]
 
     def axes_of(self, ref: TensorRef) -> list[Axis]:
         """Return the axes of a tensor; those of a parameter or a constant are plain."""
@@ -222,10 +224,14 @@ class MeaningWalk:
             for size, number in zip(shape, numbers, strict=True)
         ]
 
-    def _find_live(self) -> set[int]:
-        """Return the operations whose results reach an output of the model that is no single number."""
-        outputs = self._ops.call_outputs.get(0, ())
-        needed = {ref.number for ref in outputs if ref is not None and math.prod(ref.shape) > 1}
+    def _find_live(self, root: str = "") -> set[int]:
+        """Return the operations whose results reach an output of the model that is no single number.
+
+        Args:
+            root: A dim of the input that the output still has, or may have.
+        """
+        outputs = [ref for ref in self._ops.call_outputs.get(0, ()) if ref is not None and math.prod(ref.shape) > 1]
+        needed = {ref.number for ref in outputs if not root or any(map(partial(_may_have, root), self.axes_of(ref)))}
         live: set[int] = set()
         for index in range(len(self._ops.events) - 1, -1, -1):
             event = self._ops.events[index]
@@ -233,6 +239,10 @@ class MeaningWalk:
                 live.add(index)
                 needed |= {ref.number for ref in event.refs}
         return live
+
+
+def _may_have(root: str, axis: Axis) -> bool:
+    return axis.has(root) or any(factor.kind == "mixed" for factor in axis.factors)
 
 
 #: Operations that give a part of an axis, or the axis with something at its ends, or in another number.

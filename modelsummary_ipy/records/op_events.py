@@ -91,10 +91,10 @@ class OpEvents:
 AxisFindingKind = Literal[
     "carved", "softmax", "heads", "mask", "single", "table", "along", "reduced", "picked", "contracted", "joined",
     "noise", "aligned", "channels", "normed", "positions", "weighed", "classes", "coincident", "sides", "idle",
-    "shrunk", "standardised", "scaled", "unit", "scores", "halves", "vanished",
+    "shrunk", "unit", "scores", "halves", "vanished",
     "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root", "normal", "pairs",
-    "stacked", "answers", "centred", "pinned", "counted", "drawn", "angles", "thirds", "uncut", "gram",
-    "numbered", "labels", "best", "offset", "apart", "regrouped", "laid", "row", "interleaved",
+    "stacked", "answers", "pinned", "drawn", "angles", "thirds", "uncut", "gram",
+    "numbered", "labels", "offset", "apart", "regrouped", "laid", "row", "interleaved",
     "carried", "chosen", "swapped", "unscaled", "strided", "tiled",
 ]  # fmt: skip
 

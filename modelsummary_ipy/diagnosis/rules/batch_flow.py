@@ -27,6 +27,7 @@ from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
 _PICKS = frozenset({"getitem", "select"})
+_REDUCTIONS = REDUCTIONS | {"cosine_similarity"}
 
 
 # -- lost -------------------------------------------------------------------------------------------------------------
@@ -66,7 +67,7 @@ def _loses(evidence: Evidence, step: Call) -> bool:
     if step.type_name == "einsum":
         return _sums_alone(evidence, step) and evidence.moving_out(step) == ()
     is_bag = step.type_name == "EmbeddingBag" and len(step.inputs[0].shape) == 2  # it reduces dim 1
-    if step.type_name not in REDUCTIONS and step.type_name not in _PICKS and not is_bag:
+    if step.type_name not in _REDUCTIONS and step.type_name not in _PICKS and not is_bag:
         return False
     return bool(evidence.moving_in(step)) and evidence.moving_out(step) == ()
 
@@ -155,7 +156,7 @@ def _reads_as_steps(evidence: Evidence, step: Call, at: int) -> bool:
     """Return whether a layer before takes the dim for the steps of a sequence: then it is these that are reduced."""
     layers = [call for call in evidence.calls[: step.index] if call.type_name in RECURRENTS | ATTENTIONS]
     is_first = [evidence.flow.setting(call, "batch_first") is False for call in layers]
-    is_pooled = step.type_name in REDUCTIONS and at == 0
+    is_pooled = step.type_name in _REDUCTIONS and at == 0
     return is_pooled and any(is_first) and all(evidence.moving_in(call) == (0,) for call in layers)
 
 

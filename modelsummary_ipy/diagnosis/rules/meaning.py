@@ -75,22 +75,9 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "batch-mixed", "warning", "{op} of {what} reduces {0}: each of the {batch} samples then depends on the others",
         "keep to the dims of a sample, or nn.BatchNorm for statistics of a batch",
     ),
-    "standardised": _Wording(
-        "batch-mixed", "warning",
-        "{what} is standardised by one mean and one deviation of all {batch} samples: each depends on the others",
-        "nn.LayerNorm, or mean and std of the last dim with keepdim=True",
-    ),
-    "centred": _Wording(
-        "batch-mixed", "warning", "one mean of all {batch} samples is taken from {what}: each depends on the others",
-        "mean(-1, keepdim=True) is of each sample",
-    ),
-    "scaled": _Wording(
-        "batch-mixed", "note", "{what} is divided by one number of all {batch} samples: each depends on the others",
-        "reduce only the dims of a sample, with keepdim=True",
-    ),
     "laid": _Wording(
-        "batch-mixed", "note", "{op} of {all} lays one number of all {batch} samples on each of them",
-        "sum(-1) is of each sample",
+        "batch-mixed", "note", "{op} of {what} reduces {0}, and is laid on each of the {batch} samples again",
+        "keep to the dims of a sample, or nn.BatchNorm for statistics of a batch",
     ),
     "row": _Wording(
         "wrong-axis", "warning",
@@ -115,14 +102,6 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "tiled": _Wording(
         "wrong-axis", "warning", "{op} of {all} lays {0}, copies of all places behind one another, on {1}, its places",
         "repeat_interleave(n, dim), or F.interpolate, repeats each place",
-    ),
-    "best": _Wording(
-        "batch-mixed", "warning", "the largest number of all {batch} samples is added to each, in {what}",
-        "max(1).values is of each sample",
-    ),
-    "counted": _Wording(
-        "batch-mixed", "warning", "sums of each sample, {what}, are divided by one sum of all {batch} samples",
-        "sum(1, keepdim=True) in the divisor too",
     ),
     "drawn": _Wording(
         "batch-mixed", "warning", "{op} draws one number for all {batch} samples, and a table is read with it",
@@ -280,6 +259,8 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
 
 #: In names of classes whose numbers are of a whole batch.
 _STATISTICS = ("norm", "stat", "whiten", "minibatch", "center", "critic", "discriminator", "bn")
+#: In names of buffers that keep statistics of batches.
+_KEPT = re.compile(r"mean|var|std|running|moving|ema|stat|cent|sum|count|momentum|max|scale|batches|log|init")
 
 
 def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]]:
@@ -299,7 +280,7 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
             "op": call.type_name,
             "batch": str(evidence.batch),
         }
-        is_meant = finding.kind in ("reduced", "centred") and _is_of_a_batch(evidence, call)
+        is_meant = finding.kind == "reduced" and _is_of_a_batch(evidence, call)
         severity = "note" if is_meant else wording.severity
         axes = finding.axes
         if len(axes) == 2 and axes[0] == axes[1]:  # of each step with each
@@ -317,7 +298,8 @@ def _is_of_a_batch(evidence: Evidence, call: Call) -> bool:
     for around in evidence.flow.around(call):
         fact = evidence.modules[around.module or 0]
         is_named = around.index and any(word in fact.type_name.lower() for word in _STATISTICS)
-        if is_named or any(evidence.params[index].kind == "buffer" for index in fact.params):
+        buffers = [evidence.params[index] for index in fact.params if evidence.params[index].kind == "buffer"]
+        if is_named or any(_KEPT.search(name.rpartition(".")[2]) for param in buffers for name in param.names):
             return True
     return False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
@@ -14,7 +15,7 @@ from modelsummary_ipy.diagnosis.torch_names import (
 )
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.records.trace import Call, Severity
 
 _LAYERS = LINEARS | (CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS)
 
@@ -22,7 +23,8 @@ _LAYERS = LINEARS | (CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS)
 def find_narrow_gates(evidence: Evidence) -> Iterator[Flag]:
     """Find a layer of one channel, or of none, that a layer of many reads, to be a gate of what went in.
 
-    Leaves alone codes of one number, which gate nothing, and gates of one number that no second layer widens.
+    Leaves alone codes of one number, which gate nothing, and gates of one number that no second layer widens; where
+    other blocks have wider ones it is a note.
     """
     flow = evidence.flow
     for step in flow.steps:
@@ -38,9 +40,18 @@ def find_narrow_gates(evidence: Evidence) -> Iterator[Flag]:
         what = "one number" if made[channel] else "nothing"
         message = f"{step.path or step.type_name} makes {made[channel]} of {came[channel]} channels, and "
         message += f"{second.path or second.type_name} reads {what}: all {second.outputs[0].shape[channel]} go together"
-        yield evidence.flag("collapsed-map", "warning", step, message, f"max({came[channel]} // reduction, 8) channels",
+        severity: Severity = "note" if made[channel] and _has_wider(flow, step, channel) else "warning"
+        yield evidence.flag("collapsed-map", severity, step, message, f"max({came[channel]} // reduction, 8) channels",
             "gate", before=came, after=made,
         )  # fmt: skip
+
+
+def _has_wider(flow: Dataflow, step: Call, channel: int) -> bool:
+    """Return whether a layer of the same place in another block makes more: the last of a pyramid has one."""
+    place, last = re.sub(r"\d+", "#", step.path), step.path.rpartition(".")[2]
+    alike = [call for call in flow.steps if last and re.sub(r"\d+", "#", call.path) == place]
+    alike = [call for call in alike if call.path.rpartition(".")[2] == last]
+    return any(call.outputs[0].shape[channel] > 1 for call in alike if is_weighted(call) and call is not step)
 
 
 def _channel_dim(step: Call) -> int | None:

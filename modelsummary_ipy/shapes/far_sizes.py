@@ -21,7 +21,7 @@ class FarSizes(NamedTuple):
     """Sizes on both sides of all numbers that the user's code compares with.
 
     Attributes:
-        near: As small as can be; where operations are known to demand more, as small as they do.
+        near: As small as can be, whatever operations demand at the traced sizes: ``topk(min(20, T))`` at longer ones.
         small: As small as operations demand: where limits below are looked for too.
         far: Larger than all numbers.
         between, farther: To confirm what is found there: between the first and the given ones, and farther off.
@@ -51,21 +51,20 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
     ]
     if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
         return None
-    planned, is_more = [dict(samples.base) for _ in range(5)], False
+    planned = [dict(samples.base) for _ in range(5)]
     for place, name in enumerate(moving):
         step, base = samples.strides.get(name, 1), samples.base[name]
         demanded = Demands(demands, samples.base).first(samples.tied_to(name), step) if demands else 1
         largest = _LARGEST_SIDE if names.is_spatial(name) else _LARGEST
         end = max([2 * base, *(bound for bound in bounds if bound <= largest)])
         near, small = 2 + place * step, max(demanded, 2)
-        is_more = is_more or demanded > near
         for sizes, size in zip(planned, (near, small, end + 1, (near + base) // 2, end + 18), strict=True):
             more = size - base + (5 * place if size > base else 0)
             sizes[name] = base + -(-more // step) * step
     for one, two in samples.tied:
         for sizes in planned:
             sizes[two] = sizes[one]
-    return FarSizes(planned[1] if is_more else planned[0], *planned[1:])
+    return FarSizes(*planned)
 
 
 def plan_smaller_sizes(samples: SampleSizes, names: InputNames) -> list[Sizes]:

@@ -84,8 +84,11 @@ def _find_base(ms: ModelSummary, inputs: tuple[Any, ...]) -> dict[str, int]:
 
 
 def _find_step(ms: ModelSummary, name: str) -> int:
-    texts = [text for text in ms.constraints if re.search(rf"\b{name}\b", text) and "divisible by" in text]
-    return max([int(text.rsplit(" ", 1)[1]) for text in texts] or [1])
+    steps = [1]
+    for text in ms.constraints:
+        if match := re.fullmatch(rf".*?(?:[⌊⌈]{name}/(\d+)[⌋⌉]|\b{name}\b).* divisible by (\d+)", text):
+            steps.append(int(match[1] or 1) * int(match[2]))
+    return max(steps)
 
 
 def _compare_formulas(ms: ModelSummary, model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any]:
@@ -153,11 +156,17 @@ def _read_claim(text: str, name: str) -> Callable[[int], bool] | None:
     """Read what a limit says of one dim, all others as given; ``None`` if it says nothing of it."""
     if not re.search(rf"\b{name}\b", text):
         return None
+    if " ≤ " in text and " or " in text:
+        both = [_read_claim(part, name) for part in text.split(" or ")]
+        return lambda size: any(claim is not None and claim(size) for claim in both)
     if match := re.fullmatch(r"(.*) divisible by (\d+)", text):
         step = int(match[2])
         if window := re.search(rf"⌊{name}/(\d+)⌋", match[1]):
             patch = int(window[1])
             return lambda size: size // patch % step == 0
+        if window := re.search(rf"⌈{name}/(\d+)⌉", match[1]):
+            over = int(window[1])
+            return lambda size: -(-size // over) % step == 0
         rest = re.search(rf"\b{name} - (\d+)", match[1])
         minus = int(rest[1]) if rest else 0
         return lambda size: (size - minus) % step == 0
@@ -185,6 +194,8 @@ def _try_limits(ms: ModelSummary, model: nn.Module, inputs: tuple[Any, ...]) -> 
         claims = [claim for text in texts if (claim := _read_claim(text, name)) is not None]
         numbers = {int(word) for text in texts if re.search(rf"\b{name}\b", text) for word in re.findall(r"\d+", text)}
         edges = {size + more for size in (*numbers, base[name]) for more in (-1, 0, 1)}
+        if base[name] > 16:
+            edges |= {base[name] * 2, base[name] * 3 // 2, base[name] + 32, base[name] - 32, base[name] // 2}
         tried = _TRIED if name in ("H", "W", "T") else _TRIED[:3]
         for size in sorted({*tried, *edges} - {base[name], 0, -1}):
             together = {name, *(one for pair in tied if name in pair for one in pair)}

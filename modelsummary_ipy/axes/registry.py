@@ -123,6 +123,10 @@ class Op(ABC):
     def known(self, size: Size) -> int | None:
         """Return a size that is a number, ``None`` for one that depends on the input."""
 
+    def is_one(self, size: Size) -> bool:
+        """Return whether a size is 1 at all sizes that were traced."""
+        return self.known(size) == 1
+
 
 #: Returns the axes of every output.
 Entry = Callable[[Op], Sequence[Axes]]

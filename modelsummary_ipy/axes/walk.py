@@ -456,3 +456,7 @@ class _Op(Op):
             return size
         value = size.constant_value if isinstance(size, Expr) else None
         return int(value) if value is not None else None
+
+    def is_one(self, size: Size) -> bool:
+        """Look at all traces for a minimum too: of ``x[:, -1:]`` it is 1, or nothing is left."""
+        return size == 1 or (isinstance(size, Expr) and has_least(size) and {*self._walk._integers.values(size)} == {1})

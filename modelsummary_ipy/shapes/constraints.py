@@ -16,6 +16,7 @@ from modelsummary_ipy.shapes.far_sizes import FarSizes, find_bounds, plan_far_si
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
+from modelsummary_ipy.shapes.step_search import Windows
 from modelsummary_ipy.tracing.retracer import Retracer
 
 #: Where the range of a dim stops that no limit above was found for.
@@ -116,14 +117,15 @@ class _Finder:
 
     def _find_windows(self) -> Iterable[Constraint]:
         """Write ``⌊H/4⌋ divisible by 7``: a window more works, a patch more and one size less do not."""
-        groups: dict[tuple[int, int], list[str]] = {}
+        groups: dict[Windows, list[str]] = {}
         for name, window in self._samples.windows.items():
-            around = [self._with_partner(name, self._base[name] + more) for more in (window[0], -1)]
-            if all(self._fails(sizes) for sizes in around):
+            if all(self._fails(self._with_partner(name, self._base[name] + more)) for more in window.beyond):
                 groups.setdefault(window, []).append(name)
-        for (patch, count), names in groups.items():
-            what = _join([f"⌊{name}/{patch}⌋" for name in names])
-            yield self._build(f"{what} divisible by {count}", {names[0]: self._base[names[0]] + patch})
+        for window, names in groups.items():
+            what = _join([window.write(name) for name in names])
+            yield self._build(
+                f"{what} divisible by {window.length}", {names[0]: self._base[names[0]] + window.beyond[0]}
+            )
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
@@ -142,6 +144,11 @@ class _Finder:
                 text = f"{what} ≥ {low}"
             else:
                 text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
+                # A map of one position is broadcast over a table of more.
+                first = self._smallest_by_formula(name)
+                if low is not None and first < low and self._works(self._with_partner(name, first)):
+                    last = self._last_in_steps(name, first, low, self._step(name))
+                    text = f"{first} ≤ {', '.join(names)} ≤ {last} or {text}"
             ranges = {name: _build_range(self._step(name), low, high) for name in names}
             yield self._build(text, *outside, ranges=ranges)
 

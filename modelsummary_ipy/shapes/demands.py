@@ -51,6 +51,10 @@ class Demands:
                 return step
         return 0
 
+    def take(self, names: Sequence[str], size: int) -> bool:
+        """Return whether a size of dims that move together fits all that is demanded."""
+        return self._hold(self._relevant(names), names, size)
+
     def _last(self, names: Sequence[str], sizes: range) -> int:
         relevant = self._relevant(names)
         return last_true(sizes, lambda size: self._hold(relevant, names, size)) or sizes[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.walk import Demand
@@ -230,7 +231,7 @@ def _look_far(
         later: list[Sizes] = [plan.between, plan.farther]
     elif walked.has_guessed:
         smaller = plan_smaller_sizes(samples, names)
-        tried = [at for at in smaller if retracer.at(at).works][:1]
+        tried = list(islice((at for at in smaller if retracer.at(at).works), 1))
         alone = [{**samples.base, **dict.fromkeys(samples.tied_to(name), at[name])} for at in tried for name in at]
         later = [at for at in (*smaller[-1:], *alone) if at not in (samples.base, *tried)]
     else:

@@ -11,7 +11,7 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_sizes
-from modelsummary_ipy.shapes.step_search import LITTLE, StepSearch
+from modelsummary_ipy.shapes.step_search import LITTLE, StepSearch, Windows
 from modelsummary_ipy.tracing.retracer import Retracer
 
 #: What is added to the batch itself where it moves a little only.
@@ -34,7 +34,7 @@ class SampleSizes:
         checked: Those of them that the model itself compares with the one size it takes.
         narrow: Names of dims that move a little, and failed at a size far off, with that size.
         following: Sizes that are planned beside these and were not traced.
-        windows: By name ``(4, 7)`` where ``⌊H/4⌋`` must be divisible by 7: patches of 4 in windows of 7.
+        windows: By name, patches in windows where a side must be divisible into these.
         is_wide: Whether they are on both sides of all numbers that the user's code compares with.
     """
 
@@ -50,7 +50,7 @@ class SampleSizes:
     narrow: Sizes = field(default_factory=dict)
     following: tuple[Sizes, ...] = ()
     is_wide: bool = False
-    windows: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    windows: Mapping[str, Windows] = field(default_factory=dict)
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -157,6 +157,8 @@ class _Chooser(StepSearch):
                 tied.append((one, two))
         if not all(steps.values()) or set(steps.values()) == {1}:
             return False
+        if any(demands.take([name], base[name] + more) for name in names if steps[name] > 1 for more in (1, -1)):
+            return False  # not multiples alone: of patches in windows a few sizes in a row
         plans = {
             name: tuple(base[name] + max(round((size - base[name]) / step), 1) * step for size in wide[name])
             for name, step in steps.items()
@@ -186,6 +188,8 @@ class _Chooser(StepSearch):
                 tied.append((partner, name))
         if not tied or not self._works({**self._at(0), **{name: plan[0] for name, plan in square.items()}}):
             return False
+        if any(self._works({one: square[one][0]}) for one, _ in tied):
+            return False  # steps that this size is one of
         self._plans.update(square)
         self._tied += tied
         return True

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import NamedTuple
 
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.own_checks import find_fixed
+from modelsummary_ipy.shapes.planned_sizes import plan_sizes
 from modelsummary_ipy.shapes.size_search import last_true, prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
 
@@ -15,6 +17,28 @@ from modelsummary_ipy.tracing.retracer import Retracer
 LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
 #: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.
 _OTHER_STEPS = (64,)
+
+
+class Windows(NamedTuple):
+    """Patches in windows.
+
+    Attributes:
+        patch, length: ``(4, 7)`` where ``⌊H/4⌋`` must be divisible by 7: patches of 4 in windows of 7.
+        rounds_up: Whether it is ``⌈H/4⌉``, as after layers with a stride that pad.
+    """
+
+    patch: int
+    length: int
+    rounds_up: bool = False
+
+    def write(self, name: str) -> str:
+        """Write what must be divisible."""
+        return f"⌈{name}/{self.patch}⌉" if self.rounds_up else f"⌊{name}/{self.patch}⌋"
+
+    @property
+    def beyond(self) -> tuple[int, int]:
+        """What is more and less than the given size by one too many."""
+        return (1, -self.patch) if self.rounds_up else (self.patch, -1)
 
 
 class StepSearch:
@@ -37,7 +61,7 @@ class StepSearch:
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
         self._little: dict[str, int] = {}
-        self._windows: dict[str, tuple[int, int]] = {}
+        self._windows: dict[str, Windows] = {}
 
     def _works(self, sizes: Sizes) -> bool:
         return self._retracer.at(sizes).works
@@ -91,7 +115,12 @@ class StepSearch:
             if len(names) == 1:
                 self._rigid += names
             return False
-        self._strides.update({name: abs(step) for name in names if abs(step) > 1})
+        if self._find_windows(names):
+            return True
+        if abs(step) > 1:
+            apart = names if len(names) > 1 else []  # of two dims one alone may move in steps
+            free = {name for name in apart if self._works({name: self._base[name] + (1 if step > 0 else -1)})}
+            self._strides.update({name: abs(step) for name in names if name not in free})
         if step < 0:
             self._capped.update(names)
         self._keep_little(names, step)
@@ -122,9 +151,7 @@ class StepSearch:
         return -1 if min(smaller.values()) > 3 and self._works(smaller) else 0
 
     def _keep_little(self, names: list[str], step: int) -> None:
-        """Plan a few steps more (or less); dims that only move together get the same ones."""
-        if step == 1 and self._find_windows(names):
-            return
+        """Plan a few steps more (or less), or many where these work; dims that only move together get the same ones."""
         if step == 1:
             self._narrow.update({name: self._base[name] * 2 + 27 for name in names if self._is_spatial(name)})
         tied = len(names) > 1 and not self._works({names[0]: self._base[names[0]] + step})
@@ -134,25 +161,31 @@ class StepSearch:
             steps = LITTLE[0 if tied else turn % len(LITTLE)]
             self._plans[name] = tuple(max(self._base[name] + step * count, 1) for count in steps)
             self._little[name] = step
+        wide = plan_sizes(self._names, self._base, names) if step > 1 and all(map(self._is_spatial, names)) else {}
+        for turn, name in enumerate(names if wide else ()):
+            base, plan = self._base[name], wide[names[0] if tied else name]
+            wide[name] = tuple(base + max(round((size - base) / step), 1 + turn) * step for size in plan)
+        if wide and self._works({name: plan[0] for name, plan in wide.items()}):
+            self._plans.update(wide)
 
     def _find_windows(self, names: list[str]) -> bool:
-        """Plan whole windows more where a few sizes in a row work, and again at twice these."""
+        """Plan whole windows more where a few sizes in a row work, on one side of these, and again at twice these."""
         base = {name: self._base[name] for name in names}
         common = math.gcd(*base.values())
-        if (
-            not all(map(self._is_spatial, names))
-            or not self._moves(names, common)
-            or not self._moves(names, 2 * common)
-        ):
+        if not all(map(self._is_spatial, names)):
             return False
+        rounds_up = self._moves(names, -1)
+        if rounds_up == self._moves(names, 1) or not self._moves(names, common) or not self._moves(names, 2 * common):
+            return False
+        sign = -1 if rounds_up else 1
         step = smallest_step(common, lambda more: self._moves(names, more))
-        patch = 1 + (last_true(range(1, step), lambda more: self._moves(names, more)) or 0)
-        if patch == 1 or step % patch or patch == step or self._moves(names, -1):
+        patch = 1 + (last_true(range(1, step), lambda more: self._moves(names, sign * more)) or 0)
+        if step % patch or patch == step:
             return False
         for turn, name in enumerate(names):
-            more = [step * count + (count + turn) % patch for count in LITTLE[turn % len(LITTLE)]]
+            more = [step * count + sign * ((count + turn) % patch) for count in LITTLE[turn % len(LITTLE)]]
             self._plans[name] = tuple(base[name] + each for each in more)
-            self._windows[name] = (patch, step // patch)
+            self._windows[name] = Windows(patch, step // patch, rounds_up)
         return True
 
     def _repair(self) -> bool:

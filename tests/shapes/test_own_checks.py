@@ -61,7 +61,7 @@ class _Ordered(_Patches):
     [
         (_Compared, {"H", "W"}, ("H = 32", "W = 48", "C = 3")),
         (_Switched, {"H", "W"}, ("H = 32", "W = 48", "C = 3")),
-        (_Divided, set(), ("H divisible by 16", "C = 3")),
+        (_Divided, set(), ("H divisible by 16", "W ≥ 4", "C = 3")),
         (_Nearer, set(), None),
         (_Ordered, set(), None),
     ],

@@ -16,7 +16,7 @@ def broadcast(op: Op, tensors: Sequence[Axes]) -> list[Size]:
         for axes in tensors:
             if len(axes) >= -place:
                 other = axes[place]
-                size = other if op.known(size) == 1 else size if op.known(other) == 1 else op.equal(size, other)
+                size = other if op.is_one(size) else size if op.is_one(other) else op.equal(size, other)
         found.append(size)
     return found
 

@@ -6,7 +6,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_ops import ALONG, ELEMENTWISE, MOVES, PICKS, PRODUCTS, RANDOM, SAME_SHAPE
+from modelsummary_ipy.axes.meaning_ops import (
+    ALONG,
+    ELEMENTWISE,
+    LOG_SOFTMAXES,
+    MOVES,
+    PICKS,
+    PRODUCTS,
+    RANDOM,
+    REDUCTIONS,
+    SAME_SHAPE,
+    SOFTMAXES,
+)
 from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -21,6 +32,7 @@ _KEEPS = SAME_SHAPE | _UNARY
 _KEEPS_PARTS = _KEEPS | MOVES
 _KEEPS_NOISE = _KEEPS | ELEMENTWISE | {"aten.log", "aten.sqrt", "aten.cos"}
 _MEETS = PRODUCTS | ELEMENTWISE
+_CHOOSES = frozenset({"aten.topk", "aten.sort", "aten.argmax"})
 
 
 class _Slice(NamedTuple):
@@ -51,6 +63,10 @@ class BatchChecks:
         #: Numbers 0, 1, 2 … up to the size of the batch.
         self._counts: set[int] = set()
         self._slices: dict[int, _Slice] = {}
+        #: What softmaxes over the samples made, and what was made of that: those softmaxes.
+        self._weights: dict[int, frozenset[int]] = {}
+        #: Those whose weights nothing has summed over the samples so far, nor chosen among.
+        self._open: dict[int, Axis] = {}
         #: Of a part of the batch, of three at least that one operation made: that operation, and which part.
         self._parts: dict[int, tuple[int, int]] = {}
 
@@ -90,6 +106,7 @@ class BatchChecks:
                 self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
         elif event.op == "aten.slice":
             self._check_slice(index, event, refs[0], axes)
+        self._follow_weights(index, event, refs, axes, places)
         if event.op in PICKS:
             self._check_pick(index, event, axes, places)
         if event.op in _LOOKUPS and refs[0].number in self._tables:
@@ -109,6 +126,34 @@ class BatchChecks:
                 self._walk.find("along", min(parts)[0], Axis([Factor(2, "input", frozenset("B"), "B")]))
         if event.op in _INDEXED:
             self._check_crossed(index, event, axes)
+
+    def finish(self) -> None:
+        """Of the samples that a softmax weighs a sum is meant, or a choice: of a bag, of what experts take."""
+        for index, axis in self._open.items():
+            self._walk.find("along", index, axis)
+
+    def _follow_weights(
+        self, index: int, event: OpEvent, refs: Sequence[TensorRef], axes: Sequence[Axis], places: Sequence[int]
+    ) -> None:
+        """A softmax over the samples."""
+        made = event.outputs[0]
+        if event.op in SOFTMAXES | LOG_SOFTMAXES and len(axes) > 1:
+            axis = axes[places[0]]
+            if axis.has("B") and not any(factor.kind == "mixed" for factor in axis.factors):
+                self._weights[made.number], self._open[index] = frozenset([index]), axis
+                if any(other.is_feature for other in axes):
+                    self._walk.find("weighted", index, axis)
+            return
+        weights = frozenset[int]().union(*(self._weights.get(ref.number, ()) for ref in refs)) if self._weights else ()
+        if not weights:
+            return
+        is_chosen = event.op in _CHOOSES and axes[places[0] if places else -1].has("B")
+        is_summed = event.op in REDUCTIONS | PRODUCTS and not self._has_batch(made) and made.shape
+        if is_chosen or is_summed:
+            for softmax in weights:
+                self._open.pop(softmax, None)
+        elif self._has_batch(made):
+            self._weights.update((ref.number, weights) for ref in event.outputs)
 
     def _follow_draws(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
         """One random step for all samples: a table is read with it, and lies on the batch."""

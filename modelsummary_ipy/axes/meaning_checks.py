@@ -138,6 +138,7 @@ class Checks:
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
+        self._batch.finish()
         for roots, (index, data) in self._read.items():
             self._walk.find("gate" if roots & self._gated else "positions", index, data)
         for ref in outputs:

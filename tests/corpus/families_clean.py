@@ -302,7 +302,7 @@ class GramOfOnePicture(nn.Module):
         return torch.mm(f, f.t()).div(a * b * c * d)
 
 
-@clean("softmax-over-batch", (2, 1, 28, 28))
+@clean("batch-mixed", (2, 1, 28, 28))
 class CapsulesRouted(nn.Module):
     def __init__(self) -> None:
         super().__init__()

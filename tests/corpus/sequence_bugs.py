@@ -148,7 +148,7 @@ class TokenInFront(nn.Module):
 # -- softmax, broadcast, reshape --------------------------------------------------------------------------------------
 
 
-@bug("softmax-over-batch", ("softmax", "Softmax"), (8, 20))
+@bug("batch-mixed", ("softmax", "Softmax"), (8, 20))
 class SoftmaxOfTheFirstDim(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class SoftmaxOfTheFirstDim(nn.Module):
         return self.softmax(self.fc(x))
 
 
-@bug("softmax-over-batch", ("", "softmax"), (4, 12, 16))
+@bug("batch-mixed", ("", "softmax"), (4, 12, 16))
 class AttentionOverTheSamples(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -169,7 +169,7 @@ class AttentionOverTheSamples(nn.Module):
         return torch.softmax(scores, dim=0) @ self.value(x)
 
 
-@bug("softmax-over-batch", ("pool.norm", "Softmax"), (4, 12, 16))
+@bug("batch-mixed", ("pool.norm", "Softmax"), (4, 12, 16))
 class SoftmaxThatChoseItself(nn.Module):
     class Pool(nn.Module):
         def __init__(self) -> None:
@@ -191,7 +191,7 @@ class SoftmaxThatChoseItself(nn.Module):
             return self.out(self.pool(x))
 
 
-@bug("softmax-over-batch", ("", "log_softmax"), (4, 3, 16, 16))
+@bug("batch-mixed", ("", "log_softmax"), (4, 3, 16, 16))
 class SegmentationOverTheSamples(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -105,7 +105,7 @@ class StepByStep(nn.Module):
 # -- softmax, broadcast -----------------------------------------------------------------------------------------------
 
 
-@clean("softmax-over-batch", (12, 5, 16))
+@clean("batch-mixed", (12, 5, 16))
 class SequenceFirstAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class SequenceFirstAttention(nn.Module):
         return (self.score(hidden).softmax(0) * hidden).sum(0)
 
 
-@clean("softmax-over-batch", (8, 16), (8, 16))
+@clean("batch-mixed", (8, 16), (8, 16))
 class ContrastiveBothWays(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class ContrastiveBothWays(nn.Module):
         return -both[right, right].mean()
 
 
-@clean("softmax-over-batch", (2, 6, 16))
+@clean("batch-mixed", (2, 6, 16))
 class ExpertsChooseTokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()

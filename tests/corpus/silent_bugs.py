@@ -126,7 +126,7 @@ class StepsNormalisedInTheFold(nn.Module):
         return self.rnn(steps.view(b, t, -1))[0]
 
 
-@bug("softmax-over-batch", ("", "softmax"), (6, 14, 32))
+@bug("batch-mixed", ("", "softmax"), (6, 14, 32))
 class InstancesWeighedAcrossBags(nn.Module):
     def __init__(self) -> None:
         super().__init__()

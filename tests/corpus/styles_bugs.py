@@ -231,7 +231,7 @@ class MaskForFourSamples(nn.Module):
         return self.a(x * keep)
 
 
-@bug("softmax-over-batch", ("head", "log_softmax"), (4, 3, 16, 16))
+@bug("batch-mixed", ("head", "log_softmax"), (4, 3, 16, 16))
 class PixelClassesOverTheBatch(nn.Module):
     class Head(nn.Module):
         def __init__(self) -> None:
@@ -514,7 +514,7 @@ class CriticSqueezes(nn.Module):
         return torch.sigmoid(self.crit(x))
 
 
-@bug("softmax-over-batch", ("gate", "Softmax"), (8, 16))
+@bug("batch-mixed", ("gate", "Softmax"), (8, 16))
 class GateOverTheBatch(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -1,119 +1,17 @@
-"""Rules that find samples mixed with one another: a softmax over the batch, a broadcast that pairs it with itself."""
+"""The rule that finds samples paired with one another by a broadcast."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import ELEMENTWISE, REDUCTIONS, RESHAPES, SOFTMAXES, batch_dim, is_weighted
+from modelsummary_ipy.diagnosis.torch_names import ELEMENTWISE, REDUCTIONS, RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity
 
-_SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce", "index_reduce"})
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or"})
-
-
-# -- softmax ----------------------------------------------------------------------------------------------------------
-
-
-def find_softmaxes_over_batch(evidence: Evidence) -> Iterator[Flag]:
-    """Find a softmax that runs over the samples of the batch.
-
-    Finds ``nn.Softmax(dim=0)`` on ``(B, C)``, ``F.softmax(x)`` that chose dim 0 of ``(B, T, C)`` by itself. Leaves
-    alone attention over a bag (the same dim is summed afterwards), pairs of samples, a sequence-first net's time,
-    experts that choose their tokens.
-    """
-    yield from _find_softmaxes_over_edges(evidence)
-    if evidence.again is None or evidence.batch < 1:
-        return
-    for step in evidence.flow.steps:
-        if step.type_name not in SOFTMAXES or not step.inputs or evidence.partner(step) is None:
-            continue
-        rank = len(step.inputs[0].shape)
-        dim = _softmax_dim(evidence, step, rank)
-        rows = evidence.factor_in(step, 0, dim) if dim is not None and evidence.moving_in(step) == (dim,) else 0
-        if dim is None or not rows or (rows > 1 and (rank != 2 or _is_chosen_from(evidence, step))):
-            continue
-        pooled = _is_pooled(evidence, step)
-        if pooled == "here":
-            continue
-        grave = rank > 1 and _is_a_batch(evidence, step) and not pooled
-        if pooled and (rank < 2 or rows > 1):
-            continue  # a loss over a list
-        before = write_size(step.inputs[0].shape)
-        by_itself = "" if _given_dim(evidence, step) is not None else ", its default without dim="
-        message = f"{step.type_name} over dim {dim} of {before} makes the {evidence.batch} samples"
-        message += f" sum to 1{by_itself}" if rows == 1 else f", {rows} rows of each, sum to 1{by_itself}"
-        severity: Severity = "warning" if grave else "note"
-        fix = "dim=-1" if rank != 4 else "dim=1"
-        yield evidence.flag("softmax-over-batch", severity, step, message, f"{fix} stays within a sample",
-            before=step.inputs[0].shape, dim=dim, batch=evidence.batch,
-        )  # fmt: skip
-
-
-def _find_softmaxes_over_edges(evidence: Evidence) -> Iterator[Flag]:
-    """Weights of all edges of a graph that sum to 1 together, and are then added up node by node."""
-    for step in evidence.flow.steps:
-        if step.type_name not in SOFTMAXES or not step.inputs or len(step.inputs[0].shape) > 2:
-            continue
-        shape = step.inputs[0].shape
-        if _softmax_dim(evidence, step, len(shape)) != 0 or _is_chosen_from(evidence, step):
-            continue
-        for user in evidence.flow.after(step, 8):
-            rows = {spec.shape[0] for spec in user.inputs[1:] if spec.shape}
-            if user.type_name.rstrip("_") in _SCATTERS and argument(user, "dim", "1") == 0 and rows == {shape[0]}:
-                message = f"{step.type_name} over dim 0 of {write_size(shape)} makes all {shape[0]} rows sum to 1, and "
-                message += f"{user.type_name} adds them up group by group"
-                yield evidence.flag("softmax-over-batch", "warning", step, message,
-                    "exp, divided by the sum of each group: index_add, then its rows by index", "edges", shape=shape,
-                )  # fmt: skip
-                break
-
-
-def _given_dim(evidence: Evidence, step: Call) -> int | None:
-    dim = evidence.flow.setting(step, "dim")
-    return dim if isinstance(dim, int) and not isinstance(dim, bool) else None
-
-
-def _softmax_dim(evidence: Evidence, step: Call, rank: int) -> int | None:
-    dim = _given_dim(evidence, step)
-    if dim is None:
-        return 0 if rank in (0, 1, 3) else 1  # torch's own choice where none is given
-    return dim % rank if rank and -rank <= dim < rank else None
-
-
-def _is_chosen_from(evidence: Evidence, step: Call) -> bool:
-    """Return whether the largest weights are picked: experts that choose among all rows."""
-    return any(user.type_name in ("topk", "sort", "argmax") for user in evidence.flow.after(step, 5))
-
-
-def _is_pooled(evidence: Evidence, step: Call) -> Literal["here", "in a loss", ""]:
-    """Return whether a later step sums over the samples, or picks among them: then the weights are intended.
-
-    A loss that is the mean of all is no such sum of its own.
-    """
-    for user in evidence.flow.after(step, 40):
-        for leaf in range(len(user.inputs)):
-            moving = evidence.moving_in(user, leaf)
-            link = user.input_links[leaf]
-            if moving and link is not None and evidence.moving_out(user) == ():
-                is_loss = len(user.inputs[leaf].shape) == 1 and user.outputs[0].shape == ()
-                return "in a loss" if is_loss and len(step.inputs[0].shape) > 1 else "here"
-    return ""
-
-
-def _is_a_batch(evidence: Evidence, step: Call) -> bool:
-    """Return whether the dim that moves is surely samples: a layer shows it, or the other dim is a layer's features."""
-    if any(batch_dim(evidence.flow, call) == 0 for call in evidence.flow.before(step.input_links[0])):
-        return True
-    if len(step.inputs[0].shape) > 2:
-        return True
-    is_made = any(is_weighted(call) for call in evidence.flow.before(step.input_links[0]))
-    ranks = [len(fact.spec.shape) for fact in evidence.inputs if fact.dims[:1] == ("B",)]
-    return is_made and (len(evidence.inputs) == 1 or (len(ranks) == len(evidence.inputs) and max(ranks) > 2))
 
 
 # -- broadcast --------------------------------------------------------------------------------------------------------
@@ -283,4 +181,4 @@ def _write_unsqueeze(one: Size, two: Size) -> str:
     return f"unsqueeze({place}) on the shorter one" if more == 1 else f"[{index}] on the shorter one"
 
 
-RULES = {"softmax-over-batch": find_softmaxes_over_batch, "batch-broadcast": find_paired_batches}
+RULES = {"batch-broadcast": find_paired_batches}

@@ -12,9 +12,7 @@ from modelsummary_ipy.records.summary import Flag
 #: Rules that read what the axes show: of a row on which another rule is as grave that is the same once more.
 _BY_AXES = frozenset({"attention-axis", "batch-mixed", "wrong-axis", "uneven-sides", "idle-resize"})
 #: What follows where a layer takes the steps for the batch: from there on the other dim moves.
-_AFTER_SWAP = frozenset(
-    {"batch-lost", "batch-moved", "batch-mixed", "batch-folded", "batch-broadcast", "softmax-over-batch"}
-)
+_AFTER_SWAP = frozenset({"batch-lost", "batch-moved", "batch-mixed", "batch-folded", "batch-broadcast"})
 _OF_THE_BATCH = _AFTER_SWAP | {"batch-merged", "batch-fixed", "reshape-swap", "wrong-axis", "sequence-order"}
 _FOLLOWERS = {"sequence-order": _AFTER_SWAP, "swapped-roles": frozenset({"wrong-axis"})}
 _ORDER = {"error": 0, "warning": 1, "note": 2}

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.failures.statements import read_statement
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
+from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, SOFTMAXES
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind
 from modelsummary_ipy.records.summary import Flag, Number
 from modelsummary_ipy.records.trace import Call, Severity
@@ -65,6 +66,10 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     ),
     "along": _Wording(
         "batch-mixed", "warning", "{op} of {what} runs along {0} and mixes the {batch} samples of the batch",
+        "another dim stays within a sample",
+    ),
+    "weighted": _Wording(
+        "batch-mixed", "note", "{op} of {what} makes the {batch} samples sum to 1, over {0}",
         "another dim stays within a sample",
     ),
     "crossed": _Wording(
@@ -257,6 +262,7 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
 }  # fmt: skip
 
 
+_SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce", "index_reduce"})
 #: In names of classes whose numbers are of a whole batch.
 _STATISTICS = ("norm", "stat", "whiten", "minibatch", "center", "critic", "discriminator", "bn")
 #: In names of buffers that keep statistics of batches.
@@ -328,10 +334,30 @@ def find_wrong_attention(evidence: Evidence) -> Iterator[Flag]:
     """Find attention whose weights sum to one along another axis than the one that is summed.
 
     Finds ``softmax(1)`` of scores ``(B, T, T)`` that are multiplied with the values, ``scaled_dot_product_attention``
-    on ``(B, T, heads, d)``, a mask that hides whole rows of scores. Leaves alone weights that are divided by another
-    sum (slot attention), softmaxes of features (linear attention), and gates.
+    on ``(B, T, heads, d)``, a mask that hides whole rows of scores, ``softmax(0)`` of the edges of a graph whose rows
+    are then added up node by node. Leaves alone weights that are divided by another sum (slot attention), softmaxes of
+    features (linear attention), and gates.
     """
     yield from (flag for flag, _ in find_axis_flags(evidence, "attention-axis"))
+    for step in evidence.flow.steps:
+        shape = step.inputs[0].shape if step.inputs else ()
+        if step.type_name not in SOFTMAXES or len(shape) not in (1, 2) or evidence.flow.setting(step, "dim") != 0:
+            continue
+        users = list(evidence.flow.after(step, 8))
+        if any(user.type_name in ("topk", "sort", "argmax") for user in users[:5]):
+            continue  # experts that choose among all rows
+        for user in users:
+            if (
+                user.type_name.rstrip("_") in _SCATTERS
+                and argument(user, "dim", "1") == 0
+                and {spec.shape[:1] for spec in user.inputs[1:]} == {shape[:1]}
+            ):
+                message = f"{step.type_name} over dim 0 of {write_size(shape)} makes all {shape[0]} rows sum to 1, and "
+                message += f"{user.type_name} adds them up group by group"
+                yield evidence.flag("attention-axis", "warning", step, message,
+                    "exp, divided by the sum of each group: index_add, then its rows by index", "edges", shape=shape,
+                )  # fmt: skip
+                break
 
 
 def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:

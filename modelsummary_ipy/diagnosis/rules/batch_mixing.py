@@ -20,19 +20,12 @@ _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or"})
 def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find an elementwise operation whose silent padding of ranks lays the batch along another dim.
 
-    Finds ``(B, 1) - (B,)`` that makes ``(B, B)``, ``(B, C) - x.mean(1)`` that only fits because B = C. Leaves alone
-    pairs that are written out (``x[:, None] - x[None]``, ``cdist`` by hand), biases, masks and positional terms.
+    Finds ``(B, 1) - (B,)`` that makes ``(B, B)``. Leaves alone pairs that are written out (``x[:, None] - x[None]``,
+    ``cdist`` by hand), biases, masks and positional terms; what fails at another batch is wrong-axis's.
     """
     if evidence.again is None or evidence.batch < 1:
         return
-    failed, accident = evidence.failed_then, None
-    if failed is not None and failed[0].type_name.rstrip("_") in ELEMENTWISE:
-        accident = _find_accident(evidence, *failed)
-        if accident is not None:
-            yield _write_pair(evidence, failed[0], *accident, "warning")
     for step in evidence.flow.steps:
-        if accident is not None and failed is not None and step.index == failed[0].index:
-            continue
         if step.type_name.rstrip("_") in ELEMENTWISE and len(step.inputs) > 1 and step.outputs:
             pair = _find_pair(evidence, step)
             if pair is not None and not _is_asked_for(evidence, step, *pair):
@@ -88,22 +81,6 @@ def _find_pair(evidence: Evidence, step: Call) -> tuple[int, int] | None:
         for shorter in single:
             if len(step.inputs[longer].shape) > len(step.inputs[shorter].shape):
                 return longer, shorter
-    return None
-
-
-def _find_accident(evidence: Evidence, step: Call, other: Call) -> tuple[int, int] | None:
-    """The same for a step that failed at B + 1: the batch of one operand met another dim of equal size."""
-    if len(step.inputs) != 2 or len(other.inputs) != 2:
-        return None
-    for longer, shorter in ((0, 1), (1, 0)):
-        one, two = other.inputs[longer].shape, other.inputs[shorter].shape
-        offset = len(one) - len(two)
-        moves, its = evidence.moving_in(step, longer), evidence.moving_in(step, shorter)
-        if offset <= 0 or not its or len(its) != 1 or not moves or its[0] + offset in moves:
-            continue
-        size = step.inputs[longer].shape[its[0] + offset]
-        if size == evidence.batch:
-            return longer, shorter
     return None
 
 

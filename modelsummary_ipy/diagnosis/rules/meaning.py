@@ -248,7 +248,7 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     "coincident": _Wording(
         "wrong-axis", "warning",
         "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",
-        "unsqueeze or transpose so that it lies on its like",
+        "unsqueeze or transpose so that it lies on its like: sigma[:, None, None, None] on a feature map",
     ),
     "sides": _Wording(
         "uneven-sides", "note", "{op} treats H and W unlike: of a square feature map it makes {0} × {1}",

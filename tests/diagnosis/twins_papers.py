@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, register_in
+from tests.diagnosis.twins import Twin, ints, register_in
 
 __all__ = ["PAPERS"]
 
@@ -244,3 +244,106 @@ class CapsulesT(Capsules):
         u_hat = (self.W @ u[:, None, :, :, None]).squeeze(-1)
         b = torch.zeros(u.size(0), 10, 14)
         return (b.softmax(1).unsqueeze(-1) * u_hat).sum(2)
+
+
+class JointOfBoth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb = nn.Embedding(20, 16)
+        self.joint = nn.Linear(16, 20)
+
+    def forward(self, x, y):
+        e = x.unsqueeze(2)
+        p = self.emb(y).unsqueeze(2)
+        return self.joint(torch.tanh(e + p))
+
+
+@twin(JointOfBoth, (2, 30, 16), ints(2, 6), reason="have their dim of 1 at the same place")
+class JointOfBothT(JointOfBoth):
+    def forward(self, x, y):
+        e = x.unsqueeze(2)
+        p = self.emb(y).unsqueeze(1)
+        return self.joint(torch.tanh(e + p))
+
+
+class BoxesOfFewAnchors(nn.Module):
+    def __init__(self, units=9):
+        super().__init__()
+        self.cls, self.box = nn.Conv2d(16, 45, 3, padding=1), nn.Conv2d(16, units, 3, padding=1)
+
+    def forward(self, p3, p4):
+        cls, box = [], []
+        for p in (p3, p4):
+            cls.append(self.cls(p).permute(0, 2, 3, 1).reshape(p.size(0), -1, 5))
+            box.append(self.box(p).permute(0, 2, 3, 1).reshape(p.size(0), -1, 4))
+        return torch.cat(box, 1) * torch.cat(cls, 1).amax(-1, keepdim=True)
+
+
+@twin(BoxesOfFewAnchors, (2, 16, 8, 8), (2, 16, 4, 4), reason="rows of 4: 180 rows against 720; 9 rows are 36")
+class BoxesOfFewAnchorsT(BoxesOfFewAnchors):
+    def __init__(self):
+        super().__init__(36)
+
+
+class PitchOfPhonemes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.pitch = nn.Embedding(30, 16), nn.Linear(16, 16)
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        p = self.pitch(x)
+        x = x.repeat_interleave(3, dim=1)
+        return x + p
+
+
+@twin(PitchOfPhonemes, ints(2, 7), reason="repeat_interleave() made 21 steps of 7, and the other has the 7")
+class PitchOfPhonemesT(PitchOfPhonemes):
+    def forward(self, ids):
+        x = self.embed(ids)
+        return (x + self.pitch(x)).repeat_interleave(3, dim=1)
+
+
+class NodesTakenForSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x, adj):
+        g = torch.einsum("nclv,vw->nclw", x, adj.softmax(1))
+        return self.conv(torch.cat([x, g], 1))
+
+
+@twin(NodesTakenForSteps, (2, 8, 10, 12), (10, 10), reason="'v' is 12 in x and 10 in")
+class NodesTakenForStepsT(NodesTakenForSteps):
+    def forward(self, x, adj):
+        g = torch.einsum("ncvl,vw->ncwl", x, adj.softmax(1))
+        return self.conv(torch.cat([x, g], 1))
+
+
+class TimedBlock(nn.Module):
+    def __init__(self, read, units):
+        super().__init__()
+        self.conv, self.mlp = nn.Conv2d(read, units, 3, padding=1), nn.Sequential(nn.SiLU(), nn.Linear(64, units))
+
+    def forward(self, x, t):
+        return self.conv(x) + self.mlp(t)[:, :, None, None]
+
+
+class TimeTooNarrow(nn.Module):
+    def __init__(self, units=16):
+        super().__init__()
+        self.time = nn.Linear(16, units)
+        self.blocks = nn.ModuleList([TimedBlock(3, 8), TimedBlock(8, 12), TimedBlock(12, 3)])
+
+    def forward(self, x, emb):
+        t = self.time(emb)
+        for block in self.blocks:
+            x = block(x, t)
+        return t, x
+
+
+@twin(TimeTooNarrow, (2, 3, 8, 8), (2, 16), reason="'time' (Linear) outputs 16 features")
+class TimeTooNarrowT(TimeTooNarrow):
+    def __init__(self):
+        super().__init__(64)

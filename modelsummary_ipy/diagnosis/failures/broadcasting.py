@@ -67,6 +67,11 @@ from modelsummary_ipy.diagnosis.failures.neighbour_differences import explain_di
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.row_counts import (
+    explain_parted_rows,
+    explain_repeated_steps,
+    explain_same_place,
+)
 from modelsummary_ipy.diagnosis.failures.sizes_in_scope import explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_enlarged,
@@ -397,9 +402,10 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_longest, explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each,
     explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
     explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
-    explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_turned, explain_bias,
-    explain_angles, explain_spread, explain_centers, explain_table, explain_spectrum, explain_overgrown,
-    explain_half_pixel, explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces,
-    explain_vector, explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual,
-    explain_margin, explain_pooled, explain_padded_steps, _explain_rows, _explain_permuted,
+    explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_same_place, explain_parted_rows,
+    explain_repeated_steps, explain_turned, explain_bias, explain_angles, explain_spread, explain_centers,
+    explain_table, explain_spectrum, explain_overgrown, explain_half_pixel, explain_moving, explain_other_size,
+    _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,
+    explain_unstrided, explain_shortcut, explain_residual, explain_margin, explain_pooled, explain_padded_steps,
+    _explain_rows, _explain_permuted,
 )  # fmt: skip

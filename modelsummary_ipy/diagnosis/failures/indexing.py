@@ -47,7 +47,8 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
             known, where = sizes.setdefault(letter, (size, name))
             if known != size and 1 not in (known, size):
                 last = len(terms) - 1
-                fixes = [*_reorder(ctx, equation, terms, [last]), *_rename(ctx, equation, terms, letter)]
+                fixes = [*_turn_both(ctx, equation, terms), *_reorder(ctx, equation, terms, [last])]
+                fixes += _rename(ctx, equation, terms, letter)
                 own = [_resize_own(ctx, terms, letter), *_list_made(ctx, terms, letter)]
                 fixes = [*own, *fixes, _part_letter(ctx, equation, terms, letter)]
                 fixes += _reorder(ctx, equation, terms, range(last - 1, -1, -1))
@@ -145,24 +146,43 @@ def _write_terms(ctx: FailureContext, equation: str, terms: list[str]) -> Candid
     return fix_line(ctx, ctx.line.replace(equation, changed, 1)) if equation in ctx.line else NOTHING
 
 
+def _turn_both(ctx: FailureContext, equation: str, terms: list[str]) -> Iterator[Candidate]:
+    """Swap two letters of a term and of the result that has its order: ``ncvl,vw->ncwl`` for ``nclv,vw->nclw``."""
+    result = equation.replace(" ", "").partition("->")[2]
+    for place, term in enumerate(terms):
+        fresh, lost = [x for x in result if x not in term], [x for x in term if x not in result]
+        of_pairs = {frozenset(other) for other in terms[:place] + terms[place + 1 :]} == {frozenset(fresh + lost)}
+        if len(fresh) != 1 or len(lost) != 1 or not of_pairs:  # a matrix of nodes by nodes
+            continue
+        if result == term.replace(lost[0], fresh[0]) and equation in ctx.line:
+            for order in _list_orders(ctx, terms, place):
+                whole = ",".join([*terms[:place], order, *terms[place + 1 :]])
+                yield fix_line(ctx, ctx.line.replace(equation, f"{whole}->{order.replace(lost[0], fresh[0])}", 1))
+
+
 def _reorder(ctx: FailureContext, equation: str, terms: list[str], places: Iterable[int]) -> Iterator[Candidate]:
     """Write the letters of one operand in another order, such that each letter has one size."""
     for place in places:
-        x = ctx.operands[place]
-        others = {
-            letter: size
-            for other, term in enumerate(terms)
-            if other != place
-            for letter, size in zip(term, ctx.operands[other].shape, strict=True)
-        }
-        orders = itertools.permutations(terms[place]) if x.rank < 6 else iter(())
-        fitting = [
-            order for order in orders
-            if all(others.get(letter, size) == size for letter, size in zip(order, x.shape, strict=True))
-        ]  # fmt: skip
-        fitting.sort(key=lambda order: sum(a != b for a, b in zip(order, terms[place], strict=True)))
-        for order in fitting[:2]:
-            yield _write_terms(ctx, equation, [*terms[:place], "".join(order), *terms[place + 1 :]])
+        for order in _list_orders(ctx, terms, place):
+            yield _write_terms(ctx, equation, [*terms[:place], order, *terms[place + 1 :]])
+
+
+def _list_orders(ctx: FailureContext, terms: list[str], place: int) -> list[str]:
+    """List two other orders of the letters of an operand in which each letter has one size, the nearest first."""
+    x = ctx.operands[place]
+    others = {
+        letter: size
+        for other, term in enumerate(terms)
+        if other != place
+        for letter, size in zip(term, ctx.operands[other].shape, strict=True)
+    }
+    orders = itertools.permutations(terms[place]) if x.rank < 6 else iter(())
+    fitting = [
+        order for order in orders
+        if all(others.get(letter, size) == size for letter, size in zip(order, x.shape, strict=True))
+    ]  # fmt: skip
+    fitting.sort(key=lambda order: sum(a != b for a, b in zip(order, terms[place], strict=True)))
+    return ["".join(order) for order in fitting[:2]]
 
 
 _INDEXED = frozenset(

@@ -32,6 +32,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.indexing import explain_gathered
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
+from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
@@ -265,6 +266,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
             fix_giver(ctx, x, taken) or resize_recurrent(ctx, x, taken) or resize_param(ctx, ctx.operands[1], [-1], got)
         )
     fixes = [fix_block(ctx, taken, got), fix]
+    if _is_of_many(ctx, taken):
+        fixes.insert(0, fix_giver(ctx, x, taken))
     if (thirds := move_thirds(ctx, x)) is not None:
         return Diagnosis(f"{reason}; {thirds[0]}", expected, thirds[1])
     if (cut := cut_features(ctx, x, taken)) is not None:
@@ -287,6 +290,21 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     search = RESHAPE if ctx.is_like_input(x) else STEER
     goal = None if maker is not None and maker.type_name in CATS else (dim_of(-1), taken)  # no input is too wide there
     return Diagnosis(reason, expected, fixes, search, goal)
+
+
+def _is_of_many(ctx: FailureContext, taken: int) -> bool:
+    """Return whether several blocks have this layer and each expects what it does: what they all read is wrong then."""
+    owner, _, name = ctx.call.path.rpartition(".")
+    while name.isdigit() and "." in owner:
+        owner, _, head = owner.rpartition(".")
+        name = f"{head}.{name}"
+    block = find_module(ctx.trace, owner)
+    alike = [fact for fact in ctx.trace.modules if block is not None and fact.type_name == block.type_name]
+    layers = [find_module(ctx.trace, f"{fact.path}.{name}") for fact in alike if fact.path]
+    widths = {layer.settings.get("out_features") for layer in layers if layer is not None}
+    return len(layers) > 2 and len(widths) > 1 and all(
+        layer is not None and layer.settings.get("in_features") == taken for layer in layers
+    )  # fmt: skip
 
 
 def _keep_samples(ctx: FailureContext, view: Call) -> Candidate:

@@ -347,3 +347,111 @@ class TimeTooNarrow(nn.Module):
 class TimeTooNarrowT(TimeTooNarrow):
     def __init__(self):
         super().__init__(64)
+
+
+class SentencesNotParted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb = nn.Embedding(50, 16)
+        self.word = nn.GRU(16, 24, batch_first=True)
+        self.sent = nn.GRU(24, 12, batch_first=True)
+        self.fc = nn.Linear(12, 5)
+
+    def forward(self, docs):
+        B, S, W = docs.shape
+        w, _ = self.word(self.emb(docs.view(B * S, W)))
+        h, _ = self.sent(w.mean(1))
+        return self.fc(h.mean(1))
+
+
+@twin(SentencesNotParted, ints(2, 3, 6), reason="reads [6, 24] as one sequence: its rows are 2 × 3")
+class SentencesNotPartedT(SentencesNotParted):
+    def forward(self, docs):
+        B, S, W = docs.shape
+        w, _ = self.word(self.emb(docs.view(B * S, W)))
+        h, _ = self.sent(w.mean(1).view(B, S, -1))
+        return self.fc(h.mean(1))
+
+
+class EachWithEach(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Linear(48, 1)
+
+    def forward(self, c, q):
+        ce, qe = c.unsqueeze(2), q.unsqueeze(1)
+        return self.w(torch.cat([ce, qe, ce * qe], -1)).squeeze(-1)
+
+
+@twin(EachWithEach, (2, 9, 16), (2, 5, 16), reason="have their dims of 1 at different places, and cat expands none")
+class EachWithEachT(EachWithEach):
+    def forward(self, c, q):
+        ce, qe = c.unsqueeze(2).expand(-1, -1, q.size(1), -1), q.unsqueeze(1).expand(-1, c.size(1), -1, -1)
+        return self.w(torch.cat([ce, qe, ce * qe], -1)).squeeze(-1)
+
+
+class PooledGraph(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.assign = nn.Linear(8, 4)
+
+    def forward(self, x, adj):
+        s = self.assign(adj @ x).softmax(-1)
+        adj = s @ adj @ s
+        return adj @ s.t() @ x
+
+
+@twin(PooledGraph, (10, 8), (10, 10), reason="[10 × 4] @ [10 × 10]: the inner 4 and 10 differ")
+class PooledGraphT(PooledGraph):
+    def forward(self, x, adj):
+        s = self.assign(adj @ x).softmax(-1)
+        adj = s.t() @ adj @ s
+        return adj @ s.t() @ x
+
+
+class PeriodThatDoesNotDivide(nn.Module):
+    def __init__(self, period=7):
+        super().__init__()
+        self.p = period
+        self.conv = nn.Conv2d(1, 4, (5, 1), (3, 1), (2, 0))
+
+    def forward(self, x):
+        b, c, t = x.shape
+        x = x.view(b, c, t // self.p, self.p)
+        return self.conv(x)
+
+
+@twin(PeriodThatDoesNotDivide, (2, 1, 100), reason="100 is not divisible into rows of 7: 14 × 7 = 98")
+class PeriodThatDoesNotDivideT(PeriodThatDoesNotDivide):
+    def forward(self, x):
+        b, c, _ = x.shape
+        return self.conv(F.pad(x, (0, 5)).view(b, c, -1, self.p))
+
+
+class Highway(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.t, self.h = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        t = torch.sigmoid(self.t(x))
+        return t * F.relu(self.h(x)) + (1 - t) * x
+
+
+class HighwayOfTwo(nn.Module):
+    def __init__(self, width=20):
+        super().__init__()
+        self.convs = nn.ModuleList([nn.Conv1d(16, 10, k) for k in (2, 3, 4)])
+        self.highway = Highway(width)
+        self.fc = nn.Linear(30, 2)
+
+    def forward(self, x):
+        x = torch.cat([F.relu(conv(x)).amax(2) for conv in self.convs], 1)
+        x = self.highway(x)
+        return x, self.fc(x)
+
+
+@twin(HighwayOfTwo, (3, 16, 12), reason="'highway.t' expects 20")
+class HighwayOfTwoT(HighwayOfTwo):
+    def __init__(self):
+        super().__init__(30)

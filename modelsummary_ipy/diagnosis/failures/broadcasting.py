@@ -356,8 +356,10 @@ def explain_half_pixel(pair: Pair) -> Diagnosis | None:
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (left, right)]
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} in dim {where}: {write_lost(lost)}"
-    fix = resize_operand(ctx, up, other)
-    return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fix, STEP)
+    fixes = [resize_operand(ctx, up, other)]
+    if kept.rank == 3:  # of a signal the end may be left out
+        fixes.append(fix_operand(ctx, other, f"{{}}[..., :{{{up}}}.size(-1)]"))
+    return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fixes, STEP)
 
 
 def _explain_joined(pair: Pair) -> Diagnosis | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
 from dataclasses import replace
@@ -39,6 +40,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_operation, read_text, splice_node
 from modelsummary_ipy.diagnosis.failures.undone import undo_move
 from modelsummary_ipy.diagnosis.failures.unequal_lists import explain_crops, explain_lengths, explain_shrinking
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
@@ -66,6 +68,8 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
         line = ctx.line.replace("cat(", "stack(") if ctx.line.count("cat(") == 1 else ""
         return Diagnosis(reason, "2 dims, or stack", fix_line(ctx, line))
     along = dim % first.rank if joins else None
+    if joins and along is not None and (outer := _explain_outer(ctx, along)) is not None:
+        return outer
     for place, x in enumerate(ctx.operands[1:], 1):
         if x.rank != first.rank:
             return _explain_cat_rank(ctx, place, x, along)
@@ -85,6 +89,27 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
             )
             return found or _explain_cat_axes(pair, axes, along)
     return None
+
+
+def _explain_outer(ctx: FailureContext, along: int) -> Diagnosis | None:
+    """Tensors have their dims of one at different places, as each with each has: ``cat`` does not expand them."""
+    rank = ctx.operands[0].rank
+    if any(x.rank != rank for x in ctx.operands) or len({x.shape[along] for x in ctx.operands}) > 1:
+        return None
+    sizes = [{x.shape[axis] for x in ctx.operands} - {1} for axis in range(rank) if axis != along]
+    ones = {tuple(axis for axis in range(rank) if axis != along and x.shape[axis] == 1) for x in ctx.operands} - {()}
+    if any(len(size) > 1 for size in sizes) or len(ones) < 2:
+        return None
+    found = find_operation(ctx.line, ctx.function, ctx.earlier)
+    call = found[0][2] if len(found) == 1 else None
+    given = call.args[0] if call is not None and call.args else None
+    line = ""
+    if isinstance(given, (ast.List, ast.Tuple)):
+        texts = ", ".join(read_text(ctx.line, item) for item in given.elts)
+        line = splice_node(ctx.line, given, f"torch.broadcast_tensors({texts})")
+    shapes = " and ".join(dict.fromkeys(write_shape(x.shape) for x in ctx.operands))
+    reason = f"{shapes} have their dims of 1 at different places, and cat expands none"
+    return Diagnosis(reason, "equal sizes in every other dim", fix_line(ctx, line))
 
 
 def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | None) -> Diagnosis:

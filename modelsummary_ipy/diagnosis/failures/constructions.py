@@ -74,7 +74,10 @@ def fix_block(ctx: FailureContext, old: int, new: int) -> Candidate:
     alike = [
         fact for fact in ctx.trace.modules if (fact.type_name, fact.type_module) == (owner.type_name, owner.type_module)
     ]
-    return next(list_constructions(ctx, owner.path, old, new), Candidate()) if len(alike) > 1 else Candidate()
+    inside = [fact for fact in ctx.trace.modules if fact.path.startswith(f"{owner.path}.")]
+    is_width = sum(fact.settings.get("in_features") == old == fact.settings.get("out_features") for fact in inside) > 1
+    made = list_constructions(ctx, owner.path, old, new)
+    return next(made, Candidate()) if len(alike) > 1 or is_width else Candidate()
 
 
 def _find_owner(ctx: FailureContext, path: str) -> ModuleFact | None:

@@ -35,6 +35,7 @@ from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
+from modelsummary_ipy.diagnosis.failures.unparted import explain_unparted
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
 from modelsummary_ipy.records.fixes import Candidate
@@ -58,6 +59,7 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(reason, write_shape((*shape, 1)), fix_argument(ctx, "{}.unsqueeze(-1)"))
     return (
         explain_gathered(ctx, x, taken, expected)
+        or explain_unparted(ctx)
         or explain_stacked(ctx, x, -1, taken, expected)
         or _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)

@@ -140,7 +140,8 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         return Diagnosis(reason, expected, fix_operand(ctx, last, "{}.transpose(0, 1)"))
     if swapped := _turn_square(ctx, left, right):
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
-        return Diagnosis(reason, expected, swapped)
+        first = fix_operand(ctx, last - 1, "{}.transpose(-2, -1)") if left.shape[-2] == inner_right else NOTHING
+        return Diagnosis(reason, expected, [swapped, first])
     if is_layers_weight(ctx, right) and right.shape[-1] == inner_left and not ctx.earlier:
         reason += f"; a Linear's weight is [out, in]: transposed, it has {inner_left} there"
         return Diagnosis(reason, expected, [turn_weights(ctx), fix_operand(ctx, last, "{}.t()")])

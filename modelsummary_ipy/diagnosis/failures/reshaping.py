@@ -52,6 +52,8 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
     total = x.numel
     if (fixed and total % fixed == 0 and -1 in wanted) or total == fixed:
         return _explain_strides(ctx, x)
+    if (periods := _explain_periods(ctx, x, wanted)) is not None:
+        return periods
     if (learned := explain_parted_queries(ctx, x, wanted)) is not None:
         return learned
     found = _explain_heads(ctx, x, wanted) or _explain_windows(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
@@ -129,6 +131,24 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     options.append(fix_giver(ctx, whole, -(-features // each) * each * pieces, (x.rank - 1) - whole.rank))
     words = ", ".join(map(str, fitting))
     return Diagnosis(reason, f"a number of {noun} among {words}", options)
+
+
+def _explain_periods(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
+    """A signal is cut into rows of a length that does not divide it: ``x.view(b, c, t // period, period)``."""
+    if wanted[:-2] != x.shape[:-1] or wanted[-1] < 2 or x.shape[-1] // wanted[-1] != wanted[-2]:
+        return None
+    operands = find_operands(ctx.line, ctx.function, ctx.earlier)
+    if len(operands) < 3 or not re.search(rf"//\s*{re.escape(operands[-1])}$", operands[-2]):
+        return None
+    period, size = operands[-1], x.shape[-1]
+
+    def edit(items: list[str]) -> list[str]:
+        return [f"F.pad({items[0]}, (0, -{items[0]}.size(-1) % {period}))", *items[1:-2], "-1", period]
+
+    rows, row = wanted[-2:]
+    reason = f"{size} is not divisible into rows of {row}: {rows} × {row} = {rows * row}"
+    line = change_operation(ctx.line, ctx.function, edit, ctx.earlier)
+    return Diagnosis(reason, f"a multiple of {row}", fix_line(ctx, line), GROW)
 
 
 def _explain_windows(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

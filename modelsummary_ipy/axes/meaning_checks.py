@@ -269,6 +269,8 @@ class Checks:
     def _check_order(self, index: int, met: Sequence[tuple[Axis, Axis]]) -> None:
         """Rows that were flattened of the same axes in another order: the steps of a sample lie on other samples'."""
         for one, other in met:
+            if len(one.factors) < 2:
+                continue
             orders = [[factor for factor in axis.factors if factor.size > 1] for axis in (one, other)]
             is_turned = len(orders[0]) > 1 and orders[0] != orders[1] and set(orders[0]) == set(orders[1])
             places = {_place_of_batch(axis) for axis in (one, other)}

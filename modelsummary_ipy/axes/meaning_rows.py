@@ -165,13 +165,16 @@ class RowChecks:
     def _check_tiles(self, index: int, one: Axis, other: Axis) -> None:
         """A coarse map that was repeated as a whole lies on a fine one: each of its places was to be repeated."""
         for fine, tiles in ((one, other), (other, one)):
-            copies, coarse = tiles.factors[:1], Axis(tiles.factors[1:])
-            is_tiled = [factor.kind for factor in copies] == ["plain"] and is_position(coarse)
-            if is_tiled and is_position(fine) and fine.roots == coarse.roots and len(fine.factors) == 1:
+            if len(tiles.factors) < 2 or tiles.factors[0].kind != "plain":
+                continue
+            coarse = Axis(tiles.factors[1:])
+            if is_position(coarse) and is_position(fine) and fine.roots == coarse.roots and len(fine.factors) == 1:
                 self._walk.find("tiled", index, tiles, fine)
 
     def _check_groups(self, index: int, one: Axis, other: Axis) -> None:
         """Heads that met groups repeated in one order meet others repeated in the other order."""
+        if len(one.factors) < 2 and len(other.factors) < 2:
+            return
         parts = [[factor for factor in axis.factors if not factor.roots & {"B"}] for axis in (one, other)]
         alone = next((factors[0] for factors in parts if len(factors) == 1), None)
         groups = next((factors for factors in parts if len(factors) == 2), None)

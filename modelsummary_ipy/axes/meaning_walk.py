@@ -110,11 +110,15 @@ class MeaningWalk:
         ]
 
     def axes_of(self, ref: TensorRef) -> list[Axis]:
-        """Return the axes of a tensor; those of a parameter or a constant are plain."""
+        """Return the axes of a tensor, not to be changed; those of a parameter or a constant are plain."""
         known = self.axes.get(ref.number)
         if known is None:
             known = self.axes[ref.number] = [plain_axis(size) for size in ref.shape]
-        return list(known)
+        return known
+
+    def copy_axes(self, ref: TensorRef) -> list[Axis]:
+        """Return the axes of a tensor in a list that an entry may change."""
+        return list(self.axes_of(ref))
 
     def find(self, kind: AxisFindingKind, index: int, *axes: Axis) -> None:
         """Note what an operation does."""
@@ -171,7 +175,7 @@ class MeaningWalk:
 
     def _settle(self, axes: Axes, shape: tuple[int, ...], op: _Op, numbers: Sequence[Axis | None]) -> list[Axis] | None:
         """Return axes of the shape that torch gave; a number is a dim of that size, or a part of an axis."""
-        if any(value_of(size) != length for size, length in zip(axes, shape, strict=True)):
+        if [size.size if isinstance(size, Axis) else size for size in axes] != [*shape]:
             return None
         first = self.axes_of(op.refs[0]) if op.refs else []
         settled: list[Axis] = []
@@ -262,7 +266,7 @@ class _Op(Op):
     """One operation, as its entry reads it. Sizes are axes."""
 
     def __init__(self, walk: MeaningWalk, index: int, event: OpEvent) -> None:
-        super().__init__(event, walk.axes_of)
+        super().__init__(event, walk.copy_axes)
         self.is_part = event.op in _PARTS
         #: Axes that had to be equal.
         self.met: list[tuple[Axis, Axis]] = []

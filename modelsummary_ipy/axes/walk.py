@@ -427,8 +427,10 @@ class _Op(Op):
         if self.is_alone or isinstance(size, int) or not self._is_computed() or self._walk._integers.is_input(values):
             return given
         multiples = self._walk._integers.find_multiples(size, values)
-        # Where no trace adds anything, or several multiples are as likely, more traces tell.
-        if len(multiples) > 1 or values == self._walk._integers.values(size):
+        # Where no trace adds anything, or several multiples are as likely, more traces tell; of what may be padded to a
+        # size that is there, that of a skip connection, those tell that confirm every guess.
+        is_as_before = values == self._walk._integers.values(size)
+        if len(multiples) > 1 or (is_as_before and self._walk._integers.find_known(values) is not None):
             self._walk.found.is_ambiguous = True
         return multiples[0] if multiples else given
 

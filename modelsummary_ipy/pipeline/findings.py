@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from collections.abc import Mapping
@@ -157,7 +158,12 @@ class Findings:
         if name in ("", "B"):
             return story
         inputs = [replace(fact, dims=tuple("B" if dim == name else dim for dim in fact.dims)) for fact in trace.inputs]
-        return replace(story, trace=replace(trace, inputs=tuple(inputs)))
+        own = re.compile(rf"(?<![^· ]){re.escape(name)}(?=[′·]|$)")
+        origins = {
+            row: tuple(tuple(dim and own.sub("B", dim) for dim in dims) for dims in leaves)
+            for row, leaves in story.origins.items()
+        }
+        return replace(story, trace=replace(trace, inputs=tuple(inputs)), origins=origins)
 
     @property
     def flags(self) -> tuple[Flag, ...]:

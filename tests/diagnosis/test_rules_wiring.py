@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy import ModelSummary
+from modelsummary_ipy import ModelSummary, Size
 
 
 class View(nn.Module):
@@ -51,3 +51,20 @@ def test_an_unflattened_export_has_no_unregistered_layers() -> None:
 def test_only_parameters_that_no_optimizer_sees_are_counted() -> None:
     (flag,) = (flag for flag in ModelSummary(UsesAViewAndMore(), (2, 4)).flags if flag.rule == "unregistered-layer")
     assert "no optimizer sees 20 parameters" in flag.message
+
+
+class StepsFirst(nn.Module):
+    """A layer that takes the first dim for steps, and a mean over the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.out = nn.GRU(9, 8), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.rnn(x)[0].mean(1))
+
+
+@pytest.mark.parametrize("size", ["B=4 T=12 9", "N=4 T=12 9"])
+def test_a_batch_by_another_name_is_the_batch_of_the_layers_too(size: str) -> None:
+    flags = ModelSummary(StepsFirst(), Size(size)).flags
+    assert [(flag.severity, flag.rule, flag.path) for flag in flags] == [("warning", "sequence-order", "rnn")]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 from modelsummary_ipy.diagnosis.call_arguments import Dims
-from modelsummary_ipy.diagnosis.rules.axes import Axes
-from modelsummary_ipy.diagnosis.torch_names import params_of
+from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, is_weighted, params_of
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Severity, TensorSpec
+
+#: Per dim the parts that it is made of.
+Layout = tuple[tuple[str, ...], ...]
 
 
 class Evidence:
@@ -31,11 +36,6 @@ class Evidence:
         self.again: Retrace | None = next((r for r in story.retraces if set(r.sizes) == {"B"}), None)
         self._params_below: dict[int, frozenset[int]] = {}
 
-    @lazy
-    def axes(self) -> Axes:
-        """Which axis each dim of each tensor is."""
-        return Axes(self.flow)
-
     # -- the batch ----------------------------------------------------------------------------------------------------
 
     def origins_of(self, link: Link | None) -> tuple[str | None, ...]:
@@ -44,6 +44,39 @@ class Evidence:
             return ()
         found = self.story.origins.get(self.story.row_of_call[link.call], ())
         return found[link.leaf] if link.leaf < len(found) else ()
+
+    def layout_of(self, link: Link | None) -> Layout:
+        """What each dim of a tensor is made of, the slowest part first: dims of the input and features of layers.
+
+        A dim of which nothing is known is of a part of its own; one of size 1 that was put in has none.
+        """
+        if link is None:
+            return ()
+        if link.call < 0:
+            names = enumerate(self.inputs[link.leaf].dims)
+            dims: Sequence[str | None] = [name or f"input {link.leaf}[{dim}]" for dim, name in names]
+        else:
+            specs = self.calls[link.call].outputs
+            dims = self.origins_of(link) or [None] * (len(specs[link.leaf].shape) if link.leaf < len(specs) else 0)
+        return tuple(
+            (f"{link.call}:{link.leaf}[{dim}]",) if origin is None else _read_parts(origin)
+            for dim, origin in enumerate(dims)
+        )
+
+    def layout_in(self, call: Call, leaf: int = 0) -> Layout:
+        """The same of what a call read."""
+        known = self.layout_of(call.input_links[leaf]) if leaf < len(call.input_links) else ()
+        shape = call.inputs[leaf].shape
+        return (
+            known if len(known) == len(shape) else tuple((f"{call.index}<{leaf}[{dim}]",) for dim in range(len(shape)))
+        )
+
+    def maker_of(self, part: str, call: Call) -> Call | None:
+        """Return the layer whose features a part of a dim is, in front of a call."""
+        path = part.removeprefix("the features of ")
+        makers = self.flow.before(call.input_links[0]) if path != part else ()
+        alike = (maker for maker in makers if is_weighted(maker) or maker.type_name in LOOKUPS)
+        return next((maker for maker in alike if maker.path == path or (path == "the model" and not maker.path)), None)
 
     @lazy
     def batch(self) -> int:
@@ -213,3 +246,9 @@ def _moving(now: tuple[TensorSpec, ...], then: tuple[TensorSpec, ...], leaf: int
 def _place(call: Call) -> tuple[object, ...]:
     source = call.source
     return call.kind, call.path, call.type_name, source and (source.filename, source.line)
+
+
+def _read_parts(origin: str) -> tuple[str, ...]:
+    """Read ``2 of T′·the features of fc``: the dims and layers, whatever was cut off them."""
+    parts = (re.sub(r"^(\d+ of )+", "", part).rstrip("′") for part in origin.split("·"))
+    return tuple(dict.fromkeys(part for part in parts if part != "1"))

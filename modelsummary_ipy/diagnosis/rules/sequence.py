@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from modelsummary_ipy.diagnosis.call_arguments import argument, dims_argument
 from modelsummary_ipy.diagnosis.formatting import write_size
-from modelsummary_ipy.diagnosis.rules.axes import Dim, Layout, roots
-from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.evidence import Evidence, Layout
 from modelsummary_ipy.diagnosis.torch_names import (
     ATTENTIONS,
     CATS,
@@ -23,7 +22,7 @@ from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call, Severity
+from modelsummary_ipy.records.trace import Call, Link, Severity
 
 _LAYERS = classes_of("recurrent", "attention")
 _ATTENDING = ATTENTIONS | SOFTMAXES | {"scaled_dot_product_attention"}
@@ -121,8 +120,8 @@ def _outermost(flow: Dataflow, call: Call) -> Call:
 
 def _judge(flow: Dataflow, time: _TimeEvidence, layer: Call, row: Call) -> tuple[Severity, str, str] | None:
     """Return severity, message and fix; ``None`` where the order seems right."""
-    layout = time.axes.of_input(layer)
-    first, second = roots(layout[0]), roots(layout[1])
+    layout = time.evidence.layout_in(layer)
+    first, second = set(layout[0]), set(layout[1])
     shape = layer.inputs[0].shape
     if not flow.setting(layer, "batch_first") and first and not layout[1]:
         taken = time.takes_for_batch(layer, first)
@@ -160,8 +159,8 @@ class _Event:
     """
 
     call: int
-    time: frozenset[int]
-    batch: frozenset[int]
+    time: frozenset[str]
+    batch: frozenset[str]
     text: str
 
 
@@ -170,9 +169,9 @@ class _TimeEvidence:
 
     def __init__(self, evidence: Evidence) -> None:
         self._flow = evidence.flow
-        self.axes = evidence.axes
+        self.evidence = evidence
 
-    def says_time(self, layer: Call, time: set[int], batch: set[int]) -> str:
+    def says_time(self, layer: Call, time: set[str], batch: set[str]) -> str:
         """Return the evidence that ``time`` is the steps and ``batch`` the samples; ``""`` if there is none."""
         for event in self._events:
             inside = event.call == layer.index or self._flow.trace.calls[event.call].parent == layer.index
@@ -180,49 +179,47 @@ class _TimeEvidence:
                 return event.text
         return self.is_batch(layer, batch) or ""
 
-    def takes_for_batch(self, layer: Call, axis: set[int]) -> str:
+    def takes_for_batch(self, layer: Call, axis: set[str]) -> str:
         """Return what takes an axis for the samples before a layer; ``""`` if nothing does, or it is a time too."""
         before = [event for event in self._events if event.call < layer.index]
         if any(event.time & axis for event in before):
             return ""
         return self.is_batch(layer, axis) or next((event.text for event in before if event.batch & axis), "")
 
-    def is_batch(self, layer: Call, axis: set[int]) -> str | None:
+    def is_batch(self, layer: Call, axis: set[str]) -> str | None:
         """Return which layer takes an axis for the batch; ``None`` if none does."""
         for call, found, words in self._batches:
             if call != layer.index and found & axis:
                 return words
         return None
 
-    def was_turned(self, layer: Call, first: set[int], second: set[int]) -> str:
+    def was_turned(self, layer: Call, first: set[str], second: set[str]) -> str:
         """Return where a transpose in front of a layer put one axis before the other; ``""`` if none did."""
         for step in self._flow.before(layer.input_links[0]):
             if step.type_name not in TRANSPOSES or len(step.inputs[0].shape) < 3 or self._is_torches(step):
                 continue
-            before, after = self.axes.of_input(step), self.axes.of_output(step)
-            if roots(after[0]) & first and roots(before[0]) & second:
+            before, after = self.evidence.layout_in(step), self.evidence.layout_of(Link(step.index, 0))
+            if {*after[0]} & first and {*before[0]} & second:
                 return f"{name_step(step)} puts it in front"
         return ""
 
     @lazy
-    def _batches(self) -> list[tuple[int, frozenset[int], str]]:
+    def _batches(self) -> list[tuple[int, frozenset[str], str]]:
         """Axes that another layer takes for the batch, with the text for it."""
-        found: list[tuple[int, frozenset[int], str]] = []
+        found: list[tuple[int, frozenset[str], str]] = []
         for call in self._flow.trace.calls:
             if not call.inputs or self._is_torches(call):
                 continue
             rank = len(call.inputs[0].shape)
             spatial = spatial_rank(call)
             if spatial and rank == spatial + 2:
-                layout = self.axes.of_input(call)
+                layout = self.evidence.layout_in(call)
                 name = call.path if call.kind == "module" else call.type_name
-                found.append(
-                    (call.index, frozenset(roots(layout[0])), f"{name} ({call.type_name}) reads dim 0 as the batch")
-                )
+                found.append((call.index, frozenset(layout[0]), f"{name} ({call.type_name}) reads dim 0 as the batch"))
             elif _is_sequence_layer(self._flow, call) and self._flow.setting(call, "batch_first"):
-                layout = self.axes.of_input(call)
+                layout = self.evidence.layout_in(call)
                 words = f"{call.path} is batch_first and reads the same dim as the batch"
-                found.append((call.index, frozenset(roots(layout[0])), words))
+                found.append((call.index, frozenset(layout[0]), words))
         return found
 
     def _is_torches(self, call: Call) -> bool:
@@ -254,7 +251,7 @@ class _TimeEvidence:
             yield from self._read_linear(step)
 
     def _read_reduction(self, step: Call) -> Iterator[_Event]:
-        layout = self.axes.of_input(step)
+        layout = self.evidence.layout_in(step)
         dims = dims_argument(step, len(layout))
         if dims is None or len(dims) != 1 or len(layout) < 3 or dims[0] == len(layout) - 1:
             return
@@ -263,7 +260,7 @@ class _TimeEvidence:
             yield _event(step, layout, dims[0], others, f"{name_step(step)} pools over dim {dims[0]} as the time")
 
     def _read_index(self, step: Call) -> Iterator[_Event]:
-        layout = self.axes.of_input(step)
+        layout = self.evidence.layout_in(step)
         if len(layout) != 3:
             return
         index = argument(step, "1", "index")
@@ -292,7 +289,7 @@ class _TimeEvidence:
             is_param = step.input_params[other] is not None or link is not None
             if len(shape) != 3 or not is_param or from_input or shape[0] == 1 or shape[1] == 1:
                 continue
-            layout = self.axes.of_input(step, leaf)
+            layout = self.evidence.layout_in(step, leaf)
             padded = (1,) * (3 - len(positions)) + positions if len(positions) in (2, 3) else ()
             if padded[:2] == (1, shape[1]):
                 yield _event(
@@ -313,27 +310,27 @@ class _TimeEvidence:
             link = step.input_links[1 - leaf]
             token = step.inputs[1 - leaf].shape[at] == 1 and step.inputs[leaf].shape[at] > 1
             if token and (link is None or not self._flow.sources(link)):
-                layout = self.axes.of_input(step, leaf)
+                layout = self.evidence.layout_in(step, leaf)
                 yield _event(step, layout, at, [layout[1 - at]], f"a token is put in front along dim {at}")
 
     def _read_pooling_product(self, step: Call) -> Iterator[_Event]:
         """``weights @ hidden``: attention sums over dim 1 of each sample."""
-        layout = self.axes.of_input(step, 1)
+        layout = self.evidence.layout_in(step, 1)
         if len(layout) == 3 and len(step.inputs[0].shape) == 3 and step.inputs[0].shape[-2] == 1:
             yield _event(step, layout, 1, [layout[0]], f"{step.type_name} sums over dim 1 of every sample")
 
     def _read_linear(self, step: Call) -> Iterator[_Event]:
         """A Linear over ``T · F`` features read the flattened steps of a sample."""
-        layout = self.axes.of_input(step)
+        layout = self.evidence.layout_in(step)
         if len(layout) == 2 and len(layout[1]) > 1 and len(layout[0]) == 1:
             words = f"{step.path} (Linear) reads the flattened steps of every sample of dim 0"
             for axis in layout[1][:-1]:
-                yield _Event(step.index, frozenset({id(axis.root)}), frozenset(roots(layout[0])), words)
+                yield _Event(step.index, frozenset({axis}), frozenset(layout[0]), words)
 
 
-def _event(step: Call, layout: Layout, at: int, others: list[Dim], words: str) -> _Event:
-    batch = frozenset(id(axis.root) for dim in others for axis in dim)
-    return _Event(step.index, frozenset(roots(layout[at])), batch, words)
+def _event(step: Call, layout: Layout, at: int, others: Sequence[tuple[str, ...]], words: str) -> _Event:
+    batch = frozenset(axis for dim in others for axis in dim)
+    return _Event(step.index, frozenset(layout[at]), batch, words)
 
 
 def name_step(step: Call) -> str:

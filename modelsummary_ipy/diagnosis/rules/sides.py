@@ -114,13 +114,9 @@ def _name_features(evidence: Evidence, step: Call) -> str:
 
 def _find_maker_of_last(evidence: Evidence, step: Call) -> Call | None:
     """Return the layer whose features are in the last dim, where it put them."""
-    layout = evidence.axes.of_input(step)
-    root = layout[-1][0].root if len(layout[-1]) == 1 else None
-    if root is None or root.call < 0 or len(layout[-1]) != 1:
-        return None
-    maker = evidence.calls[root.call]
-    is_last = bool(maker.outputs) and root.dim == len(maker.outputs[0].shape) - 1
-    return maker if maker.type_name in _FEATURES and is_last else None
+    last = evidence.layout_in(step)[-1]
+    maker = evidence.maker_of(last[0], step) if len(last) == 1 else None
+    return maker if maker is not None and maker.type_name in _FEATURES else None
 
 
 RULES = {"uneven-sides": find_uneven_sides, "idle-resize": find_idle_resizes, "layer-rank": find_layers_on_tokens}

@@ -8,7 +8,7 @@ from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.meaning import find_axis_flags
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, EMBEDDINGS, LINEARS, spatial_rank
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, spatial_rank
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
@@ -53,20 +53,16 @@ def _is_one_wide(evidence: Evidence, step: Call) -> bool:
 
 def _find_map(evidence: Evidence, step: Call) -> Call | None:
     """Return the convolution whose feature map the layer reads with its dims where the convolution left them."""
-    axes = evidence.axes
-    layout = axes.of_input(step)
-    if len(layout[1]) != 1 or len(layout[-1]) != 1:
+    layout = evidence.layout_in(step)
+    if len(layout[1]) != 1 or len(layout[-1]) != 1 or layout[1] == layout[-1]:
         return None
-    channel, last = layout[1][0].root, layout[-1][0].root
-    if channel.call < 0 or channel is last:
+    maker = evidence.maker_of(layout[1][0], step)
+    if maker is None or maker.type_name not in CONVOLUTIONS or len(maker.outputs[0].shape) != spatial_rank(maker) + 2:
         return None
-    if last.call >= 0 and evidence.calls[last.call].type_name in LINEARS | EMBEDDINGS:
-        return None  # the last dim was made as features: the convolution of kernel 1 mixes tokens
-    maker = evidence.calls[channel.call]
-    is_map = maker.type_name in CONVOLUTIONS and len(maker.outputs[0].shape) == spatial_rank(maker) + 2
-    if not is_map or channel.dim != 1 or len(maker.outputs[0].shape) != len(layout):
-        return None
-    return maker if axes.is_same(axes.of_output(maker)[-1], layout[-1]) else None
+    # A last dim that was made as features shows that the convolution of kernel 1 mixes tokens.
+    return (
+        maker if evidence.maker_of(layout[-1][0], step) is None and len(maker.outputs[0].shape) == len(layout) else None
+    )
 
 
 def _write_fix(rank: int, step: Call) -> str:

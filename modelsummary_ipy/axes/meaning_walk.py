@@ -25,8 +25,8 @@ from modelsummary_ipy.axes.meaning_ops import PRODUCTS, is_position
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, find_entry
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
-#: Per axis its factors, without their sizes.
-Parts = tuple[tuple[str, ...], ...]
+#: Of a reshape its call, what each dim was made of, and what each is.
+Dealt = tuple[int, Sequence[Axis], Sequence[Axis]]
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
 _LIVE = frozenset(
@@ -73,8 +73,8 @@ class MeaningWalk:
         self.by_size: dict[int, Axis] = {}
         #: The size of the batch, if other sizes of the trace are that too: such a dim of what is made is perhaps it.
         self.unsure = 0
-        #: Of every reshape that cut across no dim its call, what each dim was made of, and what each is.
-        self.dealt: list[tuple[int, Parts, Parts]] = []
+        #: Of every reshape that cut across no dim.
+        self.dealt: list[Dealt] = []
         #: By their number the axes that were taken apart, and by tensor and dim the entries that were taken so far.
         self._pieces: dict[int, Axis] = {}
         self._taken: dict[tuple[int, int], set[int]] = {}
@@ -363,16 +363,16 @@ class _Op(Op):
             self._check_order(made[-1])
             self._check_cut(made[-2:])
         if 1 not in sizes and all(value_of(size) != 1 for size in data):  # a part of 1 is no factor
-            came = tuple(tuple(map(_write_part, axis.factors)) for axis in data if isinstance(axis, Axis))
-            parts = tuple(tuple(map(_write_part, axis.factors)) for axis in made)
-            self._walk.dealt.append((self.event.call, came, parts))
+            self._walk.dealt.append((self.event.call, [axis for axis in data if isinstance(axis, Axis)], [*made]))
         return made
 
     def _check_swap(self, data: Axes, sizes: Sequence[int]) -> None:
         """Positions and the features at each change their places, also at sizes that nobody gave."""
         axes = [axis for axis in data if isinstance(axis, Axis)]
-        moved = [at for at, (axis, size) in enumerate(zip(axes, sizes, strict=False)) if axis.size != size]
-        if len(axes) == len(sizes) > len(moved) == 2 and moved[0] and sizes[moved[0]] == axes[moved[1]].size > 1:
+        if len(axes) != len(sizes):
+            return
+        moved = [at for at, (axis, size) in enumerate(zip(axes, sizes, strict=True)) if axis.size != size]
+        if len(axes) > len(moved) == 2 and moved[0] and sizes[moved[0]] == axes[moved[1]].size > 1:
             one, two = (axes[at] for at in moved)
             if one.size > 1 and one.is_feature != two.is_feature and any(map(is_position, (one, two))):
                 self._walk.find("swapped", self._index, one, two)
@@ -414,8 +414,3 @@ class _Op(Op):
             is_crossed = one.half == "inner" and two.half == "outer" and one.whole is not two.whole
             if is_crossed and one.kind == two.kind == "input" and self._walk.is_before(one, two):
                 self._walk.find("carved", self._index, axis)
-
-
-def _write_part(factor: Factor) -> str:
-    """Write a factor without its size: which half it is of what."""
-    return factor.name if factor.whole is None else f"{factor.half} of {_write_part(factor.whole)}"

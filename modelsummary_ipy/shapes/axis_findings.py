@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.meaning_walk import MeaningWalk, Parts
+from modelsummary_ipy.axes.meaning import Axis, Factor
+from modelsummary_ipy.axes.meaning_walk import Dealt, MeaningWalk
 from modelsummary_ipy.axes.walk import align_events
 from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
 from modelsummary_ipy.records.retraced import Retraced
@@ -22,7 +23,6 @@ from modelsummary_ipy.shapes.own_checks import find_fixed
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_joint_sizes
 from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
-_Dealt = list[tuple[int, Parts, Parts]]
 _RESHAPES = frozenset({"aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias"})
 
 
@@ -98,15 +98,26 @@ class _Walked(NamedTuple):
 
     walk: MeaningWalk
     findings: list[AxisFinding]
-    dealt: _Dealt
+    dealt: list[Dealt]
 
 
-def _find_dealt_otherwise(one: _Dealt, other: _Dealt) -> Iterator[AxisFinding]:
+def _find_dealt_otherwise(one: Sequence[Dealt], other: Sequence[Dealt]) -> Iterator[AxisFinding]:
     """Find reshapes that at other sizes make a dim of other parts: there the sizes divide each other by chance."""
     if [call for call, *_ in one] == [call for call, *_ in other]:
-        for (call, came, parts), (_, its, others) in zip(one, other, strict=True):
-            if came == its and parts != others and len(parts) > 1:
+        for (call, came, made), (_, *others) in zip(one, other, strict=True):
+            (was, parts), (its, otherwise) = (map(_write_parts, axes) for axes in ((came, made), others))
+            if was == its and parts != otherwise and len(parts) > 1:
                 yield AxisFinding("carved", "aten.view", call, ("·".join(part for axis in parts for part in axis),))
+
+
+def _write_parts(axes: Sequence[Axis]) -> list[list[str]]:
+    """Write, per axis, its factors without their sizes: which half each is of what."""
+    return [list(map(_write_part, axis.factors)) for axis in axes]
+
+
+def _write_part(factor: Factor) -> str:
+    """Write a factor without its size: which half it is of what."""
+    return factor.name if factor.whole is None else f"{factor.half} of {_write_part(factor.whole)}"
 
 
 def _walk(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from math import prod
 
 from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.records.retraced import Retraced, Sizes
-from modelsummary_ipy.records.trace import Call, Trace
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 
 
@@ -26,24 +25,26 @@ def find_origins(
     assert found.trace is not None
     assert found.ops is not None
     origins: dict[int, tuple[tuple[str | None, ...], ...]] = {}
+    own, written = {**sizes, "B": sizes[batch]}, dict[tuple[int, int], str | None]()
+
+    def write(axis: Axis | None, size: int) -> str | None:
+        """Write what a dim comes from; tensors share their axes, which the walk holds."""
+        key = id(axis), size
+        if key not in written:
+            written[key] = _write_origin(axis, size, own, batch)
+        return written[key]
+
     for call, there in zip(trace.calls, align_calls(trace, found.trace), strict=True):
         refs = found.ops.call_outputs.get(there, ()) if there is not None else ()
         if len(refs) == len(call.outputs):
             known = [walk.axes.get(ref.number) if ref is not None else None for ref in refs]
-            origins[call.index] = _write_origins(call, known, {**sizes, "B": sizes[batch]}, batch)
+            origins[call.index] = tuple(
+                tuple(map(write, axes, spec.shape))
+                if axes is not None and len(axes) == len(spec.shape)
+                else (None,) * len(spec.shape)
+                for spec, axes in zip(call.outputs, known, strict=True)
+            )
     return origins
-
-
-def _write_origins(
-    call: Call, known: Sequence[Sequence[Axis | None] | None], sizes: Sizes, batch: str
-) -> tuple[tuple[str | None, ...], ...]:
-    written: list[tuple[str | None, ...]] = []
-    for spec, axes in zip(call.outputs, known, strict=True):
-        if axes is None or len(axes) != len(spec.shape):
-            axes = [None] * len(spec.shape)
-        pairs = zip(axes, spec.shape, strict=True)
-        written.append(tuple(_write_origin(axis, size, sizes, batch) for axis, size in pairs))
-    return tuple(written)
 
 
 def _write_origin(axis: Axis | None, size: int, sizes: Sizes, batch: str) -> str | None:

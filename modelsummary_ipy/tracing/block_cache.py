@@ -309,22 +309,27 @@ class BlockCache:
         for call in known.calls:
             assert call.module is not None
             module = alike.modules[call.module]
-            is_own, is_module = call is like, call.kind == "module"
             made.append(
-                call._replace(
-                    index=call.index + shift,
-                    path=own.path + call.path[len(like.path) :],
-                    parent=own.parent if is_own or call.parent is None else call.parent + shift,
-                    depth=call.depth + own.depth - like.depth,
-                    call_index=self._log.count_call(module) if is_module else call.call_index,
-                    module=module,
-                    input_links=tuple([move(link) for link in call.input_links]),
-                    output_links=tuple([move(link) for link in call.output_links]),
-                    input_params=tuple([None if param is None else rename(param) for param in call.input_params]),
-                    params=tuple([rename(param) for param in call.params]),
-                    source=own.source if is_own else call.source,
+                Call(  # by position, as in the tracer: in 40% of the time
+                    call.index + shift,
+                    call.kind,
+                    own.path + call.path[len(like.path) :],
+                    call.type_name,
+                    own.parent if call is like or call.parent is None else call.parent + shift,
+                    call.depth + own.depth - like.depth,
+                    self._log.count_call(module) if call.kind == "module" else call.call_index,
+                    module,
+                    call.inputs,
+                    call.outputs,
+                    tuple([move(link) for link in call.input_links]),
+                    tuple([move(link) for link in call.output_links]),
+                    tuple([None if param is None else rename(param) for param in call.input_params]),
+                    call.arguments,
+                    tuple([rename(param) for param in call.params]),
+                    *call[15:],
                 )
             )
+        made[0] = made[0]._replace(source=own.source)
         self._log.calls += made
         refs = {one.number: two for (_, one, _), (_, two, _) in zip(known.given.marks, given.marks, strict=True)}
         renew = self._ops.repeat_calls(known.events, known.calls, made, refs, alike.params)

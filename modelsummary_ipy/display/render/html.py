@@ -127,7 +127,7 @@ def _pack(whole: str, script: str) -> str:
     """
     listings = [listing for _, listing in _LISTING.findall(str(whole))]
     text = "\x01".join([_LISTING.sub(r"\1</pre>", whole), script, *listings])
-    packed = zlib.compress(text.encode("utf-8", "replace"), 9)
+    packed = zlib.compress(text.encode("utf-8", "replace"), 7)  # 9 takes a third longer for 0.5% less
     return base64.b85encode(packed).decode().translate(_SAFE_DIGITS)
 
 

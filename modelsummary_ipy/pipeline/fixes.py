@@ -33,7 +33,7 @@ _LEAST_RUNS = 4
 _SHORT = 0.5
 _MOST_TIMES = 4
 _MOST_EXTRA = 2000
-_MOST_TRIED = 60
+_MOST_TRIED = 150
 #: A model of more bytes is not copied to run a fix for real.
 MOST_COPIED = 1 << 28
 

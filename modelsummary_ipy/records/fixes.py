@@ -110,12 +110,15 @@ class Candidate:
     Attributes:
         text: The change as a person would write it, ``"return self.fc(x.flatten(1))"``.
         edits: The same, to be applied to a shadow.
-        rank: 0 for what is written for the failure's reason; larger for what was only guessed.
+        rank: 0 for what is written for the failure's reason; larger for what was only guessed, smaller for what is no
+            chance where it fits.
+        links: How many further failures it repairs.
     """
 
     text: str = ""
     edits: tuple[Edit, ...] = ()
     rank: int = 0
+    links: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.text)

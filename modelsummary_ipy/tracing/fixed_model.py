@@ -125,7 +125,7 @@ class FixedModel(ShadowTemplate):
             old_tensor = held.get(name)
             if old_tensor is None:
                 raise UnfitEditError(name)
-            if value.dtype != old_tensor.dtype:
+            if value.dtype != old_tensor.dtype and not value.is_complex():
                 value = value.to(old_tensor.dtype)
                 value = nn.Parameter(value) if held is owner._parameters else value
             held[name] = value

@@ -51,6 +51,11 @@ _INPLACE = _words("add_ sub_ mul_ div_ pow_ setitem masked_scatter masked_scatte
 #: They accept integers and booleans.
 _BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not")
 _INDEXED = frozenset({"index_select"})
+#: Their second tensor is an index, whose dtype fakes do not look at; some kernels take no int32 if it is expanded.
+_PLACED = _words(
+    """gather scatter scatter_ scatter_add scatter_add_ scatter_reduce scatter_reduce_ take put put_ index_fill
+    index_fill_ index_copy index_copy_ index_reduce index_reduce_"""
+)
 #: Fakes of torch 2.9 take indices of any dtype.
 _TABLES = frozenset({"embedding"})
 #: They take the numbers of classes in one dtype.
@@ -106,14 +111,15 @@ _RESIZED = _words("interpolate upsample")
 #: Fakes let them name an axis that is not there.
 _AXIS = _words("softmax log_softmax softmin sort argsort")
 _WATCHED = (
-    _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _TABLES | _AXIS | _NOT_COMPLEX | _NOT_HALF
+    _SAME | _FLOATING | _NOT_BOOL | _INPLACE | _BITS | _INDEXED | _PLACED | _TABLES | _AXIS | _NOT_COMPLEX | _NOT_HALF
     | _NOT_INTEGER | _NOT_EMPTY | _MAY_WRITE | _ALIKE | _RESIZED
 )  # fmt: skip
 #: Nothing is suspect of these where all tensors are of one floating dtype and none is expanded.
 _PLAIN = (
-    _WATCHED - _BITS - _INDEXED - _TABLES - _AXIS - _NOT_HALF - _NOT_EMPTY - _ALIKE - _RESIZED
-    - {"index_add", "index_add_"}
+    _WATCHED - _BITS - _INDEXED - _PLACED - _TABLES - _AXIS - _NOT_HALF - _NOT_EMPTY - _ALIKE - _RESIZED
+    - {"index_add", "index_add_", "setitem"}
 )  # fmt: skip
+_AS_INDEX = (torch.int64, torch.int32, torch.bool)
 _HALVES = (torch.float16, torch.bfloat16)
 _ATOMS = frozenset({int, float, bool, str, type(None)})
 
@@ -136,9 +142,13 @@ def check_operation(func: Callable[..., Any], name: str, args: tuple[Any, ...], 
     if name not in _WATCHED or (name in _PLAIN and _is_all_one(args, kwargs)):
         return
     tensors = _tensors_in(args, kwargs)
-    if not tensors or not (_is_suspect(name, tensors, args) or _is_oddly_sized(name, tensors, args, kwargs)):
+    is_odd = bool(tensors) and _is_oddly_sized(name, tensors, args, kwargs)
+    if not tensors or not (is_odd or _is_suspect(name, tensors, args)):
         return
-    looks = [(tensor.dtype, tensor.dim(), 0 in tensor.shape, is_expanded(tensor)) for tensor in tensors]
+    looks: list[tuple[Any, ...]] = [
+        (tensor.dtype, tensor.shape if is_odd else tensor.dim(), 0 in tensor.shape, is_expanded(tensor))
+        for tensor in tensors
+    ]
     settings = [repr(value) for value in (*args, *kwargs.values()) if type(value) in _ATOMS]
     key = (name, torch.is_autocast_enabled("cpu"), *looks, *settings)
     if key in _passed:
@@ -219,6 +229,7 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
         or (name in _NOT_INTEGER and not _is_inexact(first))
         or (name in _BITS and any(_is_inexact(tensor.dtype) for tensor in tensors))
         or (name in _INDEXED and tensors[-1].dtype not in (torch.int64, torch.int32))
+        or (name in _PLACED and len(tensors) > 1 and tensors[1].dtype != torch.int64)
     ):
         return True
     if name in _CLASSES and len(tensors) > 1 and tensors[1].dtype not in (torch.int64, torch.uint8):
@@ -230,7 +241,8 @@ def _is_suspect(name: str, tensors: list[Tensor], args: tuple[Any, ...]) -> bool
     if name not in _INPLACE:
         return False
     if name in ("setitem", "index_put", "index_put_", "masked_scatter", "masked_scatter_"):
-        return len(tensors) > 1 and tensors[-1].dtype != first
+        indices = [item for item in _tensors_in(args[1:2], {}) if item.dtype not in _AS_INDEX]
+        return len(tensors) > 1 and (tensors[-1].dtype != first or bool(indices))
     narrow = not _is_inexact(first)
     return narrow and (name == "div_" or any(isinstance(value, float) for value in args) or tensors[-1].dtype != first)
 

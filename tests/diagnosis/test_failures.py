@@ -398,6 +398,26 @@ def test_a_function_of_a_notebook_shows_its_cell_and_line(shell: InteractiveShel
     assert "at In [2] line 6\n  line      return x.view(3, 5)\n" in error.message
 
 
+OF_ANOTHER_CELL = """
+class Skip(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 3, 3, stride=2, padding=1), nn.ConvTranspose2d(3, 3, 2, stride=2)
+
+    def forward(self, x):
+        return torch.cat([x, self.up(self.down(x))], 1)
+"""
+
+
+def test_a_fix_in_a_cell_writes_functions_as_another_cell_imported_them(shell: InteractiveShell) -> None:
+    shell.run_cell("import torch\nfrom torch import nn", store_history=True)
+    shell.run_cell(OF_ANOTHER_CELL, store_history=True)
+    error = ModelSummary(shell.user_ns["Skip"](), (2, 3, 15, 15)).error
+    assert error is not None
+    assert "nn.functional.interpolate" in error.fix
+    assert error.fixes[0].outputs[0].shape == (2, 6, 15, 15)
+
+
 @pytest.fixture
 def shell() -> Iterator[InteractiveShell]:
     InteractiveShell.clear_instance()

@@ -33,13 +33,14 @@ from tests.diagnosis.twins_rarer import RARER
 from tests.diagnosis.twins_refused import REFUSED
 from tests.diagnosis.twins_research import RESEARCH
 from tests.diagnosis.twins_sequences import SEQUENCES
+from tests.diagnosis.twins_slips import SLIPS
 from tests.diagnosis.twins_tasks import TASKS
 from tests.diagnosis.twins_unseen import UNSEEN
 from tests.fix_is_true import CHECKED, apply_patch
 
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
-    *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS,
+    *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS, *SLIPS,
 ]  # fmt: skip
 
 

@@ -99,6 +99,33 @@ def test_a_dtype_fails_with_fakes_where_it_fails_for_real(name: str) -> None:
         assert raises(SINGLE[name], given, fake=True) == raises(SINGLE[name], given, fake=False), dtype
 
 
+def test_sizes_that_fail_do_so_after_others_of_the_same_dtypes_ran() -> None:
+    for width in (5, 6):
+        given = ((7, 5), torch.float32), ((3,), torch.int32), ((3, width), torch.float32)
+        add = lambda x, index, more: x.index_add(0, index, more)  # noqa: E731
+        assert raises(add, *given, fake=True) == raises(add, *given, fake=False) == (width == 6)
+
+
+INDEXED = {
+    "gather": lambda x, i: x.gather(0, i),
+    "scatter_add": lambda x, i: x.scatter_add(0, i, x),
+    "scatter_add to expanded indices": lambda x, i: x.scatter_add(0, i[:, :1].expand(-1, x.size(1)), x),
+    "index_fill": lambda x, i: x.index_fill(0, i[0], 1.0),
+    "index_copy": lambda x, i: x.index_copy(0, i[0, :4], x),
+    "index_reduce": lambda x, i: x.index_reduce(0, i[0, :4], x, "prod"),
+    "put": lambda x, i: x.put(i, x),
+    "take": torch.take,
+    "setitem": lambda x, i: x.clone().__setitem__(i[0], 1.0),
+}
+
+
+@pytest.mark.parametrize("name", INDEXED)
+def test_an_index_fails_with_fakes_where_its_dtype_fails_for_real(name: str) -> None:
+    for dtype in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.float32):
+        given = ((10, 16), torch.float32), ((10, 16), dtype)
+        assert raises(INDEXED[name], *given, fake=True) == raises(INDEXED[name], *given, fake=False), dtype
+
+
 @pytest.mark.parametrize("dim", [-4, -3, -1, 0, 2, 3])
 @pytest.mark.parametrize("function", [F.softmax, F.log_softmax, torch.sort], ids=lambda function: function.__name__)
 def test_an_axis_that_is_not_there_fails_with_fakes_too(function: Any, dim: int) -> None:

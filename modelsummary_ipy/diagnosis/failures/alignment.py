@@ -63,9 +63,25 @@ def explain_matrix(pair: Pair) -> Diagnosis | None:
     for flat, matrix, place, _ in pair.each():
         if flat.rank < 2 or matrix.rank != 2 or flat.shape[-1] != matrix.numel or 1 in matrix.shape:
             continue
+        if not pair.ctx.flow.sources(flat.link):  # made by the code, an identity: it is as wide by chance
+            continue
         reason = f"{write_shape(flat.shape)} has the {write_times(matrix.shape)} numbers of a matrix in one dim"
         fix = fix_operand(pair.ctx, place, f"{{}}.unflatten(-1, {matrix.shape})")
         return Diagnosis(reason, write_shape((*flat.shape[:-1], *matrix.shape)), fix)
+    return None
+
+
+def explain_scaled_rows(pair: Pair) -> Diagnosis | None:
+    """Each number of a sample is to scale a row of a parameter: a token for each column of a table."""
+    ctx = pair.ctx
+    for table, data, _, place in pair.each() if pair.ctx.function == "mul" else ():
+        param = find_param(ctx, table)
+        if param is None or not table.rank == data.rank == 2 or data.shape[1] != table.shape[0]:
+            continue
+        rows = f"'{ctx.trace.params[param].names[0]}' {write_shape(table.shape)}"
+        reason = f"each of the {data.shape[1]} numbers of a sample scales a row of {rows}"
+        fix = fix_operand(ctx, place, "{}.unsqueeze(-1)")
+        return Diagnosis(reason, write_shape((*data.shape, 1)), fix) if fix else None
     return None
 
 

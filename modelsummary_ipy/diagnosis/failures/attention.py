@@ -110,7 +110,7 @@ class _Heads:
             if word is None:
                 return None
             text = keywords[word]
-            new = change.format(text) if "{}" in change else f"{put_in_brackets(text)}{change}"
+            new = change.format(text) if change.count("{") else f"{put_in_brackets(text)}{change}"
             return arguments, {**keywords, word: new}
 
         return fix_call(self.ctx, edit, *list_names(self.ctx, path))
@@ -383,15 +383,19 @@ class _Heads:
             f"batch_first={self.batch_first} reads dim {batch} of {write_shape(self.query.shape)} as the batch, "
             f"and the mask is of these {steps} as steps"
         )
-        fix = set_everywhere(self._find_outermost(), "batch_first", value=not self.batch_first)
-        return Diagnosis(reason, f"a mask of {self.query.shape[1 - batch]} steps", fix)
+        turned = set_everywhere(self._find_outermost(), "batch_first", value=not self.batch_first)
+        mask = self.operands.get("attn_mask") if self.batch_first else None  # else the batch is first, as it mostly is
+        fixes = [fix_size_read(self.ctx, mask), turned] if mask is not None else turned
+        return Diagnosis(reason, f"a mask of {self.query.shape[1 - batch]} steps", fixes)
 
     def _find_outermost(self) -> str:
         """Return the path of the outermost layer of torch's that this one is a part of."""
         path = self.call.path
         for call in self.ctx.flow.around(self.call):
             fact = self.ctx.flow.module_of(call)
-            if fact is None or ("batch_first" not in fact.settings and not fact.type_name.startswith("Transformer")):
+            if fact is None or not fact.type_module.startswith("torch."):
+                break
+            if "batch_first" not in fact.settings and not fact.type_name.startswith("Transformer"):
                 break
             path = call.path
         return path
@@ -403,6 +407,15 @@ class _Heads:
         change, why = _fit_mask(mask.shape, wanted)
         if kind == "key_padding_mask" and mask.rank == 2 and mask.shape[0] == wanted[0] and not change:
             change, why = self._pad_mask(mask, wanted)
+            if not change and name and wanted[1] and not mask.shape[1] % wanted[1]:  # a pool strides
+                change = f"{{0}}[:, ::{{0}}.size(1) // {name}]"
+                why = f"one of {mask.shape[1] // wanted[1]} steps is kept"
+            if not change and mask.shape[1] and not wanted[1] % mask.shape[1]:
+                times = wanted[1] // mask.shape[1]
+                made = {call.type_name for call in self.ctx.flow.walk_back(self.key.link, 12)}
+                one_by_one = "stack" in made or "repeat_interleave" in made
+                change = f".repeat_interleave({times}, 1)" if one_by_one else f".repeat(1, {times})"
+                why = f"{times} keys of each step" if one_by_one else f"{times} times as many keys as steps"
         fix = self._fix_mask(kind, change) if change else NOTHING
         if fix:
             candidates = self.ctx.change_input(mask, shape=wanted)

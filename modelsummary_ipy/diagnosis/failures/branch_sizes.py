@@ -9,6 +9,7 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -21,6 +22,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     resize_operand,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_call
 from modelsummary_ipy.diagnosis.failures.statements import find_function
@@ -41,11 +43,13 @@ def explain_margin(pair: Pair) -> Diagnosis | None:
     gaps = {big.shape[axis] - small.shape[axis] for axis in axes}
     gap = gaps.pop()
     makers = [call.type_name for x in both for call in ctx.flow.walk_back(x.link, 12)]
-    if gaps or not 0 < 2 * gap < big.shape[axes[0]] or not CONVOLUTIONS.intersection(makers):
+    if gaps or gap < 1 or not CONVOLUTIONS.intersection(makers):
         return None
+    sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
+    if 2 * gap >= big.shape[axes[0]]:  # rather a stride, unless there is none
+        return _explain_unpadded(ctx, big, small, gap, sides)
     if (found := explain_grid(ctx, both)) is not None:
         return found
-    sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
     if (
         found := _explain_transposed(ctx, small, gap, sides)
         or _explain_unpadded(ctx, big, small, gap, sides)
@@ -185,6 +189,10 @@ def explain_lateral(pair: Pair) -> Diagnosis | None:
         if call is None or fact is None or x.rank != other.rank or call.outputs[0].shape[2:] != x.shape[2:]:
             continue
         before, strides = call.inputs[0].shape[2:], _list_sides(fact, "stride")
+        if call.type_name in TRANSPOSED_CONVOLUTIONS:
+            if (found := _explain_enlarging(ctx, fact, before, other)) is not None:
+                return found
+            continue
         if _strides_alike(ctx, other, fact):
             continue
         wanted = tuple(-(-size // goal) for size, goal in zip(before, other.shape[2:], strict=True) if goal)
@@ -263,6 +271,22 @@ def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: li
     reason = f"{sides[0]} against {sides[1]}: with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} "
     reason += "the smallest of the sizes that the stride could have come from"
     return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+
+
+def _explain_enlarging(
+    ctx: FailureContext, fact: ModuleFact, before: tuple[int, ...], other: Operand
+) -> Diagnosis | None:
+    """A transposed convolution enlarges a dim by more than the pooling on the way down made it smaller."""
+    sizes = list(zip(before, other.shape[2:], strict=True))
+    strides, kernel = _list_sides(fact, "stride"), _list_sides(fact, "kernel_size")
+    if kernel != strides or any(not size or goal % size for size, goal in sizes):
+        return None
+    wanted = tuple(goal // size for size, goal in sizes)
+    if any(new not in (1, old) for new, old in zip(wanted, strides, strict=True)):
+        return None
+    reason = f"'{fact.path}' enlarges {write_times(strides)} times, {write_times(wanted)} give the other's "
+    fix = remake(ctx, fact, stride=wanted, kernel_size=wanted)
+    return Diagnosis(reason + write_times(other.shape[2:]), "equal sizes", fix)
 
 
 def explain_spectrum(pair: Pair) -> Diagnosis | None:
@@ -357,8 +381,12 @@ def explain_padded_steps(pair: Pair) -> Diagnosis | None:
     """A padded convolution, or pool, made more steps than it read, and the steps are in dim 1 again."""
     ctx = pair.ctx
     for x, other, *_ in pair.each() if pair.axes == [-2] and pair.both[0].rank == pair.both[1].rank == 3 else ():
-        call = next((c for c in ctx.flow.walk_back(x.link, 6) if c.type_name in CONVOLUTIONS | POOLS), None)
-        if call is None or (call.inputs[0].shape[-1], call.outputs[0].shape[-1]) != (other.shape[1], x.shape[1]):
+        found = [c for c in ctx.flow.walk_back(x.link) if c.type_name in CONVOLUTIONS | POOLS and c.outputs]
+        sizes = [(c.inputs[0].shape[-1], c.outputs[0].shape[-1]) for c in found]
+        call = next((c for c, size in zip(found, sizes, strict=True) if size == (other.shape[1], x.shape[1])), None)
+        if call is None:
+            if (even := _explain_even(ctx, found, x.shape[1], other.shape[1])) is not None:
+                return even
             continue
         gap, fact = x.shape[1] - other.shape[1], ctx.flow.module_of(call)
         kernel = _list_sides(fact, "kernel_size") if fact is not None and call.type_name in POOLS else ()
@@ -371,6 +399,21 @@ def explain_padded_steps(pair: Pair) -> Diagnosis | None:
             reason = f"{x.shape[1]} steps against {other.shape[1]}: '{call.path}' pads by {gap} more than it takes off"
             return Diagnosis(reason, "equal steps", place_line(ctx, call, cut))
     return None
+
+
+def _explain_even(ctx: FailureContext, found: Sequence[Call], made: int, wanted: int) -> Diagnosis | None:
+    """An average of an even number of steps was given half of them, less one, in front and behind: one too few."""
+    call = found[0] if found else None
+    fact = ctx.flow.module_of(call)
+    kernel = _list_sides(fact, "kernel_size") if fact is not None else ()
+    if call is None or fact is None or len(kernel) != 1 or kernel[0] % 2 or made + 1 != wanted:
+        return None
+    if (call.inputs[0].shape[-1], call.outputs[0].shape[-1]) != (wanted + kernel[0] - 2, made):
+        return None
+    owner = fact.path.rpartition(".")[0]
+    reason = f"'{call.path}' of kernel {kernel[0]} gives {made} steps of {wanted}: an odd one keeps them"
+    fixes = [*list_rebuilds(ctx, kernel[0], kernel[0] + 1), *list_constructions(ctx, owner, kernel[0], kernel[0] + 1)]
+    return Diagnosis(reason, "equal steps", fixes)
 
 
 def explain_pooled(pair: Pair) -> Diagnosis | None:

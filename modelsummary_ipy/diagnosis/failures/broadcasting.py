@@ -16,6 +16,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_order,
     explain_other_mask,
     explain_pieces,
+    explain_scaled_rows,
     explain_spread,
     explain_table,
     explain_turned,
@@ -176,7 +177,7 @@ def _explain_outer(pair: Pair) -> Diagnosis | None:
 def _explain_each(pair: Pair) -> Diagnosis | None:
     """Each of some constants, one a head, is to go with a whole matrix of others: slopes with distances."""
     ctx = pair.ctx
-    if ctx.function not in ("mul", "div") or any(ctx.flow.sources(x.link) for x in pair.both):
+    if ctx.function not in ("mul", "div", "pow") or any(ctx.flow.sources(x.link) for x in pair.both):
         return None
     for x, other, place, _ in pair.each():
         if x.rank == 1 and other.rank == 2 and len({x.shape[0], *other.shape}) == 2 and x.shape[0] != other.shape[0]:
@@ -404,7 +405,8 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_longest, explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each,
     explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
     explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
-    explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_same_place, explain_parted_rows,
+    explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_same_place,
+    explain_parted_rows,
     explain_repeated_steps, explain_turned, explain_bias, explain_angles, explain_spread, explain_centers,
     explain_table, explain_spectrum, explain_overgrown, explain_half_pixel, explain_moving, explain_other_size,
     _explain_widths, _explain_heads, explain_pieces, explain_vector, explain_upsampling, explain_enlarged,

@@ -180,7 +180,8 @@ def _find_rank(
             return words, fix_operand(ctx, other, "{}.mean(1)")
         axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
         pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
-        return ": a vector is repeated over the positions first, or the feature map pooled", [fix, pooled]
+        flattened = fix_operand(ctx, other, "{}.flatten(1)")
+        return ": a vector is repeated over the positions first, or the feature map pooled", [fix, pooled, flattened]
     maker = ctx.flow.producer(small.link)
     counts = ctx.flow.setting(maker, "repeats") if maker is not None and maker.type_name == "repeat" else None
     if maker is not None and big.rank == 3 and along == 2 and counts == (1, big.shape[1]) and big.shape[1] > 1:

@@ -23,6 +23,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
+    fix_creation,
     fix_giver,
     fix_line,
     fix_module,
@@ -38,10 +39,10 @@ from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.short_sentences import pad_tokens
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, set_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CATS
+from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.shapes.windows import Window, read_windows
 
@@ -168,7 +169,8 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
             reason = f"{write_shape(x.shape)} has no dim of channels: {channels} are the positions of a sample"
             return Diagnosis(reason, expected, [single, fix], search, goal)
         moved = (*x.shape[:axis], channels, *x.shape[axis:-1])
-        return Diagnosis(reason, expected, fix, search, goal, ctx.change_input(x, shape=moved))
+        fixes = [fix, _move_where_made(ctx, x, axis)]
+        return Diagnosis(reason, expected, fixes, search, goal, ctx.change_input(x, shape=moved))
     is_only = x.shape[axis + 1 :].count(channels) == 1
     if is_only and x.shape[axis + 1] == channels and x.rank == spatial + 2 and (like_input or not is_map(ctx, x)):
         reason = f"dim {axis + 1} has the {channels} channels, dim {axis} has {got}: {write_shape(x.shape)}"
@@ -184,13 +186,15 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     maker = ctx.flow.producer(x.link)
     plural = "channel" if got == 1 else "channels"
     giver = f"{ctx.describe_giver(x, axis - x.rank)} {got} {plural}"
-    if maker is not None and maker.type_name in CATS:
+    joined = ctx.flow.setting(maker, "dim", 0) if maker is not None and maker.type_name in CATS else None
+    if maker is not None and isinstance(joined, int):
         sizes = [spec.shape[axis] for spec in maker.inputs if len(spec.shape) > axis]
-        giver = f"cat outputs {' + '.join(map(str, sizes))} = {got} channels"
+        if joined % x.rank == axis:
+            giver = f"cat outputs {' + '.join(map(str, sizes))} = {got} channels"
         if maker.inputs and sum(sizes) == channels != got:
             line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1")
-            joined = f"{' + '.join(map(str, sizes))} = {channels} channels in dim {axis}"
-            reason = f"cat joins along dim {ctx.flow.setting(maker, 'dim', 0)}: there are {joined}"
+            counts = f"{' + '.join(map(str, sizes))} = {channels} channels in dim {axis}"
+            reason = f"cat joins along dim {joined}: there are {counts}"
             return Diagnosis(reason, expected, place_line(ctx, maker, line), search, goal)
     if ctx.call.kind == "op" and channels == 1 and ctx.operands[1].shape[0] == 1:
         reason = f"the kernel is of one channel, the input has {got}: as many groups filter each with it"
@@ -202,7 +206,8 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     if ctx.call.kind == "op" and x.shape[0] == 1 and not left and batches == ctx.trace.inputs[0].spec.shape[0]:
         texts = read_arguments(ctx)
         reason = f"the {got} channels are those of {batches} samples, each of which has a kernel: they are its groups"
-        groups = f"{texts[0]}.size(1) // {channels}" if texts else str(batches)
+        per = f"{texts[1]}.size(1)" if len(texts) > 1 and texts[1].isidentifier() else str(channels)
+        groups = f"{texts[0]}.size(1) // {per}" if texts else str(batches)
         fix = fix_line(ctx, add_keyword(ctx.line, ctx.function, "groups", groups))
         return Diagnosis(reason, expected, fix, search, goal)
     if x.rank == spatial + 1:
@@ -216,7 +221,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         changes["groups"] = got if groups == channels else max(fitting)
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
-    fixes = [fix_block(ctx, channels, got), fix_module(ctx, **changes)]
+    fixes = [_widen_made(ctx, x, axis, channels - got), fix_block(ctx, channels, got), fix_module(ctx, **changes)]
     if (whole := widen_cut(ctx, x, axis - x.rank, channels)) is not None:
         reason += whole[0]
         fixes.insert(0, whole[1])
@@ -224,8 +229,37 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         weight = replace(ctx.operands[1], param=find_param(ctx, ctx.operands[1]))  # it, or what was made like it
         fixes.append(resize_param(ctx, weight, [-spatial - 1], got))
     if changes.get("groups", groups) not in (groups, got):  # rather another layer before than other groups
-        fixes = [fix_giver(ctx, x, channels, axis - x.rank), fixes[0] or fixes[1]]
+        fixes = [fix_giver(ctx, x, channels, axis - x.rank), fixes[1] or fixes[2]]
     return Diagnosis(reason, expected, fixes, search, goal)
+
+
+def _widen_made(ctx: FailureContext, x: Operand, axis: int, missing: int) -> Candidate:
+    """Give a tensor that the code makes, a first state, the channels that are missing where it is joined to others."""
+    maker = ctx.flow.producer(x.link)
+    if maker is None or maker.type_name not in CATS or missing <= 0:
+        return NOTHING
+    outer = ctx.flow.module_of(ctx.parent)
+    settings = outer.settings if outer is not None else {}
+    for state in ctx.operands_of(maker):
+        made = ctx.flow.producer(state.link)
+        if made is None or made.type_name not in SIZED_FACTORIES or state.rank != x.rank:
+            continue
+        wanted = (*state.shape[:axis], state.shape[axis] + missing, *state.shape[axis + 1 :])
+        name = next((f"self.{name}" for name, value in settings.items() if value == wanted[axis]), "")
+        return fix_creation(ctx, state, wanted, {axis: name} if name else {})
+    return NOTHING
+
+
+def _move_where_made(ctx: FailureContext, x: Operand, axis: int) -> Candidate:
+    """Bring the channels to the front where another function joined them, which may do so for several layers."""
+    maker, source = ctx.flow.producer(x.link), ctx.failure.source
+    if maker is None or maker.kind != "op" or maker.source is None or source is None:
+        return NOTHING
+    if maker.source.function == source.function:
+        return NOTHING
+    around = write_move(x.rank, x.rank - 1, axis)
+    line = change_operation(read_line(ctx, maker.source), maker.type_name, lambda items: items, around=around)
+    return place_line(ctx, maker, line)
 
 
 def explain_unbatched(pair: Pair) -> Diagnosis | None:

@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_operand,
     place_line,
     read_line,
+    set_value,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
@@ -82,8 +83,25 @@ def _explain_lookup(ctx: FailureContext) -> Diagnosis | None:
     if x.rank > 1 and x.shape[-1] == ctx.setting("embedding_dim") and (given := _give_embeddings(ctx)):
         reason = f"{write_shape(x.shape)} are features, where token ids belong: inputs_embeds takes them"
         return Diagnosis(reason, "int64 indices, or inputs_embeds", given)
+    if (places := _take_places(ctx, x)) is not None:
+        return places
     reason = f"embedding indices must be integers, got {x.spec.dtype}"
     return Diagnosis(reason, "int64 indices", fix_argument(ctx, "{}.long()"), candidates=retype_input(ctx, x, "int64"))
+
+
+def _take_places(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    """The largest or smallest values were looked up, where they stand is in the other result: ``.min(1).indices``."""
+    link = x.link
+    for call in ctx.flow.walk_back(link, 6):
+        if call.type_name in ("max", "min", "topk", "sort") and len(call.outputs) == 2:
+            line = read_line(ctx, call.source)
+            new = re.sub(rf"(\.{call.type_name}\([^()]*\))(?:\[0\]|\.values)", r"\1.indices", line)
+            if new == line:
+                new = re.sub(r"^(\w+), (_\w*) = ", r"\2, \1 = ", line)
+            fix = place_line(ctx, call, new if new != line else "")
+            reason = f"{call.type_name} returns values and where they stand: the values are looked up"
+            return Diagnosis(reason, "int64 indices", fix) if fix else None
+    return None
 
 
 def _give_embeddings(ctx: FailureContext) -> list[Candidate]:
@@ -161,9 +179,20 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
     if is_complex and maker is not None and (part := _take_real(ctx, maker)):
         return Diagnosis(f"{reason}: a transform is complex, and is added to real numbers", "real numbers", part)
     change = ".abs()" if is_complex else cast(wanted)
+    own = next((x for x in ctx.operands if x.param is not None), None) if ctx.call.kind == "op" else None
+    if is_complex and own is not None and own.param is not None and (made := _make_complex(ctx, own.param)):
+        return Diagnosis(f"{reason}: real weights of complex numbers", f"{odd.spec.dtype} weights", made)
     fix = fix_argument(ctx, f"{{}}{change}", position=position)
     candidates = retype_input(ctx, odd, wanted) if odd.spec.dtype != "bool" else ()
     return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fix, candidates=candidates)
+
+
+def _make_complex(ctx: FailureContext, param: int) -> Candidate:
+    """Make a parameter of complex numbers: ``nn.Parameter(torch.randn(4, 8, dtype=torch.cfloat))``."""
+    fact = ctx.trace.params[param]
+    if not fact.names or fact.kind != "parameter":
+        return NOTHING
+    return set_value(fact.names[0], f"nn.Parameter(torch.randn({', '.join(map(str, fact.shape))}, dtype=torch.cfloat))")
 
 
 def _take_real(ctx: FailureContext, maker: Call) -> Candidate:
@@ -175,9 +204,9 @@ def _take_real(ctx: FailureContext, maker: Call) -> Candidate:
     line = read_line(ctx, transform.source) if transform is not None else ""
     if transform is None or not line:
         return NOTHING
-    return place_line(
-        ctx, transform, change_operation(line, transform.type_name, lambda items: items, around="{}.real")
-    )
+    earlier = ctx.at_line_of(transform).earlier
+    changed = change_operation(line, transform.type_name, lambda items: items, earlier, around="{}.real")
+    return place_line(ctx, transform, changed)
 
 
 def _is_mask(x: Operand) -> bool:

@@ -360,7 +360,24 @@ def fix_size_read(ctx: FailureContext, x: Operand) -> Candidate:
     """Read another dim of a tensor where a size is read that something was made of: ``n = src.size(1)``."""
     maker = next((call for call in ctx.flow.walk_back(x.link, 6) if call.type_name in SIZED_FACTORIES), None)
     found = ctx.read(maker.source) if maker is not None else None
-    return read_other_size(ctx, maker.source, found.text) if maker is not None and found is not None else NOTHING
+    if maker is None or found is None:
+        return NOTHING
+    for source in (maker.source, *maker.lines[1:]):  # a helper made it: self.make_mask(src.size(0))
+        outer = ctx.read(source)
+        changed = _swap_axis(outer.text) if outer is not None else ""
+        if outer is not None and changed:
+            return write_at(source, outer, changed)
+    return read_other_size(ctx, maker.source, found.text)
+
+
+def _swap_axis(text: str) -> str:
+    """Write 1 for 0, or the other way round, where a statement reads one size; ``""`` if it reads none or several."""
+    axes = list(_SIZE_READ.finditer(text))
+    at = axes[0].start(1) if len(axes) == 1 else 0
+    return f"{text[:at]}{1 - int(text[at])}{text[at + 1 :]}" if at else ""
+
+
+_SIZE_READ = re.compile(r"\w+(?:\.size\(|\.shape\[)([01])(?=[)\]])")
 
 
 def read_other_size(ctx: FailureContext, source: Source | None, text: str) -> Candidate:
@@ -375,10 +392,9 @@ def read_other_size(ctx: FailureContext, source: Source | None, text: str) -> Ca
         name = re.match(r"(\w+) = ", before.text) if before is not None else None
         if before is None or name is None or name[1] in found or not re.search(rf"\b{name[1]}\b", text):
             continue
-        axes = list(re.finditer(r"\w+(?:\.size\(|\.shape\[)([01])(?=[)\]])", before.text))
-        if len(axes) == 1 and size in ("", axes[0][0]):
-            size, at = axes[0][0], axes[0].start(1)
-            changed = f"{before.text[:at]}{1 - int(before.text[at])}{before.text[at + 1 :]}"
+        read, changed = _SIZE_READ.search(before.text), _swap_axis(before.text)
+        if read is not None and changed and size in ("", read[0]):
+            size = read[0]
             found[name[1]] = write_at(source, before, changed)
     return reduce(operator.add, reversed(found.values())) if found else NOTHING
 

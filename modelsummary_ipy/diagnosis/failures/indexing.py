@@ -198,7 +198,8 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
     if ctx.function not in _INDEXED or len(ctx.operands) < 2:
         return None
     x, index = ctx.operands[0], ctx.operands[1]
-    if index.spec.dtype not in ("int64", "int32"):
+    is_refused = "Long but found Int" in ctx.failure.message  # an expanded one, which another kernel reads
+    if index.spec.dtype not in ("int64", "int32") or (is_refused and index.spec.dtype == "int32"):
         fix = fix_operand(ctx, 1, "{}.long()")
         return Diagnosis(f"the index is {index.spec.dtype}: {ctx.function} needs int64", "an index of int64", fix)
     if ctx.function.startswith("index_add"):

@@ -363,7 +363,9 @@ def _join_directions(ctx: FailureContext, x: Operand) -> Candidate:
 def is_map(ctx: FailureContext, x: Operand) -> bool:
     """Return whether a tensor is the output of layers that keep channels in dim 1."""
     for call in ctx.flow.walk_back(x.link):
-        if call.type_name in MAP_LAYERS or call.type_name in CATS:
+        if call.type_name in CATS:
+            return ctx.flow.setting(call, "dim", 0) not in (x.rank - 1, -1)
+        if call.type_name in MAP_LAYERS:
             return True
         if not call.inputs or call.inputs[0].shape != x.shape:
             return False

@@ -18,12 +18,23 @@ from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 
 
+def _explain_outer(ctx: FailureContext) -> Diagnosis | None:
+    """An outer product is of two vectors, and one of them has dims of one."""
+    for at, x in enumerate(ctx.operands[:2]):
+        if x.rank > 1:
+            reason = f"{ctx.function} multiplies two vectors, got {write_shape(x.shape)}"
+            return Diagnosis(reason, "1 dim each", fix_operand(ctx, at, "{}.flatten()"))
+    return None
+
+
 def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     """Explain a matrix product whose inner dims differ, or a transpose of what is no matrix."""
     if ctx.function == "t":
         return _explain_turn(ctx)
     if ctx.function == "cdist" and len(ctx.operands) == 2:
         return _explain_distances(*ctx.operands, ctx)
+    if ctx.function in ("outer", "ger"):
+        return _explain_outer(ctx)
     if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
         return None
     left, right = ctx.operands[-2:]

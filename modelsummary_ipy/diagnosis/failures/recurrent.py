@@ -13,8 +13,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_call,
     fix_creation,
+    fix_giver,
     fix_line,
     fix_module,
+    fix_size_read,
     name_input_size,
     place_line,
     read_arguments,
@@ -24,12 +26,12 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
-from modelsummary_ipy.diagnosis.failures.module_code import write_module
+from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
-from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, find_targets
+from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, find_targets, put_in_brackets, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -85,6 +87,9 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Di
     if x.rank == 4:
         reason += ": flatten the feature map into a sequence, one step per position"
         fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")
+    if ranks == (1, 2) and x.rank == 3 and (both := _fold_cells(ctx, x)):
+        reason += f": each of {x.shape[0]} × {x.shape[1]} is a sample of its own to a cell"
+        return Diagnosis(reason, "[batch, features], 2 dims", both, RESHAPE)
     ones = [axis for axis in range(1, x.rank - 1) if x.shape[axis] == 1]
     if x.rank == 4 and x.shape[-1] == ctx.setting("input_size") and len(ones) != 1:
         pieces = f"{x.shape[0]} × {x.shape[1]} sequences of {x.shape[2]} steps"
@@ -97,6 +102,22 @@ def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Di
         f"{ranks[1]} dims with a batch, {ranks[0]} without"
     )  # fmt: skip
     return Diagnosis(reason, expected, fix, RESHAPE)
+
+
+def _fold_cells(ctx: FailureContext, x: Operand) -> Candidate:
+    """Give a cell the samples of a batch one by one, and part them again: slots, agents, nodes of a graph."""
+    member = name_member(ctx.call.path)
+    states = ctx.data[1:]
+    if not member or any(state.shape[:2] != x.shape[:2] for state in states) or ctx.function == "lstm_cell":
+        return NOTHING
+
+    def edit(given: list[str], named: dict[str, str]) -> Arguments:
+        return [f"{put_in_brackets(text)}.flatten(0, 1)" for text in given], named
+
+    changed = change_call(ctx.line, member, edit)
+    given, _ = read_call(ctx.line, member)
+    parted = wrap_argument(changed, member, "{}", 0, f"{{}}.unflatten(0, {put_in_brackets(given[0])}.shape[:2])")
+    return fix_line(ctx, parted) if given and parted else NOTHING
 
 
 def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
@@ -204,6 +225,10 @@ def _explain_state(
         fixes = [_change_states(ctx, f"{{}}.repeat({wanted[0]}, 1, 1)")]
         fixes += [fix_module(ctx, num_layers=1)] if directions == 1 else []
         return Diagnosis(reason, expected, fixes)
+    if state.shape[:-1] == wanted[:-1] and ctx.flow.sources(state.link):
+        reason += f": it is of {state.shape[-1]} features, {ctx.owner} has hidden_size={wanted[-1]}"
+        fixes = [fix_giver(ctx, state, wanted[-1]), fix_module(ctx, hidden_size=state.shape[-1])]
+        return Diagnosis(reason, expected, fixes, is_open=not any(fixes))
     batch_axis = 0 if is_cell or ctx.setting("batch_first") else 1
     name = write_size(ctx, 0, batch_axis) or name_input_size(ctx, x.shape[batch_axis])
     names = {0 if is_cell else 1: name} if name else {}
@@ -223,9 +248,10 @@ def _explain_state(
     rebuilt = NOTHING
     if not is_cell and state.rank > 1:
         rebuilt = next(list_rebuilds(ctx, state.shape[-2], wanted[-2]), NOTHING)
-    fixes = [order, fix, rebuilt, fix_creation(ctx, state, wanted)]
+    turned = fix_size_read(ctx, state) if is_cell else NOTHING
+    fixes = [turned, order, fix, rebuilt, fix_creation(ctx, state, wanted)]
     if order and ctx.setting("batch_first"):  # it was asked for, so the state is what is wrong
-        fixes = [read_other_size(ctx, ctx.failure.source, read_arguments(ctx)[-1]), *fixes[1:], order]
+        fixes = [read_other_size(ctx, ctx.failure.source, read_arguments(ctx)[-1]), *fixes[2:], order]
     candidates = ctx.change_input(state, shape=wanted)
     return Diagnosis(reason, expected, fixes, () if order or fix or candidates else RESHAPE, candidates=candidates)
 

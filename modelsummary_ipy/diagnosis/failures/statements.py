@@ -136,10 +136,18 @@ def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | Non
 
 
 def find_imports(filename: str) -> set[str]:
-    """Return the names that a file imports on its outer level."""
+    """Return the names that a file imports on its outer level.
+
+    A cell of a notebook, whose imports are another cell's, imports what it takes attributes of: ``nn`` in
+    ``nn.Module``.
+    """
     tree = parse_file(filename)
     found = [node for node in (tree.body if tree is not None else ()) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    return {alias.asname or alias.name.partition(".")[0] for node in found for alias in node.names}
+    names = {alias.asname or alias.name.partition(".")[0] for node in found for alias in node.names}
+    if names & {"F", "nn", "torch"}:
+        return names
+    read = (node.value for node in list_nodes(filename, ast.Attribute))
+    return names | {node.id for node in read if isinstance(node, ast.Name)}
 
 
 def use_imports(filename: str, code: str) -> str:

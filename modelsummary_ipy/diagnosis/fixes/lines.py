@@ -111,7 +111,7 @@ _OF_DTYPES = ("dtype", "type", "Long", "Int", "int", "Float", "float", "Byte", "
 def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: bool) -> Iterator[str]:
     """List what may become of one tensor: ``"{}.unsqueeze(1)"``."""
     rank = x.rank
-    if x.spec.name.endswith("[0]"):
+    if rank > 1 and x.shape[0] == 1:
         yield "{}[0]"
     yield from (f"{{}}.squeeze({axis})" for axis in range(1, rank) if x.shape[axis] == 1)
     if rank > 2:
@@ -120,13 +120,15 @@ def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: b
         yield "{}.flatten(2)"
     if rank == 3:
         yield from (write_move(3, *move) for move in ((1, 2), (2, 0), (0, 2)))  # the order of the others stays
+    if rank > 3:  # as for three, and before two dims change places
+        yield from (
+            write_move(rank, *move) for axis in range(1, rank - 2) for move in ((rank - 1, axis), (axis, rank - 1))
+        )
     pairs = sorted(itertools.combinations(range(rank), 2), key=lambda pair: (0 in pair, -pair[1], -pair[0]))
     swaps = pairs[1:] if rank == 3 else pairs[:6]
     yield from (f"{{}}.transpose({one}, {other})" for one, other in swaps)
     yield from (f"{{}}.unsqueeze({axis})" for axis in [*range(1, rank + 1), 0] if rank < 5)
     if rank > 3:
-        yield write_move(rank, 1, rank - 1)
-        yield write_move(rank, rank - 1, 1)
         yield "{}.flatten(2).transpose(1, 2)"
         yield "{}.mean((2, 3))"
     if rank > 2:
@@ -136,7 +138,7 @@ def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: b
         yield "{}.long()" if x.spec.dtype in _FLOATING else "{}.float()"
     for index, other in enumerate(operands):
         if other is not x and other.rank == rank:
-            differ = [axis for axis in range(rank) if other.shape[axis] != x.shape[axis]]
+            differ = [axis for axis in range(rank) if other.shape[axis] not in (1, x.shape[axis])]
             if differ and all(other.shape[axis] < x.shape[axis] for axis in differ):
                 cuts = [f":{{{index}}}.size({axis})" if axis in differ else ":" for axis in range(differ[-1] + 1)]
                 yield f"{{}}[{', '.join(cuts)}]"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, ELEMENTWISE, LINEARS, LOSSES
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, ELEMENTWISE, LINEARS, LOSSES, RECURRENTS
 from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
 
 #: More changes than so many are counted.
@@ -26,8 +26,14 @@ def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
         _repeats_a_call(ctx, trial),
         max(len(candidate.edits) - _MANY, 0),
         candidate.rank,
+        min(candidate.links, 1) if _edits_lines(trial) else 0,
         _count_other_dims(ctx, trial),
     )
+
+
+def _edits_lines(trial: Trial) -> bool:
+    """Return whether lines alone are changed: one that needs no second change is better then."""
+    return all(isinstance(edit, LineEdit) for edit in trial.candidate.edits)
 
 
 def is_plain(ctx: FailureContext, trial: Trial, verdict: Verdict) -> bool:
@@ -54,6 +60,8 @@ def _is_odd_output(trial: Trial) -> bool:
     layers = [call for call in trace.calls if call.kind == "module" and call.module is not None and call.outputs]
     leaves = [call for call in layers if not trace.modules[call.module or 0].children]
     if len(trace.outputs) != 1 or not leaves or leaves[-1].type_name not in LINEARS:
+        return False
+    if any(call.type_name in RECURRENTS for call in leaves):  # one prediction for each step
         return False
     convolved = any(call.type_name.startswith("Conv") and "1d" not in call.type_name for call in leaves)
     return convolved and len(trace.outputs[0].shape) > 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, FailureContext, build_context
@@ -14,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.undone import list_given, list_undone
 from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list_line_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
+from modelsummary_ipy.diagnosis.fixes.slips import list_exact, list_slips
 from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Trace
@@ -27,6 +29,10 @@ _MOST_BRANCHES = 3
 
 #: What Python refuses by a name, a type or a signature, and what torch has not: no other order of dims mends it.
 _NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsupported")
+
+
+#: Where one size came and another was wanted.
+_OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape")
 
 
 class Trials(Protocol):
@@ -61,7 +67,11 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     if is_open:
         guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
     undone = itertools.chain(list_undone(ctx), list_given(ctx)) if diagnosis.code in (*SIZES, "other") else ()
-    for number, candidates in enumerate((diagnosis.fixes, undone, *guesses)):
+    slips = list_slips(ctx) if diagnosis.code in (*SIZES, "index", "loss", "other") else iter(())
+    exact = list_exact(ctx) if diagnosis.code in _OF_SIZES else iter(())
+    for number, candidates in enumerate((exact, diagnosis.fixes, undone, *guesses, slips)):
+        if found and number > 2 and (candidates is slips or not diagnosis.is_open):
+            break  # what was written for the reason is better than any guess
         tried: set[tuple[object, ...]] = set()
         for candidate in candidates:
             if trials.is_over or len(found) >= _MOST_FIXES:
@@ -75,12 +85,10 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
             if diagnosis.code in (*_NOT_OF_SIZES, "returned") and _resizes_more(candidate, trial):
                 continue  # the wrong one of several was taken, and a layer made to fit it
             verdict = trials.judge(trial)
-            if not candidate.rank or diagnosis.is_open or is_plain(ctx, trial, verdict):
+            if candidate.rank <= 0 or diagnosis.is_open or is_plain(ctx, trial, verdict):
                 found.append((trial, verdict))
             if candidate.rank and found and is_plain(ctx, trial, verdict):
                 break  # of guesses the first that leaves nothing to wish for
-        if found and number and not diagnosis.is_open:
-            break  # what was written for the reason is better than any guess
         if any(is_plain(ctx, trial, verdict) for trial, verdict in found):
             break
     kept = [item for item in found if item[1].keeps_batch is not False]
@@ -200,7 +208,7 @@ def _combine(one: Candidate, other: Candidate) -> Candidate | None:
     for edit in one.edits:  # a shortcut that was to hand on what it gets, and has to do more
         if isinstance(edit, LayerEdit) and edit.path in replaced and edit.code == "nn.Identity()":
             text = one.text.replace(f"{write_change(edit.path, edit.code)}\n", "")
-            one = Candidate(text, tuple(kept for kept in one.edits if kept is not edit), one.rank)
+            one = replace(one, text=text, edits=tuple(kept for kept in one.edits if kept is not edit))
     paths = {edit.path for edit in one.edits if isinstance(edit, LayerEdit)}
     if any(isinstance(edit, LayerEdit) and edit.path in paths for edit in other.edits):
         return None
@@ -215,5 +223,5 @@ def _combine(one: Candidate, other: Candidate) -> Candidate | None:
         else:
             kept.append(edit)
     if not kept:
-        return Candidate(other.text, other.edits, one.rank)
-    return Candidate(f"{text}\n{other.text}", (*kept, *other.edits), one.rank)
+        return Candidate(other.text, other.edits, one.rank, one.links + 1)
+    return Candidate(f"{text}\n{other.text}", (*kept, *other.edits), one.rank, one.links + 1)

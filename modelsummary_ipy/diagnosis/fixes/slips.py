@@ -1,0 +1,315 @@
+"""Slips of the pen in the lines that led to a failure: another name, dim, order or number than was meant."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from modelsummary_ipy.diagnosis.failures.context import FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import remake
+from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite
+from modelsummary_ipy.diagnosis.failures.setters import find_module
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name
+from modelsummary_ipy.diagnosis.failures.statements import find_function, find_parameters, list_stored, read_statement
+from modelsummary_ipy.diagnosis.torch_names import CATS
+from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.records.packages import PACKAGES
+from modelsummary_ipy.records.trace import Source
+
+#: A slip further up is less likely than any change of the failing line.
+_LEAST_RANK = 60
+#: So many of each kind are tried of one statement.
+_MOST_OF_A_KIND = 8
+#: So many calls around the one that failed have their own lines looked at.
+_MOST_CALLERS = 2
+#: So many steps back what made its tensors is looked at, and so many functions in all.
+_MOST_MAKERS = 6
+_MOST_VIEWS = 4
+#: What runs along one dim, by the place of the dim among a method's arguments.
+_FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "argmax", "softmax", "log_softmax",
+          "size", "logsumexp",
+          "cumsum", "unbind", "unsqueeze", "squeeze", "select", "narrow", "index_select", "gather")  # fmt: skip
+_SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
+_NAMESPACES = ("torch", "F", "functional", "linalg")
+
+
+def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
+    """List changes of one word of the user's lines that led to a failure, the likeliest first."""
+    for depth, at in enumerate(_list_views(ctx)):
+        joins = () if ctx.function in (*CATS, "stack") else (_join_otherwise,)
+        changes = (
+            *joins,
+            _take_dims,
+            _move_otherwise,
+            _take_keywords(at),
+            _take_other_part,
+            _take_numbers(at),
+            _drop_step,
+        )
+        others = (rewrite(at, change, alone=True) for change in changes)
+        kinds = (_take_names(at, _LIKELY), *others, _take_names(at, _AS_PATTERN))
+        for kind, candidates in enumerate(kinds):
+            lines: Counter[object] = Counter()
+            for candidate in candidates:
+                place = candidate.edits[0][:2]
+                lines[place] += 1
+                if lines[place] <= _MOST_OF_A_KIND:
+                    yield replace(candidate, rank=_LEAST_RANK + 10 * depth + kind)
+
+
+def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
+    """List slips that are no chance where they leave just the size that is wanted: they are tried before all else.
+
+    A tensor that was made and that nothing reads; a second name for the same tensor; the sizes of a table the other
+    way round; another order of dims that are then folded into the features of a layer; a number that is added to, or
+    taken off, how far a signal is padded.
+    """
+    if ctx.statement is None or ctx.statement.filename.startswith(PACKAGES):
+        return
+    found = [*_take_names(ctx, _UNREAD), *rewrite(ctx, _turn_names, alone=True), *_swap_sizes(ctx)]
+    if ctx.function not in ("matmul", "mm"):  # of one that fails, what it is for is not known
+        found += rewrite(ctx, _turn_product, alone=True)
+    if ctx.function in ("reshape", "view"):
+        found += rewrite(ctx, _take_numbers(ctx), alone=True)
+    is_folded = False
+    for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
+        is_folded |= call.type_name in ("flatten", "reshape", "view")
+        if call.type_name == "permute" and is_folded:
+            found += rewrite(ctx.at_line_of(call), _move_otherwise, here=True, alone=True)
+        elif call.type_name in ("pad", "constant_pad_nd"):
+            found += rewrite(ctx.at_line_of(call), _drop_step, here=True, alone=True)
+    yield from (replace(candidate, rank=-1) for candidate in found)
+
+
+def _list_views(ctx: FailureContext) -> Iterator[FailureContext]:
+    """List a failure as its own function sees it, as those do that called it, and those that made what it read."""
+    makers = (call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS))
+    seen: set[object] = set()
+    for call in (None, *itertools.islice(ctx.flow.around(ctx.call), _MOST_CALLERS + 1), *makers):
+        at = ctx if call is None else ctx.at_line_of(call)
+        function = find_function(at.failure.source)
+        if function is None or function in seen or at.statement is None or at.statement.filename.startswith(PACKAGES):
+            continue
+        if len(seen) == _MOST_VIEWS:
+            break
+        seen.add(function)
+        yield at
+
+
+def _swap_sizes(ctx: FailureContext) -> Iterator[Candidate]:
+    """Make a table whose sizes were given in the wrong order: ``nn.Embedding(512, 64)`` for ``(64, 512)``."""
+    for x, other in itertools.permutations(ctx.operands[:2], 2):
+        made = ctx.flow.walk_back(x.link, 2)
+        for index in (x.param, *(param for call in made for param in call.input_params)):
+            names = ctx.trace.params[index].names if index is not None else ()
+            fact = find_module(ctx.trace, names[0].rpartition(".")[0]) if names else None
+            if fact is not None and fact.type_name == "Embedding":
+                rows, width = fact.settings["num_embeddings"], fact.settings["embedding_dim"]
+                if rows != width and rows in other.shape[-1:]:
+                    yield remake(ctx, fact, num_embeddings=width, embedding_dim=rows)
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+#: Which other names are read: those that nothing reads; these and those that are alike; any, to make a tensor like it.
+_UNREAD, _LIKELY, _AS_PATTERN = range(3)
+
+
+def _take_names(ctx: FailureContext, which: int) -> Iterator[Candidate]:
+    """List statements that read another tensor of the function: of those that ``which`` says."""
+    born: dict[str, int] = dict.fromkeys(find_parameters(ctx.failure.source), 0)
+    for node in sorted(list_stored(ctx.failure.source), key=lambda node: node.lineno):
+        born.setdefault(node.id, node.lineno)
+    known = ctx.failure.names
+    tensors = [name for name in reversed(born) if (name not in known or known[name].kind == "Tensor") and name != "_"]
+    read = [node.id for node in _walk(ctx) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    made = [node.targets for node in _walk(ctx) if isinstance(node, ast.Assign)]
+    alone = {ast.unparse(targets[0]) for targets in made if len(targets) == 1}  # no second state of an LSTM
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
+        del write
+        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or node.id not in tensors:
+            return ()
+        is_pattern = isinstance(around, ast.Call) and read_name(around.func).endswith(("_like", "_as"))
+        if isinstance(around, ast.Call) and around.func is node:
+            return ()
+        others = [name for name in tensors if name != node.id]
+        unread = [name for name in others if name not in read and (which != _UNREAD or name in alone)]
+        if which == _UNREAD or read.count(node.id) == 1:  # nothing would read the old one then
+            return unread if which != _AS_PATTERN else ()
+        likely = [*unread, *(name for name in others if _hide_digits(name) == _hide_digits(node.id))]
+        if which == _LIKELY:
+            return likely
+        return [name for name in others if name not in likely] if is_pattern else ()
+
+    for candidate in rewrite(ctx, change, alone=True):
+        edit = candidate.edits[0]
+        if isinstance(edit, LineEdit):
+            names = [node.id for node in find_nodes(edit.text, ast.Name) if isinstance(node.ctx, ast.Load)]
+            there = read_statement(Source("", edit.first, "", edit.filename))
+            taken = [node.id for node in find_nodes(there.text if there is not None else "", ast.Name)]
+            new = [name for name in dict.fromkeys(names) if name not in taken]  # no x + x
+            if new and all(born.get(name, 0) < edit.first for name in names):
+                yield candidate
+
+
+def _hide_digits(name: str) -> str:
+    """Write a name so that those of its kind are written alike: ``"x#_#"`` for ``"x1_0"``."""
+    return re.sub(r"\d", "#", name)
+
+
+def _take_keywords(ctx: FailureContext) -> Change:
+    """Give an argument as more calls of the function have it: ``n=2 * L`` to ``rfft`` where another has that."""
+    calls = [node for node in _walk(ctx) if isinstance(node, ast.Call)]
+    words = [word for call in calls for word in call.keywords if word.arg]
+    counts = Counter((word.arg, ast.unparse(word.value)) for word in words)
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Call):  # it does not have the argument at all
+            own = {word.arg for word in node.keywords}
+            beside = [call for call in calls if read_name(call.func) == read_name(node.func)]
+            texts = {f"{word.arg}={ast.unparse(word.value)}" for call in beside for word in call.keywords}
+            new = [text for text in sorted(texts) if text.partition("=")[0] not in own]
+            yield from (f"{write(node)[:-1]}, {text})" for text in new if node.args)
+        if isinstance(around, ast.keyword) and around.value is node and isinstance(node, ast.expr):
+            old = ast.unparse(node)
+            for (name, text), count in counts.most_common():
+                if name == around.arg and text != old and count > counts[name, old]:
+                    yield text
+
+    return change
+
+
+def _take_numbers(ctx: FailureContext) -> Change:
+    """Read another number: ``W`` for ``H``, ``self.out_channels`` for ``self.in_channels``."""
+    owner = ctx.flow.module_of(ctx.parent) if ctx.call.kind == "op" else None
+    settings = owner.settings if owner is not None else {}
+    numbers = {name: held.words[0] for name, held in ctx.failure.names.items() if held.kind == "int"}
+    numbers |= {f"self.{name}": repr(value) for name, value in settings.items() if type(value) is int}
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
+        del around
+        name = write(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+        if name not in numbers or isinstance(getattr(node, "ctx", None), ast.Store):
+            return ()
+        others = [other for other, value in numbers.items() if value != numbers[name]]
+        if name in _SIDES:
+            return [_SIDES[name]] if _SIDES[name] in others else ()
+        alike = [other for other in others if ("." in other) == ("." in name)]
+        return difflib.get_close_matches(name, alike, 3, 0.6)
+
+    return change
+
+
+_SIDES = {"H": "W", "W": "H", "h": "w", "w": "h"}
+
+
+def _walk(ctx: FailureContext) -> Sequence[ast.AST]:
+    function = find_function(ctx.failure.source)
+    return list(ast.walk(function)) if function is not None else ()
+
+
+# -- dims -------------------------------------------------------------------------------------------------------------
+
+
+def _take_dims(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Run along another dim: ``scores.max(dim=2)`` for ``scores.max(dim=1)``."""
+    del write
+    if isinstance(around, ast.keyword):
+        is_dim = around.arg in ("dim", "axis") and around.value is node
+    else:
+        is_dim = isinstance(around, ast.Call) and _read_dim(around) is node
+    number = _read_number(node) if is_dim and isinstance(node, ast.expr) else None
+    if number is not None:
+        yield from (str(dim) for dim in ((1, 2, 3, 0) if number >= 0 else (-2, -1, 1, -3)) if dim != number)
+
+
+def _read_dim(call: ast.Call) -> ast.expr | None:
+    """Return the dim that a call runs along where it is given by position."""
+    name, func = read_name(call.func), call.func
+    is_method = isinstance(func, ast.Attribute) and read_name(func.value) not in _NAMESPACES
+    place = (1 if name in _SECOND else 0) + (not is_method and name not in _SECOND)
+    return call.args[place] if name in (*_FIRST, *_SECOND) and place < len(call.args) else None
+
+
+def _read_number(node: ast.expr) -> int | None:
+    try:
+        value = ast.literal_eval(node)
+    except ValueError:
+        return None
+    return value if type(value) is int else None
+
+
+def _join_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Stack what was put behind one another, and the other way round."""
+    del around
+    if isinstance(node, ast.Attribute) and node.attr in ("cat", "stack"):
+        yield f"{write(node.value)}.{'stack' if node.attr == 'cat' else 'cat'}"
+
+
+def _move_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Bring dims into another order, with the batch where it was brought to: ``permute(3, 0, 1, 2)``."""
+    del around
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        return
+    numbers = [_read_number(item) for item in node.args]
+    if node.func.attr == "permute" and 2 < len(numbers) < 5 and None not in numbers:
+        orders = [order for order in itertools.permutations(range(len(numbers))) if list(order) != numbers]
+        kept = [order for order in orders if 0 in numbers and order.index(0) == numbers.index(0)]
+        yield from (f"{write(node.func)}({', '.join(map(str, order))})" for order in kept)
+    elif node.func.attr in ("transpose", "swapaxes") and len(numbers) == 2:
+        pairs = [pair for pair in ((1, 2), (2, 3), (1, 3), (0, 1)) if set(pair) != set(numbers)]
+        yield from (f"{write(node.func)}({one}, {other})" for one, other in pairs)
+
+
+def _turn_names(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Turn what a line only gives another name: ``st = s.transpose(1, 2)``."""
+    if isinstance(around, ast.Assign) and around.value is node and isinstance(node, ast.Name):
+        yield f"{write(node)}.transpose(-2, -1)"
+
+
+def _turn_product(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Turn the other factor: ``z.T @ w`` for ``z @ w.T``."""
+    del around
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+        right, left = _read_turned(node.right), _read_turned(node.left)
+        if right is not None and left is None:
+            yield f"{write(node.left)}.T @ {write(right)}"
+        elif left is not None and right is None:
+            yield f"{write(left)} @ {write(node.right)}.T"
+
+
+def _read_turned(node: ast.expr) -> ast.expr | None:
+    """Return what an expression turns: ``z`` of ``z.T`` and ``z.t()``."""
+    called = node.func if isinstance(node, ast.Call) and not node.args else node
+    is_turned = isinstance(called, ast.Attribute) and called.attr in ("T", "t")
+    return called.value if isinstance(called, ast.Attribute) and is_turned else None
+
+
+def _take_other_part(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Take the rest, the same place of every sample, the other end first: ``x[:, n:]`` for ``x[:, :n]``."""
+    if isinstance(node, ast.Slice) and node.step is None and (node.lower is None) != (node.upper is None):
+        bound = node.lower or node.upper
+        if bound is not None and not isinstance(bound, ast.Constant):
+            yield f"{write(bound)}:" if node.lower is None else f":{write(bound)}"
+    if isinstance(around, ast.Subscript) and around.slice is node and isinstance(node, ast.Name):
+        yield f":, {write(node)}"
+    is_looped = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
+    is_zipped = isinstance(around, ast.Call) and read_name(around.func) == "zip" and around.func is not node
+    if isinstance(node, ast.Name) and (is_looped or is_zipped):
+        yield f"{write(node)}[::-1]"
+
+
+def _drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Leave out a number that is added or taken off: ``d * (k - 1)`` for ``d * (k - 1) - 1``."""
+    del around
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Add, ast.Sub)):
+        return
+    if isinstance(node.right, ast.Constant) and node.right.value in (1, 2):
+        yield write(node.left)

@@ -1,0 +1,406 @@
+"""Models that fail by a slip of the pen: another name, dim, order or number than was meant; each with its twin."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.diagnosis.twins import Twin, ints, register_in
+
+__all__ = ["SLIPS"]
+
+SLIPS: list[Twin] = []
+twin = register_in(SLIPS)
+
+
+class LevelOfTheLine(nn.Module):
+    """The level that is to be enlarged was made and is read nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.out = (
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.Conv2d(6, 12, 3, padding=1),
+            nn.Conv2d(18, 2, 1),
+        )
+        self.up = nn.Upsample(scale_factor=2)
+
+    def forward(self, x):
+        x1_0 = self.one(F.max_pool2d(x, 2))
+        x2_0 = self.two(F.max_pool2d(x1_0, 2))  # noqa: F841  # the point
+        return self.out(torch.cat([x1_0, self.up(x1_0)], 1))
+
+
+@twin(LevelOfTheLine, (2, 3, 16, 16), reason="[8, 8] in one and [16, 16] in the other")
+class LevelOfTheLineT(LevelOfTheLine):
+    def forward(self, x):
+        x1_0 = self.one(F.max_pool2d(x, 2))
+        x2_0 = self.two(F.max_pool2d(x1_0, 2))
+        return self.out(torch.cat([x1_0, self.up(x2_0)], 1))
+
+
+class LargestOfTheOther(nn.Module):
+    """The largest score of each query was taken, where that of each context word is weighed."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(8, 1)
+
+    def forward(self, context, query):
+        scores = context @ query.transpose(1, 2)
+        weights = scores.max(dim=1)[0].softmax(-1)
+        return self.fc(torch.bmm(weights.unsqueeze(1), context).squeeze(1))
+
+
+@twin(LargestOfTheOther, (2, 9, 8), (2, 5, 8), reason="the inner 5 and 9 differ")
+class LargestOfTheOtherT(LargestOfTheOther):
+    def forward(self, context, query):
+        weights = (context @ query.transpose(1, 2)).max(dim=2)[0].softmax(-1)
+        return self.fc(torch.bmm(weights.unsqueeze(1), context).squeeze(1))
+
+
+class RowsForWidths(nn.Module):
+    sizes = (6, 20)
+
+    def __init__(self):
+        super().__init__()
+        self.codes = nn.Embedding(*self.sizes)
+
+    def forward(self, z):
+        distances = (z**2).sum(-1, keepdim=True) - 2 * z @ self.codes.weight.t() + (self.codes.weight**2).sum(-1)
+        return self.codes(distances.argmin(-1))
+
+
+@twin(RowsForWidths, (4, 6), reason="[4 × 6] @ [20 × 6]: the inner 6 and 20 differ")
+class RowsForWidthsT(RowsForWidths):
+    sizes = (20, 6)
+
+
+class JoinedForStacked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 4, 3, padding=1)
+
+    def forward(self, last, total):
+        places = torch.cat([last, total], dim=1)
+        return self.conv(places).transpose(1, 2)
+
+
+@twin(JoinedForStacked, (3, 9), (3, 9))
+class JoinedForStackedT(JoinedForStacked):
+    def forward(self, last, total):
+        return self.conv(torch.stack([last, total], dim=1)).transpose(1, 2)
+
+
+class SpectraOfTwoLengths(nn.Module):
+    def forward(self, x, kernel):
+        steps = x.size(-1)
+        there = torch.fft.rfft(kernel, n=steps)
+        here = torch.fft.rfft(x, n=2 * steps)
+        return torch.fft.irfft(here * there, n=2 * steps)[..., :steps]
+
+
+@twin(SpectraOfTwoLengths, (2, 4, 16), (4, 16))
+class SpectraOfTwoLengthsT(SpectraOfTwoLengths):
+    def forward(self, x, kernel):
+        there, here = (torch.fft.rfft(item, n=32) for item in (kernel, x))
+        return torch.fft.irfft(here * there, n=32)[..., :16]
+
+
+class OneTooFewInFront(nn.Module):
+    """A causal convolution is padded by one step less than its kernel reaches back."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv1d(6, 6, 2, dilation=2**i) for i in range(3)])
+
+    def forward(self, x):
+        for i, layer in enumerate(self.layers):
+            x = x + layer(F.pad(x, (2**i * (2 - 1) - 1, 0)))
+        return x
+
+
+@twin(OneTooFewInFront, (2, 6, 20), reason="20 against 19")
+class OneTooFewInFrontT(OneTooFewInFront):
+    def forward(self, x):
+        for i, layer in enumerate(self.layers):
+            x = x + layer(F.pad(x, (2**i, 0)))
+        return x
+
+
+class StepsOfTheHeight(nn.Module):
+    """The columns of a line of text are its steps; here its rows are."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.rnn = nn.Conv2d(1, 8, 3, padding=1), nn.GRU(32, 6)
+
+    def unroll(self, x):
+        x = x.permute(2, 0, 1, 3)
+        return x.flatten(2)
+
+    def forward(self, x):
+        return self.rnn(self.unroll(self.conv(x)))[0]
+
+
+@twin(StepsOfTheHeight, (2, 1, 4, 15), reason="120 features per step, 'rnn' expects 32")
+class StepsOfTheHeightT(StepsOfTheHeight):
+    def unroll(self, x):
+        return x.permute(3, 0, 1, 2).flatten(2)
+
+
+class ZerosLikeTheInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lift, self.cell = nn.Linear(5, 8), nn.GRUCell(8, 8)
+
+    def forward(self, x, edges):
+        h = self.lift(x).relu()
+        gathered = torch.zeros_like(x)
+        gathered.index_add_(0, edges[1], h[edges[0]])
+        return self.cell(gathered, h)
+
+
+@twin(ZerosLikeTheInput, (7, 5), ints(2, 6))
+class ZerosLikeTheInputT(ZerosLikeTheInput):
+    def forward(self, x, edges):
+        h = self.lift(x).relu()
+        return self.cell(torch.zeros_like(h).index_add_(0, edges[1], h[edges[0]]), h)
+
+
+class NotTurned(nn.Module):
+    """Both products read the name that was to be the matrix turned."""
+
+    def forward(self, s, x, a):
+        st = s
+        return torch.bmm(st, x), torch.bmm(torch.bmm(st, a), s)
+
+
+@twin(NotTurned, (2, 9, 4), (2, 9, 6), (2, 9, 9), reason="the inner 4 and 9 differ")
+class NotTurnedT(nn.Module):
+    def forward(self, s, x, a):
+        st = s.transpose(1, 2)
+        return torch.bmm(st, x), torch.bmm(torch.bmm(st, a), s)
+
+
+class FarFromItsConvolution(nn.Module):
+    """A padded convolution made more steps than it read, and a scan over them lies between."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(6, 6, 4, groups=6, padding=3)
+
+    def forward(self, x, gate):
+        u = self.conv(x.transpose(1, 2)).transpose(1, 2)
+        h, states = torch.zeros_like(u[:, 0]), []
+        for t in range(u.size(1)):
+            h = 0.5 * h + u[:, t]
+            states.append(h)
+        return torch.stack(states, 1) * gate
+
+
+@twin(FarFromItsConvolution, (2, 9, 6), (2, 9, 6), reason="'conv' pads by 3 more than it takes off")
+class FarFromItsConvolutionT(FarFromItsConvolution):
+    def forward(self, x, gate):
+        h, states = torch.zeros_like(x[:, 0]), []
+        for u in self.conv(x.transpose(1, 2))[..., : x.size(1)].unbind(-1):
+            h = 0.5 * h + u
+            states.append(h)
+        return torch.stack(states, 1) * gate
+
+
+class Average(nn.Module):
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+        self.mean = nn.AvgPool1d(kernel, stride=1)
+
+    def forward(self, x):
+        more = (self.kernel - 1) // 2
+        x = torch.cat([x[:, :1].repeat(1, more, 1), x, x[:, -1:].repeat(1, more, 1)], 1)
+        return self.mean(x.transpose(1, 2)).transpose(1, 2)
+
+
+class TrendOfEven(nn.Module):
+    def __init__(self, kernel=8):
+        super().__init__()
+        self.trend = Average(kernel)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.fc(x - self.trend(x))
+
+
+@twin(TrendOfEven, (2, 30, 4), reason="'trend.mean' of kernel 8 gives 29 steps of 30: an odd one keeps them")
+class TrendOfEvenT(TrendOfEven):
+    def __init__(self):
+        super().__init__(9)
+
+
+class FirstStateOfTheInput(nn.Module):
+    def __init__(self, channels=1, hidden=6):
+        super().__init__()
+        self.channels, self.hidden = channels, hidden
+        self.conv = nn.Conv2d(channels + hidden, 2 * hidden, 3, padding=1)
+
+    def start(self, x):
+        return torch.zeros(x.size(0), self.channels, x.size(2), x.size(3))
+
+    def forward(self, x):
+        h = self.start(x)
+        for _ in range(2):
+            gate, new = self.conv(torch.cat([x, h], 1)).chunk(2, 1)
+            h = gate.sigmoid() * new.tanh()
+        return h
+
+
+@twin(FirstStateOfTheInput, (2, 1, 8, 8), reason="cat outputs 1 + 1 = 2 channels, 'conv' expects 7")
+class FirstStateOfTheInputT(FirstStateOfTheInput):
+    def start(self, x):
+        return torch.zeros(x.size(0), self.hidden, x.size(2), x.size(3))
+
+
+class NeighboursLast(nn.Module):
+    """A helper joins features in the last dim, for several convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Conv2d(6, 8, 1), nn.Conv2d(16, 8, 1)
+
+    def pair(self, x):
+        x = x.transpose(1, 2)
+        around = x[:, :, None].expand(-1, -1, 4, -1)
+        return torch.cat([around, x[:, :, None].expand_as(around)], dim=3)
+
+    def forward(self, x):
+        x = self.one(self.pair(x)).amax(-1)
+        return self.two(self.pair(x)).amax(-1)
+
+
+@twin(NeighboursLast, (2, 3, 16), reason="the last dim has the 6 channels: [2, 16, 4, 6] is channels-last")
+class NeighboursLastT(NeighboursLast):
+    def pair(self, x):
+        return super().pair(x).permute(0, 3, 1, 2)
+
+
+class TransformOfTransform(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x):
+        return self.norm(x + torch.fft.fft(torch.fft.fft(x, dim=-1), dim=-2))
+
+
+@twin(TransformOfTransform, (2, 5, 8), reason="a transform is complex, and is added to real numbers")
+class TransformOfTransformT(TransformOfTransform):
+    def forward(self, x):
+        return self.norm(x + torch.fft.fft(torch.fft.fft(x, dim=-1), dim=-2).real)
+
+
+class MaskOfAllSteps(nn.Module):
+    """A pool leaves every second step, and the padding mask has all."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, pads):
+        x = F.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2)
+        return self.attention(x, x, x, key_padding_mask=pads, need_weights=False)[0]
+
+
+@twin(MaskOfAllSteps, (2, 12, 8), torch.zeros(2, 12, dtype=torch.bool), reason="one of 2 steps is kept")
+class MaskOfAllStepsT(MaskOfAllSteps):
+    def forward(self, x, pads):
+        x = F.max_pool1d(x.transpose(1, 2), 2).transpose(1, 2)
+        return self.attention(x, x, x, key_padding_mask=pads[:, ::2], need_weights=False)[0]
+
+
+class DepthKept(nn.Module):
+    kernel = (2, 2, 2)
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.pool = nn.Conv3d(1, 4, 3, padding=1), nn.MaxPool3d((1, 2, 2))
+        self.up, self.out = nn.ConvTranspose3d(4, 4, self.kernel, stride=self.kernel), nn.Conv3d(8, 2, 1)
+
+    def forward(self, x):
+        x = self.down(x)
+        return self.out(torch.cat([x, self.up(self.pool(x))], 1))
+
+
+@twin(DepthKept, (1, 1, 4, 8, 8), reason="'up' enlarges 2 × 2 × 2 times, 1 × 2 × 2 give the other's 4 × 8 × 8")
+class DepthKeptT(DepthKept):
+    kernel = (1, 2, 2)
+
+
+class TokenOfAColumn(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 8))
+
+    def forward(self, x):
+        return self.weight * x
+
+
+@twin(TokenOfAColumn, (5, 6), reason="each of the 6 numbers of a sample scales a row of 'weight' [6, 8]")
+class TokenOfAColumnT(TokenOfAColumn):
+    def forward(self, x):
+        return self.weight * x.unsqueeze(-1)
+
+
+class StateOfBothDirections(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.GRU(3, 6, batch_first=True, bidirectional=True)
+        self.cell, self.fc = nn.GRUCell(1, self.width()), nn.Linear(self.width(), 1)
+
+    def width(self):
+        return 6
+
+    def forward(self, x):
+        _, h = self.encoder(x)
+        h = self.cell(x[:, -1, :1], torch.cat([h[0], h[1]], 1))
+        return self.fc(h)
+
+
+@twin(StateOfBothDirections, (4, 9, 3), reason="it is of 12 features, 'cell' has hidden_size=6")
+class StateOfBothDirectionsT(StateOfBothDirections):
+    def width(self):
+        return 12
+
+
+class TransformerOfOurs(nn.Module):
+    """A model whose own name begins like those of torch's layers; its mask is of the samples, by a helper."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+    def mask(self, steps):
+        return torch.full((steps, steps), float("-inf")).triu(1)
+
+    def forward(self, x):
+        return self.layer(x, src_mask=self.mask(x.size(0)))
+
+
+@twin(TransformerOfOurs, (3, 9, 8), reason="the mask is of these 3 as steps")
+class TransformerOfOursT(TransformerOfOurs):
+    def forward(self, x):
+        return self.layer(x, src_mask=self.mask(x.size(1)))
+
+
+class ShortIndex(nn.Module):
+    """For real, another kernel reads an expanded index, and it takes int64 alone."""
+
+    def forward(self, x, edges):
+        found = torch.zeros_like(x)
+        return found.scatter_add_(0, edges[1].unsqueeze(-1).expand(-1, x.size(1)), x[edges[0]])
+
+
+@twin(ShortIndex, (10, 16), torch.zeros(2, 30, dtype=torch.int32), reason="the index is int32")
+class ShortIndexT(ShortIndex):
+    def forward(self, x, edges):
+        return super().forward(x, edges.long())

@@ -109,7 +109,11 @@ def _copy_known(known: Tensor, fake: Tensor) -> Tensor:
     if not is_expanded(fake):
         return known.clone()
     single = [slice(0, 1) if step == 0 else slice(None) for step in fake.stride()]
-    return known[tuple(single)].clone().expand(fake.shape)
+    strides = fake.stride()
+    reach = sum((length - 1) * step for length, step in zip(fake.shape, strides, strict=True)) + 1
+    copied = torch.zeros(int(reach), dtype=known.dtype, device=known.device).as_strided(fake.shape, strides)
+    copied[tuple(single)] = known[tuple(single)]
+    return copied
 
 
 def is_about_history(message: str) -> bool:

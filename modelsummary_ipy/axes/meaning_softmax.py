@@ -145,8 +145,8 @@ class SoftmaxChecks:
     def _places(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
         """Return whether the weights of a softmax are multiplied with the coordinates of positions."""
         last = self._walk.axes_of(weights)[-1]
-        others = [ref for ref in refs if ref is not weights and ref.number not in self._tables]
-        is_plain = event.op == "aten.mul" and is_position(last)
+        others = [ref for ref in refs if ref is not weights and (ref.number not in self._tables or _is_of_parts(last))]
+        is_plain = event.op == "aten.mul" and (is_position(last) or _is_of_parts(last))
         return is_plain and any(
             math.prod(other.shape) == last.size == other.shape[-1] for other in others if other.shape
         )
@@ -196,7 +196,7 @@ class SoftmaxChecks:
         if fault is not None and mark.is_feature and all(map(is_position, reduced)):
             self._marginals[event.outputs[0].number] = mark, fault
         is_placed = ref.number in self._placed and {-1, len(axes) - 1} & set(places)
-        if mark.is_feature and is_placed and is_position(axes[-1]) and fault is not None:
+        if mark.is_feature and is_placed and fault is not None and (is_position(axes[-1]) or _is_of_parts(axes[-1])):
             self._walk.find("softmax", fault, mark, axes[-1])
             return True
         beside = [axis for axis in reduced if axis is not mark and axis.size > 1]
@@ -221,6 +221,11 @@ class SoftmaxChecks:
         if is_one and is_position(reduced[0]) and places[0] % len(axes) - len(axes) != place:
             self._walk.find("weighed", index, mark, reduced[0])
         return False
+
+
+def _is_of_parts(axis: Axis) -> bool:
+    """Return whether an axis is what is left of features that were split: the atoms of each action."""
+    return len(axis.factors) == 1 and axis.is_feature and axis.factors[0].half == "inner"
 
 
 def _is_of_boxes(axis: Axis, features: Axis) -> bool:

@@ -11,7 +11,7 @@ from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.reshape_fixes import write_reshape_fix
-from modelsummary_ipy.diagnosis.torch_names import CATS, RESHAPES
+from modelsummary_ipy.diagnosis.torch_names import RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
@@ -32,9 +32,6 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
             continue
         before, after = step.inputs[0].shape, step.outputs[0].shape
         if (len(before) < 2 and step.index not in carved) or len(after) < 2 or before == after:
-            continue
-        if _mixes_samples(evidence, step):
-            yield _write_swap(evidence, step, "the rows mix several samples")
             continue
         frames = before[0] > 1 and after[0] > before[0] and after[0] % before[0] == 0  # (B, C, T, …) as (B·T, C, …)
         is_undone = len(before) == len(after) > 2  # heads folded into the batch
@@ -151,20 +148,6 @@ def _cuts_and_views(evidence: Evidence, call: Call) -> bool:
     is_between = maker is not None and maker.type_name in RESHAPES
     is_between = is_between and any(reader.type_name in RESHAPES for reader in evidence.flow.readers(call))
     return cuts == [1] or (len(cuts) == 1 and is_between)
-
-
-def _mixes_samples(evidence: Evidence, step: Call) -> bool:
-    """Return whether the batch changed places with the dims before it, one row per sample before and after."""
-    moving, made = evidence.moving_in(step), evidence.moving_out(step)
-    if not moving or not made or len(moving) > 1 or len(made) > 1:
-        return False
-    maker = evidence.flow.producer(step.input_links[0])
-    if maker is not None and maker.type_name in CATS and len(step.inputs[0].shape) == len(step.outputs[0].shape) == 2:
-        rows = evidence.factor_in(step, 0, moving[0])  # samples of the first part before those of the second
-        return rows > 1 and moving == made == (0,) and evidence.factor_out(step, 0, 0) == 1
-    if evidence.factor_in(step, 0, moving[0]) != 1 or evidence.factor_out(step, 0, made[0]) != 1:
-        return False
-    return math.prod(step.inputs[0].shape[: moving[0]]) != math.prod(step.outputs[0].shape[: made[0]])
 
 
 def _write_swap(evidence: Evidence, step: Call, what: str) -> Flag:

@@ -18,6 +18,7 @@ _MOST_SLOPE = 4
 _MOST_CLIPPED = 2
 #: Nobody pads to a multiple of more.
 _MOST_MULTIPLE = 512
+_MOST_STRIDE = 16
 
 
 class Integers:
@@ -122,14 +123,21 @@ class Integers:
         return symbol(name)
 
     def find_multiples(self, size: Expr, values: Values) -> list[Expr]:
-        """Return ``m·⌈u/m⌉`` for every ``m`` that has these values, what is added to ``u`` being different ones."""
+        """Return every ``m·⌈u/m⌉ + c`` that has these values, likely ones first, if what is added varies.
+
+        ``c`` is 0 where windows of ``m`` are to fit, and ``kernel - m`` where a stride of ``m`` is to see all.
+        """
         us = [int(u) for u in self.values(size)]
         added = {v - u for u, v in zip(us, values, strict=True)}
         if len(added) < 2 or len(set(values)) < 2 or min(added) < 0:
             return []
         common = math.gcd(*values)
-        steps = [m for m in range(max(added) + 1, min(common, _MOST_MULTIPLE) + 1) if common % m == 0]
-        return [floor_of((size + (m - 1)).scaled(Fraction(1, m))).scaled(m) for m in steps]
+        fits = [(m, 0) for m in range(max(added) + 1, min(common, _MOST_MULTIPLE) + 1) if common % m == 0]
+        for m in range(2, _MOST_STRIDE + 1):
+            more = {v - -(-u // m) * m for u, v in zip(us, values, strict=True)}
+            if len(more) == 1 and more != {0}:
+                fits.append((m, more.pop()))
+        return [floor_of((size + (m - 1)).scaled(Fraction(1, m))).scaled(m) + c for m, c in fits]
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
         """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``c·u + d``: likely ones first."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
 from modelsummary_ipy.axes.bounds import find_bound, find_lookup
-from modelsummary_ipy.axes.divide import divide_sizes
+from modelsummary_ipy.axes.divide import divide_sizes, group_axes, read_group
 from modelsummary_ipy.axes.expr import Expr, constant, has_least, least_of
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Axes, EntryError, Op, OpaqueError, Size, find_entry, is_own
@@ -358,11 +358,37 @@ class _Op(Op):
                     for each, shape in zip([values, *others], made, strict=True)
                 ]
         if self.is_reshape and -1 not in values:
+            grouped = None if self.is_alone else self._read_groups(list(zip(values, *others, strict=True)))
+            if grouped is not None:
+                return grouped
             unread = [place for place, each in enumerate(zip(values, *others, strict=True)) if not self._is_read(each)]
             if len(unread) == 1:  # torch was asked for what is left, or could have been
                 values = [-1 if place in unread else value for place, value in enumerate(values)]
                 others = [[-1 if place in unread else size for place, size in enumerate(other)] for other in others]
         return [self._size_of(value, [other[place] for other in others]) for place, value in enumerate(values)]
+
+    def _read_groups(self, wanted: list[tuple[int, ...]]) -> list[Size] | None:
+        """Read the axes that a reshape asks for off those that it makes them of; ``None`` if that says nothing new."""
+        data, integers = self.axes("self"), self._walk._integers
+        groups = group_axes([integers.values(size) for size in data], wanted)
+        if groups is None:
+            return None
+        made: list[Size] = []
+        for mine, theirs in groups:
+            near = [size for size in data[mine] if isinstance(size, Expr)]
+            near += [factor for size in near for factor in size.factors]
+            given = [
+                values[0] if len(set(values)) == 1 else next((s for s in near if integers.values(s) == values), None)
+                for values in wanted[theirs]
+            ]
+            try:
+                found = read_group(self, data[mine], given)
+            except ArithmeticError:
+                found = None
+            if found is None:
+                return None
+            made += found
+        return made
 
     def counted(self, output: int, dim: int) -> Size:
         """Name it by its values: a trace with fakes knows those of masks that the code makes of sizes alone."""
@@ -430,7 +456,8 @@ class _Op(Op):
         # Where no trace adds anything, or several multiples are as likely, more traces tell; of what may be padded to a
         # size that is there, that of a skip connection, those tell that confirm every guess.
         is_as_before = values == self._walk._integers.values(size)
-        if len(multiples) > 1 or (is_as_before and self._walk._integers.find_known(values) is not None):
+        is_likely = is_as_before and self._walk._integers.find_known(values) is not None
+        if len(multiples) > 1 or len(set(values)) == 1 or is_likely:
             self._walk.found.is_ambiguous = True
         return multiples[0] if multiples else given
 

@@ -164,6 +164,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
                 break
         if walked is not None:
             samples, walked = _look_far(walked, trace, samples, names, retracer)
+            _check_lowest(walked, trace, samples, names, retracer)
     if walked is None:
         return Formulas(names, samples=samples, retracer=retracer)
     write = _Writer(list(samples.base)).write
@@ -260,6 +261,20 @@ def _look_far(
         if walked.is_complete:
             break
     return samples, walked
+
+
+def _check_lowest(
+    walked: WalkedFormulas, trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer
+) -> None:
+    """Trace just below what operations demand of each side: where that works, the code does otherwise there."""
+    demands = Demands(walked.demands, samples.base)
+    for name in samples.free if walked.is_whole else ():
+        tied, step = samples.tied_to(name), samples.strides.get(name, 1)
+        below = demands.first(tied, step) - step if names.is_spatial(name) and name not in samples.windows else 0
+        found = retracer.at(dict.fromkeys(tied, below)) if below > 0 else None
+        if found is not None and found.works and found.trace is not None:
+            walked.confirm(trace, {**samples.base, **dict.fromkeys(tied, below)}, found.trace)
+            walked.is_whole = False  # limits are searched by tracing
 
 
 def _trace_at(sizes: Sequence[Sizes], retracer: Retracer) -> list[tuple[Sizes, Retraced, Trace]]:

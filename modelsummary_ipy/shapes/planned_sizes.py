@@ -55,8 +55,8 @@ def plan_sizes(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, t
             # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
             near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
             plan = (
-                (far - 1, near + 1, size * 5 // 4 + 38, 2 * size + 27),
-                (near + 65, far + 127, size * 4 // 3 + 10, 2 * size + 45),
+                (far - 1, near + 1, 2 * size + 27, size * 5 // 4 + 38),
+                (near + 65, far + 127, 2 * size + 45, size * 4 // 3 + 10),
             )[spatial % 2]
             plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
             spatial += 1
@@ -87,7 +87,7 @@ def plan_remainders(
             size, step = base[name], strides.get(name, 1)
             wanted = size + 5 + 6 * turn + place
             if names.is_spatial(name):
-                wanted = (size // 64 + 1 + turn + place) * 64 + (5, 9)[(turn + place) % 2]
+                wanted = ((size // 64 + 1) * (turn + 1) + place) * 64 + (5, 9)[(turn + place) % 2]
             sizes[name] = size + max(round((wanted - size) / step), 1 + turn) * step
         sizes.update({two: sizes[one] for one, two in tied if one in sizes})
         if names.batch in free:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, simplify, symbol
 from modelsummary_ipy.axes.integers import Integers
@@ -129,6 +130,11 @@ class _Walker:
             by_values.append((other.trace, partners))
             logs.append(other.ops)
             aligned.append(align_events(main.ops, other.ops, dict(enumerate(partners))))
+        is_same = [None not in events for events in aligned]
+        if 2 <= sum(is_same) < len(aligned) and not self.samples.is_wide:
+            # The others took another branch: what holds there too is checked below.
+            aligned, logs = list(compress(aligned, is_same)), list(compress(logs, is_same))
+            at_others, by_values = list(compress(at_others, is_same)), list(compress(by_values, [True, *is_same]))
         self._integers = Integers([at_main, *at_others], may_clip=self.samples.is_wide)
         # The operations of a sharded model are those of this rank's parts, its leaves are whole: they have values only.
         is_sharded = any(param.local_shape is not None for param in main.trace.params)
@@ -157,9 +163,7 @@ class _Walker:
             )
             inputs.append(self._read(call, call.inputs, there.inputs if there else (), refs[0], "inputs", partner))
             outputs.append(self._read(call, call.outputs, there.outputs if there else (), refs[1], "outputs", partner))
-        whole = (
-            not is_sharded and not walked.opaque and not walked.wrong and not any(None in events for events in aligned)
-        )
+        whole = not is_sharded and not walked.opaque and not walked.wrong and all(is_same)
         whole = whole and not any(map(_is_unknown, walked.demands.values()))
         has_guessed = self._integers.has_guessed
         return WalkedFormulas(

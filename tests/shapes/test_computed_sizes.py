@@ -48,6 +48,42 @@ class WindowsOf8(nn.Module):
         return x[:, :height, :width, :].contiguous()
 
 
+class SamePools(nn.Module):
+    """Pads so that pools with a stride of 2 see all, as much as each size needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for kernel in (3, 5, 3):
+            added = [max((-(-side // 2) - 1) * 2 + kernel - side, 0) for side in x.shape[2:]]
+            x = F.pad(x, (added[1] // 2, added[1] - added[1] // 2, added[0] // 2, added[0] - added[0] // 2))
+            x = F.max_pool2d(self.mix(x), kernel, 2)
+        return x
+
+
+class WindowsOrAll(nn.Module):
+    """Runs on the whole map where it is one window, as at the given size, and on windows elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 4, 4, stride=4)
+        self.mix = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patch(x)
+        b, c, height, width = x.shape
+        if height == width == 7:
+            return self.mix(x)
+        x = F.pad(x, (0, -width % 7, 0, -height % 7)).permute(0, 2, 3, 1)
+        high, wide = x.shape[1] // 7, x.shape[2] // 7
+        x = x.view(b, high, 7, wide, 7, c).transpose(2, 3).reshape(b * high * wide, 7, 7, c)
+        x = self.mix(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).view(b, high, wide, 7, 7, c)
+        x = x.transpose(2, 3).reshape(b, high * 7, wide * 7, c)[:, :height, :width]
+        return x.permute(0, 3, 1, 2)
+
+
 def cut_windows(x: Tensor) -> Tensor:
     """Cut a sequence into windows of 8, or of all of it where it is shorter."""
     window = 8
@@ -93,6 +129,23 @@ def test_a_window_that_is_cut_to_a_short_input_gets_no_formula_of_longer_ones() 
     ms = ModelSummary(CutWindows().eval(), (2, 16, 4))
     for length in (1, 3, 7, 8, 9, 17, 40):
         compare(ms, CutWindows(), {"B": 3, "T": length}, (3, length, 4))
+
+
+def test_a_padding_that_a_stride_needs_is_seen() -> None:
+    ms = ModelSummary(SamePools().eval(), (1, 3, 96, 96))
+    assert all(None not in formulas for formulas in ms.formulas.values())
+    for height, width in ((97, 98), (99, 103), (33, 35), (12, 101), (5, 6)):
+        compare(ms, SamePools(), {"B": 2, "H": height, "W": width}, (2, 3, height, width))
+
+
+def test_a_branch_of_the_given_size_alone_has_the_formula_of_the_other_where_both_agree() -> None:
+    ms = ModelSummary(WindowsOrAll().eval(), (1, 3, 28, 28))
+    row = ms["mix"]
+    (formula,) = ms.formulas[row.index]
+    assert formula is not None
+    for height, width in ((28, 28), (61, 90), (112, 4), (57, 200)):
+        windows = -(-(height // 4) // 7) * -(-(width // 4) // 7)
+        assert evaluate(formula[0], {"B": 3, "H": height, "W": width}) == 3 * windows
 
 
 def compare(ms: ModelSummary, model: nn.Module, sizes: dict[str, int], shape: tuple[int, ...]) -> None:

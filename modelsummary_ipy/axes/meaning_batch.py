@@ -139,7 +139,8 @@ class BatchChecks:
         made = event.outputs[0]
         if event.op in SOFTMAXES | LOG_SOFTMAXES and len(axes) > 1:
             axis = axes[places[0]]
-            if axis.has("B") and not any(factor.kind == "mixed" for factor in axis.factors):
+            is_cut = any(factor.half and "B" in factor.roots for factor in axis.factors)  # classes by shots
+            if axis.has("B") and not is_cut and not any(factor.kind == "mixed" for factor in axis.factors):
                 self._weights[made.number], self._open[index] = frozenset([index]), axis
                 if any(other.is_feature for other in axes):
                     self._walk.find("weighted", index, axis)
@@ -238,6 +239,9 @@ class BatchChecks:
         if isinstance(given, list):
             places = [place for place, item in enumerate(given) if isinstance(item, TensorRef)]
             self._check_pairs(index, given, axes, places)
+            rows = [axes[place] for place in places if axes[place].has("B")]
+            if rows and any(given[place].number in self._counts and not axes[place].has("B") for place in places):
+                self._walk.find("crossed", index, *rows[:1])
             if len(places) != 1 or event.outputs[0].shape != tuple(axis.size for axis in axes):
                 return
         for place in places[:1]:

@@ -38,6 +38,21 @@ def P(*shape: int) -> nn.Parameter:
 
 L, C = nn.Linear, nn.Conv2d
 
+
+class Moving(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Linear(16, 8)
+        self.register_buffer("rm", torch.zeros(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.f(x)
+        mean = x.mean(0)
+        with torch.no_grad():
+            self.rm.lerp_(mean, 0.1)
+        return x - mean
+
+
 BUGS: list[tuple[str, Callable[[], nn.Module], Any, str, str]] = [
     ("normalize dim0", lambda: M(lambda s,x: F.normalize(s.f(x),dim=0), f=L(16,8)), (6,16), "batch-mixed", "normalize"),
     ("center over batch", lambda: M(lambda s,x: s.g(s.f(x)-s.f(x).mean(0,keepdim=True)), f=L(16,8), g=L(8,3)), (6,16), "batch-mixed", "mean"),
@@ -65,6 +80,8 @@ BUGS: list[tuple[str, Callable[[], nn.Module], Any, str, str]] = [
     ("heads split no transpose", lambda: M(lambda s,x: (lambda q:(q@q.transpose(-1,-2)).softmax(-1)@q)(s.f(x).view(x.shape[0],4,x.shape[1],8)), f=L(16,32)), (4,10,16), "reshape-swap", "view"),
     ("merge no transpose", lambda: M(lambda s,x: (lambda q:((q@q.transpose(-1,-2)).softmax(-1)@q).reshape(x.shape[0],x.shape[1],32))(s.f(x).view(x.shape[0],x.shape[1],4,8).transpose(1,2)), f=L(16,32)), (4,10,16), "reshape-swap", "reshape"),
     ("index pick along batch", lambda: M(lambda s,x: s.f(x)[torch.randperm(x.shape[0])], f=L(16,8)), (4,16), "batch-mixed", "getitem"),
+    ("gram of all samples", lambda: M(lambda s,x: (lambda m: m@m.t())(s.c(x).reshape(8,-1)), c=C(3,8,3)), (4,3,12,12), "reshape-swap", "reshape"),
+    ("samples looked up as steps", lambda: M(lambda s,x,n: s.f(x)[n,torch.arange(x.shape[0])], f=L(16,8)), [(6,10,16),torch.tensor([1,2,3,1,0,5])], "batch-mixed", "getitem"),
     ("norm over batch rows (layernorm by hand)", lambda: M(lambda s,x: (lambda y: y/y.norm(dim=0,keepdim=True))(s.f(x)), f=L(16,8)), (4,16), "batch-mixed", "norm"),
 ]  # fmt: skip
 
@@ -90,6 +107,10 @@ LOOK_ALIKES: list[tuple[str, Callable[[], nn.Module], Any]] = [
     ("gnn rows", lambda: M(lambda s,x,a: a@s.f(x), f=L(16,8)), [(10,16),(10,10)]),
     ("seq first transformer", lambda: M(lambda s,x: s.e(x), e=nn.TransformerEncoderLayer(16,2,32)), (10,4,16)),
     ("posenc seqfirst", lambda: M(lambda s,x: s.e(s.f(x)+s.p[:x.size(0)]), f=L(16,16), p=P(50,1,16), e=nn.TransformerEncoderLayer(16,2,32)), (10,4,16)),
+    ("step of each sample", lambda: M(lambda s,x,n: s.f(x)[torch.arange(x.shape[0]),n], f=L(16,8)), [(6,10,16),torch.tensor([1,2,3,1,0,5])]),
+    ("gram of a sample", lambda: M(lambda s,x: (lambda m: m@m.transpose(1,2))(s.c(x).reshape(x.shape[0],8,-1)), c=C(3,8,3)), (4,3,12,12)),
+    ("classes by shots", lambda: M(lambda s,a,x: (-((s.f(x)[:,None]-s.f(a).view(3,2,-1).mean(1)[None])**2).sum(-1)).log_softmax(1), f=L(16,8)), [(6,16),(8,16)]),
+    ("moving mean", Moving, (8,16)),
     ("tarnet", lambda: M(lambda s,x: torch.where(x[:,:1]>0, s.a(x), s.b(x)), a=L(16,1), b=L(16,1)), (4,16)),
 ]  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.call_arguments import argument
@@ -74,7 +74,7 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
     ),
     "crossed": _Wording(
         "batch-mixed", "warning", "{op} of {all} looks along {0}, and the index has its samples on another dim",
-        "the dim of the classes: gather(1, index[:, None])",
+        "samples on their own dim: x[torch.arange(len(x)), index], x.gather(1, index[:, None])",
     ),
     "reduced": _Wording(
         "batch-mixed", "warning", "{op} of {what} reduces {0}: each of the {batch} samples then depends on the others",
@@ -304,10 +304,16 @@ def _is_of_a_batch(evidence: Evidence, call: Call) -> bool:
     for around in evidence.flow.around(call):
         fact = evidence.modules[around.module or 0]
         is_named = around.index and any(word in fact.type_name.lower() for word in _STATISTICS)
-        buffers = [evidence.params[index] for index in fact.params if evidence.params[index].kind == "buffer"]
-        if is_named or any(_KEPT.search(name.rpartition(".")[2]) for param in buffers for name in param.names):
+        buffers = [index for index in fact.params if evidence.params[index].kind == "buffer"]
+        names = [name.rpartition(".")[2] for index in buffers for name in evidence.params[index].names]
+        if is_named or any(map(_KEPT.search, names)) or any(_writes(step, buffers) for step in evidence.flow.steps):
             return True
     return False
+
+
+def _writes(step: Call, buffers: Sequence[int]) -> bool:
+    """Return whether a step writes into one of these buffers: ``self.rm.lerp_(m, 0.1)``."""
+    return step.type_name.endswith("_") and any(index in buffers for index in step.input_params[:1])
 
 
 def _is_note(finding: AxisFinding) -> bool:

@@ -36,10 +36,12 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         frames = before[0] > 1 and after[0] > before[0] and after[0] % before[0] == 0  # (B, C, T, …) as (B·T, C, …)
         is_undone = len(before) == len(after) > 2  # heads folded into the batch
         frames = frames and len(before) == len(after) + 1
-        # The pixels of a map as rows: (B, C, H, W) as (-1, C).
+        # Channels of all samples as rows: (B, C, H, W) as (C, -1). The pixels of a map as rows: the same as (-1, C).
+        of_channels = len(before) > 2 == len(after) and after[0] == before[1] and evidence.moving_out(step) == (1,)
         is_plain = (
             is_undone
             or frames
+            or of_channels
             or (len(before) == 4 and len(after) == 2 and after[1] == before[1])
             or not _folds(evidence, step)
             or _unfolds_crosswise(evidence, step)

@@ -455,3 +455,109 @@ class HighwayOfTwo(nn.Module):
 class HighwayOfTwoT(HighwayOfTwo):
     def __init__(self):
         super().__init__(30)
+
+
+class LatentOfAllWords(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.emb, self.z = nn.Embedding(30, 16), nn.Linear(16, 8)
+        self.dec = nn.GRU(24, 12, batch_first=True)
+
+    def forward(self, ids):
+        z = self.z(self.emb(ids).mean(1))
+        x = self.emb(ids[:, :-1])
+        z = z.unsqueeze(1).expand(-1, ids.size(1), -1)
+        return self.dec(torch.cat([x, z], -1))[0]
+
+
+@twin(LatentOfAllWords, ints(3, 9), reason="expand() made 9 steps, the other has 8")
+class LatentOfAllWordsT(LatentOfAllWords):
+    def forward(self, ids):
+        z = self.z(self.emb(ids).mean(1))
+        x = self.emb(ids[:, :-1])
+        return self.dec(torch.cat([x, z.unsqueeze(1).expand(-1, x.size(1), -1)], -1))[0]
+
+
+class OffDiagonalOfBatch(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.Linear(16, 8)
+
+    def forward(self, a, b):
+        za, zb = self.enc(a), self.enc(b)
+        n = za.size(0)
+        c = za.T @ zb / za.size(0)
+        return c.flatten()[:-1].view(n - 1, n + 1)[:, 1:].pow(2)
+
+
+@twin(OffDiagonalOfBatch, (6, 16), (6, 16), reason="63 is not 5 × 7 = 35")
+class OffDiagonalOfBatchT(OffDiagonalOfBatch):
+    def forward(self, a, b):
+        za, zb = self.enc(a), self.enc(b)
+        n = za.size(1)
+        c = za.T @ zb / za.size(0)
+        return c.flatten()[:-1].view(n - 1, n + 1)[:, 1:].pow(2)
+
+
+class ReducedKeys(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.kv, self.red = nn.Linear(32, 32), nn.Linear(32, 64), nn.AvgPool1d(4)
+
+    def forward(self, x):
+        B, N, C = x.shape
+        q = self.q(x).reshape(B, N, 4, 8).transpose(1, 2)
+        y = self.red(x.transpose(1, 2)).transpose(1, 2)
+        k, v = self.kv(y).reshape(B, N, 2, 4, 8).permute(2, 0, 3, 1, 4)
+        return ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).reshape(B, N, C)
+
+
+@twin(ReducedKeys, (2, 64, 32), reason="[2, 16, 64] has 16 steps, the target [2, 64, 2, 4, 8] has 64")
+class ReducedKeysT(ReducedKeys):
+    def forward(self, x):
+        B, N, C = x.shape
+        q = self.q(x).reshape(B, N, 4, 8).transpose(1, 2)
+        y = self.red(x.transpose(1, 2)).transpose(1, 2)
+        k, v = self.kv(y).reshape(B, -1, 2, 4, 8).permute(2, 0, 3, 1, 4)
+        return ((q @ k.transpose(-2, -1)).softmax(-1) @ v).transpose(1, 2).reshape(B, N, C)
+
+
+class BridgeOfDirections(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.enc = nn.GRU(16, 24, batch_first=True, bidirectional=True)
+        self.bridge = nn.Linear(48, 24)
+        self.dec = nn.GRU(16, 24, batch_first=True)
+
+    def forward(self, src, tgt):
+        _, h = self.enc(src)
+        h = self.bridge(h)
+        y, _ = self.dec(tgt, h)
+        return y
+
+
+@twin(BridgeOfDirections, (2, 7, 16), (2, 5, 16), reason="the last two side by side are 48 features")
+class BridgeOfDirectionsT(BridgeOfDirections):
+    def forward(self, src, tgt):
+        _, h = self.enc(src)
+        h = self.bridge(torch.cat([h[-2], h[-1]], -1))
+        y, _ = self.dec(tgt, h.unsqueeze(0))
+        return y
+
+
+class FeatureTokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.randn(6, 16)), nn.Parameter(torch.zeros(6, 16))
+        self.layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+
+    def forward(self, x):
+        t = x * self.w + self.b
+        return self.layer(t)
+
+
+@twin(FeatureTokens, (3, 6), reason="each of 6 numbers with its row of 'w' is [3, 6, 16]")
+class FeatureTokensT(FeatureTokens):
+    def forward(self, x):
+        t = x.unsqueeze(-1) * self.w + self.b
+        return self.layer(t)

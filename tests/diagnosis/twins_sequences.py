@@ -99,7 +99,7 @@ class QueryStepsForKeys(nn.Module):
         return (q @ k.transpose(-2, -1)).softmax(-1)
 
 
-@twin(QueryStepsForKeys, (2, 10, 32), (2, 7, 24), reason="is not 2 × 10 × 4 × 8")
+@twin(QueryStepsForKeys, (2, 10, 32), (2, 7, 24), reason="has 7 steps, the target [2, 10, 4, 8] has 10")
 class QueryStepsForKeysT(QueryStepsForKeys):
     def forward(self, x, memory):
         b, t, _ = x.shape

@@ -39,6 +39,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
+from modelsummary_ipy.diagnosis.failures.sizes_in_scope import explain_other_size
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_operation, read_text, splice_node
 from modelsummary_ipy.diagnosis.failures.undone import undo_move
@@ -86,6 +87,7 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
                 or explain_shrinking(ctx)
                 or (explain_branches(ctx.operands, ctx) if pair.is_spatial and along == 1 else None)
                 or explain_crops(ctx, axes, along)
+                or explain_other_size(pair)
             )
             return found or _explain_cat_axes(pair, axes, along)
     return None

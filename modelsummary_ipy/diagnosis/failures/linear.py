@@ -25,6 +25,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_module,
     fix_operand,
     place_line,
+    read_arguments,
     read_line,
     remake,
     set_value,
@@ -60,11 +61,27 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
     return (
         explain_gathered(ctx, x, taken, expected)
         or explain_unparted(ctx)
+        or _explain_both_states(ctx, x, taken, expected)
         or explain_stacked(ctx, x, -1, taken, expected)
         or _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)
         or _explain_features(ctx, x, taken, expected)
     )
+
+
+def _explain_both_states(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis | None:
+    """The states of both directions lie one behind the other, and a layer reads them side by side."""
+    giver = ctx.flow.producer(x.link)
+    fact = ctx.flow.module_of(giver)
+    if giver is None or fact is None or giver.type_name not in RECURRENTS or x.rank != 3 or 2 * x.shape[-1] != taken:
+        return None
+    if x.link is None or x.link.leaf == 0 or not fact.settings.get("bidirectional"):
+        return None
+    name = next(iter(read_arguments(ctx)), "")
+    reason = f"the state of '{giver.path}' {write_shape(x.shape)} has its directions in dim 0: the last two side by "
+    reason += f"side are {taken} features"
+    both = f"torch.cat([{name}[-2], {name}[-1]], dim=-1)"
+    return Diagnosis(reason, expected, fix_argument(ctx, both) if name.isidentifier() else NOTHING)
 
 
 def _explain_bias(ctx: FailureContext) -> Diagnosis | None:

@@ -25,6 +25,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, remak
 from modelsummary_ipy.diagnosis.failures.learned_queries import explain_parted_queries
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
+from modelsummary_ipy.diagnosis.failures.sizes_in_scope import list_other_dims
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
@@ -54,6 +55,8 @@ def explain_reshape(ctx: FailureContext) -> Diagnosis | None:
         return _explain_strides(ctx, x)
     if (periods := _explain_periods(ctx, x, wanted)) is not None:
         return periods
+    if (steps := _explain_steps(ctx, x, wanted)) is not None:
+        return steps
     if (learned := explain_parted_queries(ctx, x, wanted)) is not None:
         return learned
     found = _explain_heads(ctx, x, wanted) or _explain_windows(ctx, x, wanted) or _explain_batch(ctx, x, wanted)
@@ -131,6 +134,20 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
     options.append(fix_giver(ctx, whole, -(-features // each) * each * pieces, (x.rank - 1) - whole.rank))
     words = ", ".join(map(str, fitting))
     return Diagnosis(reason, f"a number of {noun} among {words}", options)
+
+
+def _explain_steps(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
+    """The features are parted as they should, and the target has another number of steps: those of another tensor."""
+    if x.rank != 3 or len(wanted) < 4 or -1 in wanted or wanted[0] != x.shape[0] or wanted[1] == x.shape[1]:
+        return None
+    if math.prod(wanted[2:]) != x.shape[2]:
+        return None
+    operands = find_operands(ctx.line, ctx.function, ctx.earlier)
+    if len(operands) != len(wanted) + 1:
+        return None
+    line = change_operation(ctx.line, ctx.function, lambda items: [*items[:2], "-1", *items[3:]], ctx.earlier)
+    reason = f"{write_shape(x.shape)} has {x.shape[1]} steps, the target {write_shape(wanted)} has {wanted[1]}"
+    return Diagnosis(reason, f"{x.shape[1]} steps", fix_line(ctx, line))
 
 
 def _explain_periods(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
@@ -258,6 +275,7 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         fix = fix_line(ctx, parted)  # frames of each sample
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
     options = [option for option in (*_list_targets(ctx, x, wanted), moved, fix) if option]
+    options = options or list(list_other_dims(ctx))
     if fix and len(wanted) == 2:
         options.insert(0, options.pop())
     return Diagnosis(f"{came} {verb}", write_shape(wanted), options, GROW, (measure, fixed))

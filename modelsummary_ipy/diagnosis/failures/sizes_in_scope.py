@@ -17,7 +17,7 @@ _MOST = 4
 
 
 def explain_other_size(pair: Pair) -> Diagnosis | None:
-    """One of two tensors was made by counting to a size that a name stands for, and has too few or too many rows."""
+    """One of two tensors was made by counting to a size, or expanded to it, and has too few or too many rows."""
     ctx = pair.ctx
     if len(pair.axes) != 1:
         return None
@@ -27,12 +27,17 @@ def explain_other_size(pair: Pair) -> Diagnosis | None:
             continue
         fixes = list(_list_sizes(ctx, had, came))
         reason = f"a table of {had} rows was made, {came} are needed"
+        if (last := ctx.flow.producer(x.link)) is not None and last.type_name in ("expand", "repeat"):
+            reason = f"{last.type_name}() made {had} steps, the other has {came}"
         return Diagnosis(reason, f"{came} rows", fixes[:_MOST]) if fixes else None
     return None
 
 
 def _is_counted(ctx: FailureContext, x: Operand, size: int) -> bool:
-    """Return whether a tensor was made of ``arange`` of a size, as tables of positions are."""
+    """Return whether a tensor was made of ``arange`` of a size, as tables of positions are, or expanded to it."""
+    last = ctx.flow.producer(x.link)
+    if last is not None and last.type_name in ("expand", "repeat") and size not in last.inputs[0].shape:
+        return True
     made = [call for call in ctx.flow.before(x.link) if call.type_name in SIZED_FACTORIES]
     return any(call.outputs and call.outputs[0].shape == (size,) for call in made)
 
@@ -64,3 +69,13 @@ def _list_named(ctx: FailureContext, size: int) -> Iterator[str]:
         targets = find_targets(found.text) if found is not None else []
         if len(targets) == 1 and call.outputs and found is not None and found.first < source.line:
             yield from (f"{targets[0]}.size({axis})" for axis, n in enumerate(call.outputs[0].shape) if n == size)
+
+
+def list_other_dims(ctx: FailureContext) -> Iterator[Candidate]:
+    """List statements that give a size a name which the failing line reads, each with the tensor's other dim."""
+    for statement in list_statements(ctx):
+        line = drop_remark(statement.text)
+        found = re.fullmatch(r"\w+ = \w+(?:\.size\(|\.shape\[)([01])[)\]]", line)
+        if found is not None:
+            at = found.start(1)
+            yield write_statement(ctx, statement, f"{line[:at]}{1 - int(found[1])}{line[at + 1 :]}")

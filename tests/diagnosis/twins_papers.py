@@ -478,27 +478,6 @@ class LatentOfAllWordsT(LatentOfAllWords):
         return self.dec(torch.cat([x, z.unsqueeze(1).expand(-1, x.size(1), -1)], -1))[0]
 
 
-class OffDiagonalOfBatch(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.enc = nn.Linear(16, 8)
-
-    def forward(self, a, b):
-        za, zb = self.enc(a), self.enc(b)
-        n = za.size(0)
-        c = za.T @ zb / za.size(0)
-        return c.flatten()[:-1].view(n - 1, n + 1)[:, 1:].pow(2)
-
-
-@twin(OffDiagonalOfBatch, (6, 16), (6, 16), reason="63 is not 5 × 7 = 35")
-class OffDiagonalOfBatchT(OffDiagonalOfBatch):
-    def forward(self, a, b):
-        za, zb = self.enc(a), self.enc(b)
-        n = za.size(1)
-        c = za.T @ zb / za.size(0)
-        return c.flatten()[:-1].view(n - 1, n + 1)[:, 1:].pow(2)
-
-
 class ReducedKeys(nn.Module):
     def __init__(self):
         super().__init__()
@@ -543,21 +522,3 @@ class BridgeOfDirectionsT(BridgeOfDirections):
         h = self.bridge(torch.cat([h[-2], h[-1]], -1))
         y, _ = self.dec(tgt, h.unsqueeze(0))
         return y
-
-
-class FeatureTokens(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.w, self.b = nn.Parameter(torch.randn(6, 16)), nn.Parameter(torch.zeros(6, 16))
-        self.layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
-
-    def forward(self, x):
-        t = x * self.w + self.b
-        return self.layer(t)
-
-
-@twin(FeatureTokens, (3, 6), reason="each of 6 numbers with its row of 'w' is [3, 6, 16]")
-class FeatureTokensT(FeatureTokens):
-    def forward(self, x):
-        t = x.unsqueeze(-1) * self.w + self.b
-        return self.layer(t)

@@ -13,7 +13,6 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosi
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_giver,
-    fix_line,
     fix_operand,
     place_line,
     read_arguments,
@@ -176,24 +175,6 @@ def explain_turned(pair: Pair) -> Diagnosis | None:
         reason = f"'{name}' {write_shape(x.shape)} has the dims of {write_shape(data.shape)} in another order"
         return Diagnosis(reason, write_shape(wanted), fix) if fix else None
     return None
-
-
-def explain_tokens(pair: Pair) -> Diagnosis | None:
-    """Each number of a sample is multiplied with a row of a parameter, and becomes a token of so many features."""
-    ctx = pair.ctx
-    for x, data, _, there in pair.each():
-        param = find_param(ctx, x)
-        if ctx.function != "mul" or param is None or x.rank != 2 or data.rank != 2 or data.shape[1] != x.shape[0]:
-            continue
-        name, shape = ctx.trace.params[param].names[0], (*data.shape, x.shape[1])
-        reason = f"each of {data.shape[1]} numbers with its row of '{name}' is {write_shape(shape)}"
-        fix = fix_operand(ctx, there, "{}.unsqueeze(-1)")
-        return Diagnosis(reason, write_shape((*data.shape, 1)), [fix, _multiply(ctx)]) if fix else None
-    return None
-
-
-def _multiply(ctx: FailureContext) -> Candidate:
-    return fix_line(ctx, change_operation(ctx.line, "mul", lambda items: f"({items[0]} @ {items[1]})", ctx.earlier))
 
 
 def explain_bias(pair: Pair) -> Diagnosis | None:

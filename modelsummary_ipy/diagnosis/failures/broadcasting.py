@@ -19,7 +19,6 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_scaled_rows,
     explain_spread,
     explain_table,
-    explain_tokens,
     explain_turned,
     explain_vector,
 )
@@ -407,7 +406,7 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
     explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
     explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_same_place,
-    explain_parted_rows, explain_repeated_steps, explain_turned, explain_tokens, explain_bias, explain_angles,
+    explain_parted_rows, explain_repeated_steps, explain_turned, explain_bias, explain_angles,
     explain_spread, explain_centers, explain_table, explain_spectrum, explain_overgrown, explain_half_pixel,
     explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces, explain_vector,
     explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual, explain_margin,

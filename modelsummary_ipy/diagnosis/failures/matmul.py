@@ -62,7 +62,7 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
         if left.rank == right.rank == 4 and left.shape[0] == right.shape[0]:
             return Diagnosis(reason, "equal leading dims", _move_heads(ctx, right), ANYWHERE)
         words, fixes = fit_learned(ctx, left, right) or fit_learned(ctx, right, left) or ("", [])
-        return Diagnosis(reason + words, "equal leading dims", fixes, () if words else ANYWHERE)
+        return Diagnosis(reason + words, "equal leading dims", fixes, () if "no batch" in words else ANYWHERE)
     return _explain_inner(ctx, left, right, inner_left, inner_right)
 
 

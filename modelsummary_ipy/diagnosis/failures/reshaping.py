@@ -25,7 +25,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, remak
 from modelsummary_ipy.diagnosis.failures.learned_queries import explain_parted_queries
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
-from modelsummary_ipy.diagnosis.failures.sizes_in_scope import list_other_dims
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, rename_method
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_product, write_shape, write_times
@@ -275,7 +274,6 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         fix = fix_line(ctx, parted)  # frames of each sample
     measure = product_from(1 if -1 in wanted and x.rank > 1 else 0)
     options = [option for option in (*_list_targets(ctx, x, wanted), moved, fix) if option]
-    options = options or list(list_other_dims(ctx))
     if fix and len(wanted) == 2:
         options.insert(0, options.pop())
     return Diagnosis(f"{came} {verb}", write_shape(wanted), options, GROW, (measure, fixed))

@@ -69,13 +69,3 @@ def _list_named(ctx: FailureContext, size: int) -> Iterator[str]:
         targets = find_targets(found.text) if found is not None else []
         if len(targets) == 1 and call.outputs and found is not None and found.first < source.line:
             yield from (f"{targets[0]}.size({axis})" for axis, n in enumerate(call.outputs[0].shape) if n == size)
-
-
-def list_other_dims(ctx: FailureContext) -> Iterator[Candidate]:
-    """List statements that give a size a name which the failing line reads, each with the tensor's other dim."""
-    for statement in list_statements(ctx):
-        line = drop_remark(statement.text)
-        found = re.fullmatch(r"\w+ = \w+(?:\.size\(|\.shape\[)([01])[)\]]", line)
-        if found is not None:
-            at = found.start(1)
-            yield write_statement(ctx, statement, f"{line[:at]}{1 - int(found[1])}{line[at + 1 :]}")

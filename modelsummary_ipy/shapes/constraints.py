@@ -144,11 +144,11 @@ class _Finder:
                 text = f"{what} ≥ {low}"
             else:
                 text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
-                # A map of one position is broadcast over a table of more.
-                first = self._smallest_by_formula(name)
-                if low is not None and first < low and self._works(self._with_partner(name, first)):
-                    last = self._last_in_steps(name, first, low, self._step(name))
-                    text = f"{first} ≤ {', '.join(names)} ≤ {last} or {text}"
+            # A map of one position is broadcast over a table of more.
+            first = self._smallest_by_formula(name)
+            if low is not None and first < low and self._works(self._with_partner(name, first)):
+                last = self._last_in_steps(name, first, low, self._step(name))
+                text = f"{first} ≤ {', '.join(names)} ≤ {last} or {text}"
             ranges = {name: _build_range(self._step(name), low, high) for name in names}
             yield self._build(text, *outside, ranges=ranges)
 

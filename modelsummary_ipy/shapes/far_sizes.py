@@ -83,6 +83,12 @@ def plan_smaller_sizes(samples: SampleSizes, names: InputNames) -> list[Sizes]:
     return planned
 
 
+def plan_nearby_sizes(samples: SampleSizes) -> list[Sizes]:
+    """Plan sizes for dims that move a little: a few steps are not enough to show what a stride makes of them."""
+    narrow = {name: samples.base[name] for name in samples.narrow if name in samples.free}
+    return [{**samples.base, **{name: size + size // 20 for name, size in narrow.items()}}] if narrow else []
+
+
 def find_bounds(trace: Trace) -> Iterator[int]:
     """Find the integers in code that compares, and in the settings of its modules."""
     for fact in trace.modules:

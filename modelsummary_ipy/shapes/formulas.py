@@ -16,7 +16,7 @@ from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
 from modelsummary_ipy.shapes.expr_text import write
-from modelsummary_ipy.shapes.far_sizes import plan_far_sizes, plan_smaller_sizes
+from modelsummary_ipy.shapes.far_sizes import plan_far_sizes, plan_nearby_sizes, plan_smaller_sizes
 from modelsummary_ipy.shapes.planned_sizes import plan_remainders
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
 from modelsummary_ipy.shapes.walked_formulas import Leaves, WalkedFormulas, walk_formulas
@@ -165,6 +165,8 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         if walked is not None:
             samples, walked = _look_far(walked, trace, samples, names, retracer)
             _check_lowest(walked, trace, samples, names, retracer)
+            for at, _, there in _trace_at(plan_nearby_sizes(samples), retracer):
+                walked.confirm(trace, at, there)
     if walked is None:
         return Formulas(names, samples=samples, retracer=retracer)
     write = _Writer(list(samples.base)).write

@@ -84,6 +84,19 @@ class WindowsOrAll(nn.Module):
         return x.permute(0, 3, 1, 2)
 
 
+class FewPositions(nn.Module):
+    """Takes sides of 160 to 191 only, for a table of positions, and asks for eighths of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 4, 4, stride=4)
+        self.table = nn.Parameter(torch.zeros(1, 4, 5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(x, (x.shape[2] // 8, x.shape[3] // 8))
+        return self.patch(x) + self.table
+
+
 def cut_windows(x: Tensor) -> Tensor:
     """Cut a sequence into windows of 8, or of all of it where it is shorter."""
     window = 8
@@ -136,6 +149,12 @@ def test_a_padding_that_a_stride_needs_is_seen() -> None:
     assert all(None not in formulas for formulas in ms.formulas.values())
     for height, width in ((97, 98), (99, 103), (33, 35), (12, 101), (5, 6)):
         compare(ms, SamePools(), {"B": 2, "H": height, "W": width}, (2, 3, height, width))
+
+
+def test_a_size_that_a_few_steps_do_not_change_is_no_number() -> None:
+    ms = ModelSummary(FewPositions().eval(), (1, 3, 160, 160))
+    for height, width in ((160, 160), (163, 188), (175, 169)):
+        compare(ms, FewPositions(), {"B": 2, "H": height, "W": width}, (2, 3, height, width))
 
 
 def test_a_branch_of_the_given_size_alone_has_the_formula_of_the_other_where_both_agree() -> None:

@@ -14,6 +14,7 @@ _FEATURES = frozenset({"C", "F"})
 
 #: Layers whose first dims are the batch and the channels, the rest those of a feature map.
 _MAP_LAYERS = names_of("convolution", "transposed convolution", "pool", "batch norm", "instance norm")
+_BATCH_NORMS = names_of("batch norm")
 _SEQUENCE_LAYERS = classes_of("recurrent", "attention", "transformer layer")
 _SPATIAL_NAMES = frozenset({"H", "W", "L", "D"})
 _SPATIAL = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -178,6 +179,8 @@ def _names_by_reader(call: Call, rank: int) -> tuple[str, ...]:
     """Name the dims as the layer sees them; ``()`` if it fixes none."""
     seen = len(call.inputs[0].shape) if call.inputs else rank
     spatial = _count_spatial(call)
+    if call.type_name in _BATCH_NORMS and seen == 2:  # which has a batch in any case
+        return ("B", "F")
     if spatial and seen in (spatial + 1, spatial + 2):
         return (*(("B",) if seen == spatial + 2 else ()), "C", *_SPATIAL[spatial])
     if call.type_name in _SEQUENCE_LAYERS and seen == 3:

@@ -48,6 +48,7 @@ def name(model: nn.Module, inputs: Any) -> tuple[tuple[str, ...], ...]:
         (nn.Conv2d(3, 4, 3), (3, 16, 20), ("C", "H", "W")),
         (nn.Linear(5, 2), (7, 5), ("B", "F")),
         (nn.Linear(5, 2), (5,), ("F",)),
+        (nn.BatchNorm1d(5), (7, 5), ("B", "F")),
         (nn.Linear(5, 2), (7, 6, 5), ("B", "T", "F")),
         (nn.Embedding(9, 4), (7, 6), ("B", "T")),
         (nn.LSTM(4, 5, batch_first=True), (7, 6, 4), ("B", "T", "F")),

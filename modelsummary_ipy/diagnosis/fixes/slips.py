@@ -76,6 +76,10 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         found += rewrite(ctx, _turn_product, alone=True)
     if ctx.function in ("reshape", "view"):
         found += rewrite(ctx, _take_numbers(ctx), alone=True)
+    if ctx.function in CATS or ctx.function == "add":
+        found += rewrite(ctx, _turn_skips(ctx), alone=True)
+    for at in itertools.islice(_list_views(ctx), 2):
+        found += rewrite(at, _swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
     is_folded = False
     for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")
@@ -83,6 +87,7 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             found += rewrite(ctx.at_line_of(call), _move_otherwise, here=True, alone=True)
         elif call.type_name in ("pad", "constant_pad_nd"):
             found += rewrite(ctx.at_line_of(call), _drop_step, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), _reach_less, here=True, alone=True)
     yield from (replace(candidate, rank=-1) for candidate in found)
 
 
@@ -304,6 +309,38 @@ def _take_other_part(node: ast.AST, around: ast.AST | None, write: Write) -> Ite
     is_zipped = isinstance(around, ast.Call) and read_name(around.func) == "zip" and around.func is not node
     if isinstance(node, ast.Name) and (is_looped or is_zipped):
         yield f"{write(node)}[::-1]"
+
+
+def _turn_skips(ctx: FailureContext) -> Change:
+    """Go through a list that the function filled from its end: the skip connections of a U-Net."""
+    calls = [node.func for node in _walk(ctx) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    filled = {read_name(func.value) for func in calls if func.attr == "append"}
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
+        turned = [text for text in _take_other_part(node, around, write) if text.endswith("[::-1]")]
+        return turned if write(node) in filled else ()
+
+    return change
+
+
+def _swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Give a module of the user's its two tensors the other way round: ``attend(latents, data)``."""
+    del around
+    if isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
+        names = [item.id for item in node.args if isinstance(item, ast.Name)]
+        is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
+        if len(names) == 2 and names[0] != names[1] and is_module:
+            yield f"{write(node.func)}({names[1]}, {names[0]})"
+
+
+def _reach_less(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Pad by what a kernel reaches back: ``(k - 1) * dilation`` for ``k * dilation``."""
+    del around
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        if isinstance(node.left, (ast.Name, ast.Attribute)):
+            yield f"({write(node.left)} - 1) * {write(node.right)}"
+        if isinstance(node.right, (ast.Name, ast.Attribute)):
+            yield f"{write(node.left)} * ({write(node.right)} - 1)"
 
 
 def _drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

@@ -112,18 +112,12 @@ class Evidence:
     def factor_out(self, call: Call, leaf: int, dim: int) -> int:
         """How many rows for each sample a dim of an output leaf holds: 4 for ``4·B``; 0 if it is no multiple of B."""
         other = self.partner(call)
-        return 0 if other is None else self._factor(call.outputs, other.outputs, leaf, dim)
+        return 0 if other is None else _count_rows(self, call.outputs, other.outputs, leaf, dim)
 
     def factor_in(self, call: Call, leaf: int, dim: int) -> int:
         """The same of a dim of an input leaf."""
         other = self.partner(call)
-        return 0 if other is None else self._factor(call.inputs, other.inputs, leaf, dim)
-
-    def _factor(self, now: tuple[TensorSpec, ...], then: tuple[TensorSpec, ...], leaf: int, dim: int) -> int:
-        if self.again is None or leaf >= len(then) or dim >= len(then[leaf].shape) or not self.batch:
-            return 0
-        one, two = now[leaf].shape[dim], then[leaf].shape[dim]
-        return one // self.batch if one * self.again.sizes["B"] == two * self.batch else 0
+        return 0 if other is None else _count_rows(self, call.inputs, other.inputs, leaf, dim)
 
     def single_factor_in(self, call: Call, leaf: int) -> int:
         """Rows for each sample in the one dim of an input leaf that moves; 0 if none or several do."""
@@ -145,16 +139,8 @@ class Evidence:
             return None
         step = next((call for call in self.calls if self.again.partners[call.index] == index), None)
         if step is None:
-            step = self._match_failed(self.again.trace.calls[index])
+            step = _match_failed(self.calls, self.again.trace.calls, self.again.trace.calls[index])
         return None if step is None else (step, self.again.trace.calls[index])
-
-    def _match_failed(self, other: Call) -> Call | None:
-        """A failed operation may have no partner by number: match it by its line and its turn."""
-        assert self.again is not None
-        alike = [call for call in self.again.trace.calls if _place(call) == _place(other)]
-        mine = [call for call in self.calls if _place(call) == _place(other)]
-        turn = next((i for i, call in enumerate(alike) if call.index == other.index), None)
-        return mine[turn] if turn is not None and turn < len(mine) else None
 
     # -- modules and parameters ---------------------------------------------------------------------------------------
 
@@ -252,3 +238,22 @@ def _read_parts(origin: str) -> tuple[str, ...]:
     """Read ``2 of T′·the features of fc``: the dims and layers, whatever was cut off them."""
     parts = (re.sub(r"^(\d+ of )+", "", part).rstrip("′") for part in origin.split("·"))
     return tuple(dict.fromkeys(part for part in parts if part != "1"))
+
+
+def _count_rows(
+    evidence: Evidence, now: tuple[TensorSpec, ...], then: tuple[TensorSpec, ...], leaf: int, dim: int
+) -> int:
+    """Return how many entries of a dim there are for each sample; 0 if their number does not grow with the batch."""
+    again, batch = evidence.again, evidence.batch
+    if again is None or leaf >= len(then) or dim >= len(then[leaf].shape) or not batch:
+        return 0
+    one, two = now[leaf].shape[dim], then[leaf].shape[dim]
+    return one // batch if one * again.sizes["B"] == two * batch else 0
+
+
+def _match_failed(calls: Sequence[Call], others: Sequence[Call], failed: Call) -> Call | None:
+    """A failed operation may have no partner by number: match it by its line and its turn."""
+    alike = [call for call in others if _place(call) == _place(failed)]
+    mine = [call for call in calls if _place(call) == _place(failed)]
+    turn = next((i for i, call in enumerate(alike) if call.index == failed.index), None)
+    return mine[turn] if turn is not None and turn < len(mine) else None

@@ -26,7 +26,7 @@ def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
         _repeats_a_call(ctx, trial),
         max(len(candidate.edits) - _MANY, 0),
         candidate.rank,
-        min(candidate.links, 1) if _edits_lines(trial) else 0,
+        min(candidate.links, 1) if _edits_lines(trial) else candidate.links > 1,
         _count_other_dims(ctx, trial),
     )
 

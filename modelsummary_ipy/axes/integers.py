@@ -149,6 +149,8 @@ class Integers:
         likely = list(dict.fromkeys([*near, *self._inputs.values()]))
         yield from self._scale_and_shift(likely, values)
         for size in likely:
+            if len(size.names) > _MOST_CLIPPED:
+                continue  # nor pads one
             us = self.values(size)
             pairs = {(u, v) for u, v in zip(us, values, strict=True) if isinstance(u, int)}
             whole = sorted(dict(pairs))
@@ -224,7 +226,7 @@ def _steps(size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
         yield floor_of(size.scaled(Fraction(1, step))).scaled(step)
     for offset, plus in ((0, 0), (0, 1), (1, 0), (-1, 0)):
         step = _find_multiple(us, [u * plus + v + offset for u, v in zip(us, values, strict=True)])
-        if step:
+        if step and (not plus or len(set(values)) >= min(step, 3)):  # two amounts are met by chance
             multiple = floor_of((size + (step - 1)).scaled(Fraction(1, step))).scaled(step)
             yield multiple - size if plus else multiple - offset
 

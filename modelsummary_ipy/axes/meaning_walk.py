@@ -285,8 +285,12 @@ class _Op(Op):
         if self.name == "aten.mkldnn_rnn_layer":
             return dim == rank - 1
         is_last = self.name == "aten.embedding" and dim == rank - 1
-        is_of_one = self.name in PRODUCTS and any(one.size == other.size == 1 for one, other in self.met)
-        return isinstance(size, Axis) and (bool(self.contracted) or is_last or is_of_one) and self.is_weights(size)
+        is_product = self.name in PRODUCTS
+        is_of_one = is_product and any(one.size == other.size == 1 for one, other in self.met)
+        # Of sines of a sample's time at so many frequencies: the frequencies are constants.
+        is_of_constants = is_product and any(axis.has("B") for axes in self.tensors() for axis in axes)
+        is_made = bool(self.contracted) or is_last or is_of_one or is_of_constants
+        return isinstance(size, Axis) and is_made and self.is_weights(size)
 
     def is_weights(self, axis: Axis) -> bool:
         """Return whether an axis is one of a tensor that is all weights or constants."""

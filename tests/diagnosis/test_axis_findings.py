@@ -80,6 +80,7 @@ BUGS: list[tuple[str, Callable[[], nn.Module], Any, str, str]] = [
     ("heads split no transpose", lambda: M(lambda s,x: (lambda q:(q@q.transpose(-1,-2)).softmax(-1)@q)(s.f(x).view(x.shape[0],4,x.shape[1],8)), f=L(16,32)), (4,10,16), "reshape-swap", "view"),
     ("merge no transpose", lambda: M(lambda s,x: (lambda q:((q@q.transpose(-1,-2)).softmax(-1)@q).reshape(x.shape[0],x.shape[1],32))(s.f(x).view(x.shape[0],x.shape[1],4,8).transpose(1,2)), f=L(16,32)), (4,10,16), "reshape-swap", "reshape"),
     ("index pick along batch", lambda: M(lambda s,x: s.f(x)[torch.randperm(x.shape[0])], f=L(16,8)), (4,16), "batch-mixed", "getitem"),
+    ("time in sines along the width", lambda: M(lambda s,x,t: s.c(x)+s.t((t[:,None]*torch.arange(16)).sin())[:,None,None,:], c=C(3,16,3,padding=1), t=L(16,16)), [(4,3,16,16),(4,)], "wrong-axis", "add"),
     ("gram of all samples", lambda: M(lambda s,x: (lambda m: m@m.t())(s.c(x).reshape(8,-1)), c=C(3,8,3)), (4,3,12,12), "reshape-swap", "reshape"),
     ("samples looked up as steps", lambda: M(lambda s,x,n: s.f(x)[n,torch.arange(x.shape[0])], f=L(16,8)), [(6,10,16),torch.tensor([1,2,3,1,0,5])], "batch-mixed", "getitem"),
     ("norm over batch rows (layernorm by hand)", lambda: M(lambda s,x: (lambda y: y/y.norm(dim=0,keepdim=True))(s.f(x)), f=L(16,8)), (4,16), "batch-mixed", "norm"),

@@ -30,7 +30,7 @@ class Demands:
         """Return the smallest size of dims that move together that works, in steps from the given one."""
         base = self._base[names[0]]
         sizes = range(base, (base % step or step) - 1, -step)
-        return self._last(names, sizes)
+        return self._last(names, sizes) if base else 0
 
     def last(self, names: Sequence[str], step: int) -> int | None:
         """Return the largest size that works; ``None`` if there is no limit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_dims
 from modelsummary_ipy.records.dataflow import Dataflow
@@ -104,6 +104,42 @@ def name_dims(trace: Trace) -> InputNames:
     given_names = {name for fact in trace.inputs for name in fact.dims}
     batch = "B" if "B" in given_names else renamed.get("B", "B")
     return InputNames(dims, batch if batch in every else "", roles)
+
+
+def list_tied(names: InputNames, trace: Trace) -> list[InputNames]:
+    """List how dims of other inputs may be the batch too, where it is as large there: those of adjacent nodes, say.
+
+    Args:
+        names: As ``name_dims`` gave them; a name of the user's stays.
+
+    Returns:
+        With all such dims, with the first ones alone, and with both dims of a square; none if there is no such dim.
+    """
+    size = next((fact.spec.shape[dims.index(names.batch)] for dims, fact in zip(names.dims, trace.inputs, strict=True)
+                 if names.batch in dims), 0)  # fmt: skip
+    found: list[InputNames] = []
+    for most, has_squares in ((None, False), (1, False), (None, True)):
+        dims = []
+        for own, fact in zip(names.dims, trace.inputs, strict=True):
+            given = fact.dims or ("",) * len(own)
+            free = [axis for axis, name in enumerate(own) if fact.spec.shape[axis] == size and not given[axis] and name]
+            is_square = has_squares and fact.spec.shape == (size, size)
+            taken = free[:most] if names.batch not in own or is_square else []
+            dims.append(tuple(names.batch if axis in taken else name for axis, name in enumerate(own)))
+        tied = replace(names, dims=_rename_numbered(tuple(dims), names))
+        if tied.dims != names.dims and tied not in found:
+            found.append(tied)
+    return found
+
+
+def _rename_numbered(dims: tuple[tuple[str, ...], ...], names: InputNames) -> tuple[tuple[str, ...], ...]:
+    """Call ``B2`` a time where it stands beside the batch, if nothing else is called so."""
+    every = {name for leaf in dims for name in leaf}
+    other = f"{names.batch}2"
+    beside = any(other in leaf and names.batch in leaf for leaf in dims)
+    if not beside or "T" in every:
+        return dims
+    return tuple(tuple("T" if name == other else name for name in leaf) for leaf in dims)
 
 
 def _agree(wanted: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, int]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from modelsummary_ipy.records.summary import Retrace, Row
 from modelsummary_ipy.records.trace import Call, Formula, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.demands import Demands
-from modelsummary_ipy.shapes.dim_names import InputNames, name_dims
+from modelsummary_ipy.shapes.dim_names import InputNames, list_tied, name_dims
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.far_sizes import plan_far_sizes, plan_nearby_sizes, plan_smaller_sizes
 from modelsummary_ipy.shapes.planned_sizes import plan_remainders
@@ -82,13 +82,8 @@ def find_batch(
         time: What this trace, and those that formulas are found by, may take.
     """
     names = name_dims(trace)
-    base = {
-        name: size
-        for dims, fact in zip(names.dims, trace.inputs, strict=True)
-        for name, size in zip(dims, fact.spec.shape, strict=True)
-        if name
-    }
-    first = BatchFacts(names, {**base, "B": base[names.batch]} if names.batch else base)
+    base = _read_base(names, trace)
+    first = BatchFacts(names, base)
     if request is None or trace.engine != "fake" or not trace.calls:
         return first
     retracer = Retracer(request, trace, names.dims, time=time)
@@ -98,6 +93,12 @@ def find_batch(
     one_more = base[names.batch] + 1
     with collector_paused():
         found = retracer.at({names.batch: one_more})
+        for tied in list_tied(names, trace) if found.failed else ():
+            other = Retracer(request, trace, tied.dims, time=time)
+            together = other.at({names.batch: one_more})
+            if together.works:
+                found, first = together, BatchFacts(tied, _read_base(tied, trace), retracer=other)
+                break
     if found.failed:
         first = replace(first, failed_at=((f"{names.batch} = {one_more}", found.reason),))
     if found.trace is None:
@@ -112,6 +113,17 @@ def find_batch(
         if row.call is not None
     }
     return replace(first, batch=table, retrace=retrace)
+
+
+def _read_base(names: InputNames, trace: Trace) -> Sizes:
+    """Return the sizes that the user gave, by name; the batch's by ``"B"`` too."""
+    base = {
+        name: size
+        for dims, fact in zip(names.dims, trace.inputs, strict=True)
+        for name, size in zip(dims, fact.spec.shape, strict=True)
+        if name
+    }
+    return {**base, "B": base[names.batch]} if names.batch else base
 
 
 def trace_again(batch: BatchFacts, trace: Trace, sizes: Sizes) -> Retrace | None:

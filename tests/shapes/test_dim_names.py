@@ -139,3 +139,40 @@ def test_equal_names_have_equal_sizes_and_others_are_numbered() -> None:
 def test_live_data_is_named_as_sizes_are() -> None:
     assert name(nn.Conv2d(3, 4, 3), torch.zeros(2, 3, 16, 20)) == (("B", "C", "H", "W"),)
     assert name(nn.Embedding(9, 4), torch.zeros(7, 6, dtype=torch.int64)) == (("B", "T"),)
+
+
+class Nodes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor, adjacent: Tensor) -> Tensor:
+        return adjacent @ self.fc(x)
+
+
+class StateAndSteps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(14, 4)
+
+    def forward(self, state: Tensor, steps: Tensor) -> Tensor:
+        return self.fc(torch.cat([state.expand(len(steps), -1, -1), steps], -1))
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes", "dims"),
+    [
+        (Nodes(), [(7, 6), (7, 7)], (("B", "F"), ("B", "B"))),
+        (StateAndSteps(), [(5, 6), (9, 5, 8)], (("B", "F"), ("T", "B", "F2"))),
+    ],
+)
+def test_a_batch_that_other_inputs_have_too_moves_with_them(
+    model: nn.Module, sizes: list[tuple[int, ...]], dims: tuple[tuple[str, ...], ...]
+) -> None:
+    ms = ModelSummary(model, sizes)
+    assert tuple(fact.dims for fact in ms.story.trace.inputs) == dims
+    assert ms.flags == ()
+    assert not any(text.startswith("B") for text in ms.constraints)
+    for batch in (3, 11):  # for real
+        model(*[torch.zeros([batch if name == "B" else n for n, name in zip(size, leaf, strict=True)])
+                for size, leaf in zip(sizes, dims, strict=True)])  # fmt: skip

@@ -12,13 +12,7 @@ from torch import nn
 from modelsummary_ipy.inputs.model_inputs import Size
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
-from tests.diagnosis.twins import TWINS
-from tests.diagnosis.twins_asked import ASKED
-from tests.diagnosis.twins_calls import CALLS
-from tests.diagnosis.twins_features import FEATURES
-from tests.diagnosis.twins_maps import MAPS
-from tests.diagnosis.twins_sequences import SEQUENCES
-from tests.diagnosis.twins_tasks import TASKS
+from tests.diagnosis.test_twins import TWINS
 from tests.failing_cases import CASES
 from tests.fix_is_true import CHECKED, check_fixes, copy_model
 
@@ -26,11 +20,7 @@ from tests.fix_is_true import CHECKED, check_fixes, copy_model
 def main(words: Sequence[str] = ()) -> None:
     """Print the shares; words choose models by name."""
     warnings.simplefilter("ignore")
-    chosen = [
-        twin
-        for twin in [*TWINS, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS]
-        if not words or any(word in twin.id for word in words)
-    ]
+    chosen = [twin for twin in TWINS if not words or any(word in twin.id for word in words)]
     alike = 0
     for twin in chosen:
         error = _explain(twin.broken, twin.inputs)

@@ -11,6 +11,11 @@ from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 
+def _is_of_heads(axis: Axis) -> bool:
+    """Return whether an axis is the outer part of features that were cut in two."""
+    return len(axis.factors) == 1 and axis.is_feature and axis.factors[0].half == "outer" and axis.size > 1
+
+
 class SoftmaxChecks:
     """What became of scores and of the weights that softmaxes made of them.
 
@@ -57,6 +62,11 @@ class SoftmaxChecks:
         is_score = first.number in self.scores
         if axis.size == 1 and not is_score and len(axes) > 1:
             self._walk.find("single", index, axis)
+        of_heads = (
+            len(axes) > 3 and axis is axes[-1] and all(map(_is_of_heads, axes[-2:])) and axis.size == axes[-2].size
+        )
+        if of_heads and any(map(is_position, axes[:-2])):
+            self._walk.find("heads", index, axis)  # those of each step among themselves, and no step with another
         features = axes[1 if len(axes) == 4 and not axes[-1].is_feature else -1]
         is_whole = is_position(axis) and not any(factor.half for factor in features.factors)
         if features is not axis and features.is_feature and (is_whole or _is_of_boxes(axis, features)):

@@ -200,8 +200,9 @@ def apply_patch(patch: str, lines: Sequence[str]) -> list[str]:
         elif row.startswith("+"):
             made.append(row[1:])
         else:
-            assert lines[at] == row[1:]
-            made += [row[1:]] if row.startswith(" ") else []
+            is_magic = row[1:].lstrip().startswith("%") and "run_line_magic" in lines[at]  # as it was typed
+            assert lines[at] == row[1:] or is_magic
+            made += [lines[at]] if row.startswith(" ") else []
             at += 1
     return made + list(lines[at:])
 

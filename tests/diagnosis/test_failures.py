@@ -411,11 +411,14 @@ class Skip(nn.Module):
 
 def test_a_fix_in_a_cell_writes_functions_as_another_cell_imported_them(shell: InteractiveShell) -> None:
     shell.run_cell("import torch\nfrom torch import nn", store_history=True)
-    shell.run_cell(OF_ANOTHER_CELL, store_history=True)
+    shell.run_cell("%load_ext modelsummary_ipy", store_history=True)
+    shell.run_cell(f"{OF_ANOTHER_CELL.strip()}\n%summary torch.nn.ReLU() (2, 3)", store_history=True)
     error = ModelSummary(shell.user_ns["Skip"](), (2, 3, 15, 15)).error
     assert error is not None
     assert "nn.functional.interpolate" in error.fix
     assert error.fixes[0].outputs[0].shape == (2, 6, 15, 15)
+    assert error.patch is not None
+    assert error.patch.endswith("\n %summary torch.nn.ReLU() (2, 3)\n")  # as it was typed
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import ast
 import copy
 import difflib
 import linecache
+import re
 from collections.abc import Sequence, Set
 
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_insertion, write_module
@@ -114,8 +115,21 @@ def _count_alike(one: str, other: str) -> int:
     return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
+#: What IPython makes of ``%summary model``.
+_MAGIC = re.compile(r"^(\s*)get_ipython\(\)\.run_line_magic\(('[^']*'), ('[^']*')\)$")
+
+
+def _write_as_typed(line: str) -> str:
+    """Write a line of a cell as the user did, where IPython wrote a magic as a call."""
+    found = _MAGIC.match(line)
+    if found is None:
+        return line
+    name, words = map(ast.literal_eval, found.groups()[1:])
+    return f"{found[1]}%{name} {words}".rstrip() + "\n"
+
+
 def _write_file(filename: str, name: str, edits: Sequence[LineEdit]) -> str:
-    before = linecache.getlines(filename)
+    before = [_write_as_typed(line) for line in linecache.getlines(filename)]
     after = change_lines(before, edits)
     return "".join(difflib.unified_diff(before, after, f"a/{name}", f"b/{name}", n=2))
 

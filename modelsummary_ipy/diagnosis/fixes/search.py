@@ -32,7 +32,8 @@ _NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsuppor
 
 
 #: Where one size came and another was wanted.
-_OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape")
+_OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape",
+             "convolution")  # fmt: skip
 
 
 class Trials(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import remake
+from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, remake
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name
@@ -29,6 +29,7 @@ _MOST_OF_A_KIND = 8
 _MOST_CALLERS = 2
 #: So many steps back what made its tensors is looked at, and so many functions in all.
 _MOST_MAKERS = 6
+_MOST_STEPS_BACK = 20
 _MOST_VIEWS = 4
 #: What runs along one dim, by the place of the dim among a method's arguments.
 _FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "argmax", "softmax", "log_softmax",
@@ -76,11 +77,13 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         found += rewrite(ctx, _turn_product, alone=True)
     if ctx.function in ("reshape", "view"):
         found += rewrite(ctx, _take_numbers(ctx), alone=True)
+    found += _undo_pairs(ctx)
     if ctx.function in CATS or ctx.function == "add":
         found += rewrite(ctx, _turn_skips(ctx), alone=True)
     for at in itertools.islice(_list_views(ctx), 2):
         found += rewrite(at, _swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
-    is_folded = False
+        found += rewrite(at, _swap_targets, alone=True)
+    is_folded = ctx.function.startswith("conv")
     for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")
         if call.type_name == "permute" and is_folded:
@@ -117,6 +120,21 @@ def _swap_sizes(ctx: FailureContext) -> Iterator[Candidate]:
                 rows, width = fact.settings["num_embeddings"], fact.settings["embedding_dim"]
                 if rows != width and rows in other.shape[-1:]:
                     yield remake(ctx, fact, num_embeddings=width, embedding_dim=rows)
+
+
+def _undo_pairs(ctx: FailureContext) -> Iterator[Candidate]:
+    """Add a dim where samples were laid on another's dim of one, and paired each with each: (B, T) on (B, 1, T)."""
+    for x in ctx.operands[:3]:
+        if x.rank < 2 or x.shape[0] != x.shape[1] or x.shape[0] < 2:
+            continue
+        for call in ctx.flow.walk_back(x.link, _MOST_STEPS_BACK):
+            shapes = [spec.shape for spec in call.inputs]
+            one = next((shape for shape in shapes if shape[:2] == (x.shape[0], 1)), ())
+            places = [at for at, shape in enumerate(shapes) if shape[:1] == x.shape[:1] and len(shape) == len(one) - 1]
+            made = call.outputs[0].shape if call.outputs else ()
+            if one and places and made[:2] == x.shape[:2]:
+                yield fix_operand(ctx.at_line_of(call), places[0], "{}.unsqueeze(1)")
+                return
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -331,6 +349,14 @@ def _swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iter
         is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
         if len(names) == 2 and names[0] != names[1] and is_module:
             yield f"{write(node.func)}({names[1]}, {names[0]})"
+
+
+def _swap_targets(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Give two results each the other's name: ``dec, att = out`` for ``att, dec = out``."""
+    is_target = isinstance(around, ast.Assign) and node in around.targets
+    names = [write(item) for item in node.elts if isinstance(item, ast.Name)] if isinstance(node, ast.Tuple) else []
+    if is_target and isinstance(node, ast.Tuple) and len(node.elts) == len(names) == 2 and "_" not in names:
+        yield f"{names[1]}, {names[0]}"
 
 
 def _reach_less(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

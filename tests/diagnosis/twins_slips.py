@@ -404,3 +404,23 @@ class ShortIndex(nn.Module):
 class ShortIndexT(ShortIndex):
     def forward(self, x, edges):
         return super().forward(x, edges.long())
+
+
+class StatesAsWide(nn.Module):
+    """The last states are as wide as the layer wants, and are not what it is for: the steps are."""
+
+    directions = 1
+
+    def __init__(self):
+        super().__init__()
+        self.rnn = nn.GRU(5, 6, bidirectional=True, batch_first=True)
+        self.fc = nn.Linear(6 * self.directions, 3)
+
+    def forward(self, x):
+        out, h = self.rnn(x)  # noqa: RUF059  # the point
+        return self.fc(out)
+
+
+@twin(StatesAsWide, (3, 11, 5), reason="'rnn' is bidirectional: it outputs 2 × 6 = 12 features, 'fc' expects 6")
+class StatesAsWideT(StatesAsWide):
+    directions = 2

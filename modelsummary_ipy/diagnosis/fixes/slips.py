@@ -82,7 +82,6 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         found += rewrite(ctx, _turn_skips(ctx), alone=True)
     for at in itertools.islice(_list_views(ctx), 2):
         found += rewrite(at, _swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
-        found += rewrite(at, _swap_targets, alone=True)
     is_folded = ctx.function.startswith("conv")
     for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")

@@ -33,8 +33,8 @@ _MOST_STEPS_BACK = 20
 _MOST_VIEWS = 4
 #: What runs along one dim, by the place of the dim among a method's arguments.
 _FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "argmax", "softmax", "log_softmax",
-          "size", "logsumexp",
-          "cumsum", "unbind", "unsqueeze", "squeeze", "select", "narrow", "index_select", "gather")  # fmt: skip
+          "size", "logsumexp", "cumsum", "unbind", "unsqueeze", "squeeze", "select", "narrow", "index_select",
+          "gather")  # fmt: skip
 _SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
 _NAMESPACES = ("torch", "F", "functional", "linalg")
 
@@ -348,14 +348,6 @@ def _swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iter
         is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
         if len(names) == 2 and names[0] != names[1] and is_module:
             yield f"{write(node.func)}({names[1]}, {names[0]})"
-
-
-def _swap_targets(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Give two results each the other's name: ``dec, att = out`` for ``att, dec = out``."""
-    is_target = isinstance(around, ast.Assign) and node in around.targets
-    names = [write(item) for item in node.elts if isinstance(item, ast.Name)] if isinstance(node, ast.Tuple) else []
-    if is_target and isinstance(node, ast.Tuple) and len(node.elts) == len(names) == 2 and "_" not in names:
-        yield f"{names[1]}, {names[0]}"
 
 
 def _reach_less(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

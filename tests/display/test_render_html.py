@@ -524,6 +524,21 @@ def test_details_that_do_not_fit_are_left_out_and_counted() -> None:
     assert f"details of {without:,} rows left out" in words_of(soup.select_one(".ms-foot"))
 
 
+@pytest.mark.parametrize("make", [lambda: stories.flat(400), lambda: stories.all_different(900)])
+def test_a_page_that_is_too_large_is_written_three_times_at_most(
+    make: Callable[[], Story], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress, written = zlib.compress, list[int]()
+
+    def counted(data: bytes, level: int) -> bytes:
+        written.append(len(data))
+        return compress(data, level)
+
+    monkeypatch.setattr(zlib, "compress", counted)
+    assert 80_000 < len(render_html(make(), View()).encode()) <= 100_000
+    assert 1 < len(written) <= 3
+
+
 # Packed -----------------------------------------------------------------------------------------------------------
 
 

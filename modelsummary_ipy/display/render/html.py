@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.resources import files
@@ -21,7 +21,6 @@ from modelsummary_ipy.display.render.dim_colours import MEANINGS, Names, find_na
 from modelsummary_ipy.display.render.fit import find_cache_lines, find_fit
 from modelsummary_ipy.display.render.icicle import Bar, Share, build_icicle, find_shares
 from modelsummary_ipy.display.render.largest import Largest, find_key, find_largest, name_rows
-from modelsummary_ipy.display.render.reads import Reads
 from modelsummary_ipy.display.render.row_views import Part, Parts, lay_out_plain, markup_detail
 from modelsummary_ipy.display.render.source_listing import Details
 from modelsummary_ipy.display.render.step_picture import StepPicture, build_step_picture
@@ -37,11 +36,15 @@ _USUAL_BYTES = 100_000
 _MANY_ROWS = 300
 #: Style, script, header and charts.
 _FRAME_BYTES = 60_000
+#: Style, script and header where they are packed.
+_PACKED_FRAME_BYTES = 20_000
 #: What an empty row takes, and what it takes packed.
 _LEAST_ROW_BYTES = 315
 _LEAST_PACKED_BYTES = 150
 #: Rows and their details are packed to less than this part.
 _PACKED = 1 / 12
+#: What details, hidden operations and rows that weigh as much take of a page: only rows are there without a script too.
+_RATES = (0.13, 0.3, 1.0)
 _OPEN_ROWS = 32
 #: Digits of base 85 that mean something in an attribute, in JSON or in LaTeX, and others in their place.
 _SAFE_DIGITS = str.maketrans("&<>`$", ",./:[")
@@ -71,13 +74,24 @@ def render_html(
         failure_text: The explanation of a failure, ``""`` for the trace's own message.
         failure: What the banner of a failure says: its reason, a fix, sizes that work.
     """
-    names, reads = find_names(story), Reads(story, ops=view.ops)
+    names = find_names(story)
+    layout = Parts(story, view, names, failure_text)
+
+    @cache
+    def outline_of(most: int) -> Outline:
+        return build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
+
+    @cache
+    def detail_of(row: int) -> Markup:
+        pairs = find_detail(story, view, story.rows[row], operations or {}, story.total_mult_adds)
+        return markup_detail(pairs, (details or {}).get(row, ()))
+
     limit = _USUAL_BYTES if packed and (view.depth or 0) < EVERY_LEVEL else _MOST_BYTES
     space = limit / _PACKED if packed else limit - _FRAME_BYTES
     most = min(view.max_rows, limit // (_LEAST_PACKED_BYTES if packed else _LEAST_ROW_BYTES))
     while True:
-        outline, parts = _fit(story, view, names, failure_text, most, space, reads)
-        num_left_out = _add_details(story, view, parts, details or {}, operations or {}, space)
+        outline, parts, weight = _fit(view, layout, outline_of, most, space)
+        num_left_out, more = _add_details(parts, detail_of, space - weight)
         footer = [*header.find_footer(story, outline)]
         if num_left_out:
             footer.append(f"details of {formatting.plural(num_left_out, 'row')} left out")
@@ -95,11 +109,11 @@ def render_html(
         }
         page = _write(facts, footer, packed=packed, many=len(parts) > 2 * _MANY_ROWS)
         size = len(page.encode())
-        if size <= limit or most < 2:
+        if size <= limit or outline.num_nodes < 2:
             return page
-        # what is left out first are details, from the least notable row on
-        shrink = 0.9 * limit / size
-        most, space = (most if packed and num_left_out == 0 else int(most * shrink)), space * shrink
+        # what is left out first are details, from the least notable row on, then hidden operations, then rows
+        hidden = _weigh(part for part in parts if part.is_hidden)
+        space = _shrink(weight - hidden, hidden, more, size, limit, _PACKED_FRAME_BYTES if packed else _FRAME_BYTES)
 
 
 def _write(facts: Mapping[str, Any], footer: Sequence[str], *, packed: bool, many: bool) -> str:
@@ -132,22 +146,42 @@ def _pack(whole: str, script: str) -> str:
 
 
 def _fit(
-    story: Story, view: View, names: Names, failure_text: str, most: int, space: float, reads: Reads
-) -> tuple[Outline, list[Part]]:
-    """Outline and parts of as many rows as fit; what space is left goes to hidden operations."""
+    view: View, layout: Parts, outline_of: Callable[[int], Outline], most: int, space: float
+) -> tuple[Outline, Sequence[Part], int]:
+    """Outline, parts and weight of as many rows as fit; what space is left goes to hidden operations."""
     most_ops = view.max_rows
     while True:
-        outline = build_outline(story, replace(view, max_rows=most), open_rows=_OPEN_ROWS)
+        outline = outline_of(most)
         max_ops = max(0, min(most_ops, min(view.max_rows, int(space) // _LEAST_ROW_BYTES) - outline.num_nodes))
-        parts = list(Parts(story, view, outline, names, failure_text, max_ops, reads))
+        parts = layout.lay_out(outline, max_ops)
         size = _weigh(parts)
         if size <= space or most < 2:
-            return outline, parts
-        num_ops, num_rows = sum(part.is_hidden for part in parts), sum(part.what == "open" for part in parts)
-        if num_ops:
-            most_ops = max(0, num_ops - 1 - int((size - space) / size * num_rows))
+            return outline, parts, size
+        hidden = [part for part in parts if part.is_hidden]
+        rows = size - _weigh(hidden)
+        if rows <= space:
+            num_rows = sum(part.what == "open" for part in parts)
+            most_ops = max(0, len(hidden) - 1 - int((size - space) / size * num_rows))
         else:
-            most = min(most - 1, int(outline.num_nodes * space / size))
+            most_ops, most = 0, min(most - 1, int(outline.num_nodes * space / rows))
+
+
+def _shrink(rows: int, hidden: int, details: int, size: int, limit: int, frame: int) -> float:
+    """Return the space in which a page will fit.
+
+    Args:
+        rows, hidden, details: What a page that was too large has of each, as it was weighed.
+        size: Its bytes.
+        frame: About how many of them are no row's.
+    """
+    weights = (details, hidden, rows)  # what is left out first comes first
+    rate = (size - frame) / sum(weight * part for weight, part in zip(weights, _RATES, strict=True))
+    excess, space = size - 0.97 * limit, 0.0
+    for weight, part in zip(weights, _RATES, strict=True):
+        less = min(excess / (rate * part), weight)
+        excess -= less * rate * part
+        space += weight - less
+    return min(space, 0.98 * sum(weights))
 
 
 def _weigh(parts: Iterable[Part]) -> int:
@@ -274,23 +308,21 @@ def _columns(view: View) -> dict[str, Any]:
     }
 
 
-def _add_details(
-    story: Story, view: View, parts: Sequence[Part], details: Details, operations: Operations, space: float
-) -> int:
-    """Give rows their details while there is space, notable rows first; returns how many got none."""
-    space -= _weigh(parts)
+def _add_details(parts: Sequence[Part], detail_of: Callable[[int], Markup], space: float) -> tuple[int, int]:
+    """Give rows their details while there is space, notable rows first.
+
+    Returns:
+        How many got none, and what the others weigh.
+    """
     rows = [part for part in parts if part.what == "open"]
-    total = story.total_mult_adds
-    left_out = 0
+    left_out = weight = 0
     for part in sorted(rows, key=lambda part: (not (part.flags or part.fail), part.is_hidden)):
-        if space <= 0:
-            left_out += 1
-            continue
+        is_left_out = weight >= space
         if part.row >= 0:
-            pairs = find_detail(story, view, story.rows[part.row], operations, total)
-            part.detail = markup_detail(pairs, details.get(part.row, ()))
-        space -= len(part.detail.encode("utf-8", "replace")) + 90
-    return left_out
+            part.detail = Markup("") if is_left_out else detail_of(part.row)
+        left_out += is_left_out
+        weight += 0 if is_left_out else len(part.detail.encode("utf-8", "replace")) + 90
+    return left_out, weight
 
 
 @cache

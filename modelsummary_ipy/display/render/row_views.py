@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
@@ -94,39 +95,50 @@ class Part:
         return Markup(_BARS.sub("", str(self.numbers)))
 
 
+class _Cells(NamedTuple):
+    """What a row shows wherever it stands, and the rows that it reads."""
+
+    note: str
+    sizes: Markup
+    title: str
+    numbers: Markup
+    read: tuple[int, ...] | None
+    formula: Markup
+    source: str
+
+
 class Parts:
-    """Turns the walk through an outline into parts, operations that the view hides among them.
+    """Turns walks through outlines of one story into parts, operations that the view hides among them."""
 
-    Args:
-        max_ops: How many hidden operations may go along; they cost bytes and are not shown at first.
-        reads: What rows read, where it was found before.
-    """
-
-    def __init__(
-        self,
-        story: Story,
-        view: View,
-        outline: Outline,
-        names: Names,
-        failure_text: str,
-        max_ops: int,
-        reads: Reads | None = None,
-    ) -> None:
+    def __init__(self, story: Story, view: View, names: Names, failure_text: str) -> None:
         self.story = story
         self.view = view
-        self.outline = outline
         self.names = names
-        self.reads = reads or Reads(story, ops=view.ops)
-        self.keys = name_rows(outline)
+        self.reads = Reads(story, ops=view.ops)
         self.failure_text = failure_text
-        self.ops_left = max_ops
         self.failed_row = header.failed_row(story)
         self.whole = self._whole()
         self._sizes: dict[object, Markup] = {}
+        self._cells: dict[int, _Cells] = {}  # a page is laid out until it fits
+        self.ops_left = 0
+        self._outline: Outline | None = None
+        self._parts: list[Part] = []
 
-    def __iter__(self) -> Iterator[Part]:
+    def lay_out(self, outline: Outline, max_ops: int) -> Sequence[Part]:
+        """Return the parts of an outline, without details; where they are those of the last time, with what these got.
+
+        Args:
+            max_ops: How many hidden operations may go along; they cost bytes and are not shown at first.
+        """
+        num_ops = sum(part.is_hidden for part in self._parts)
+        if outline is not self._outline or not (self.ops_left and num_ops < max_ops):  # else all are there
+            self._outline, self.keys, self.ops_left = outline, name_rows(outline), max_ops
+            self._parts = [*self._walk(outline)]
+        return self._parts
+
+    def _walk(self, outline: Outline) -> Iterator[Part]:
         waiting: list[list[int]] = []  # per open row: operations not yet placed
-        for step in walk(self.outline):
+        for step in walk(outline):
             node = step.node
             if step.leaving:
                 if not isinstance(node, HiddenNode):
@@ -165,19 +177,26 @@ class Parts:
         row = self.story.rows[node.row]
         name, kind = labels.format_name(self.story, node, row)
         name, kind = (name, kind) if name else (kind, "")
-        notes = (labels.format_note(self.story, row, step.in_group), self.reads.describe(node))
+        cells = self._cells.get(node.row)
+        if cells is None:
+            cells = self._cells[node.row] = _Cells(
+                self.reads.describe(node), self._arrow(row), self._meaning(row),
+                self._numbers(labels.row_figures(self.story, self.view, row)), self.reads.sources(row),
+                self._formula(row), labels.format_source(row, self.view),
+            )  # fmt: skip
+        notes = (labels.format_note(self.story, row, step.in_group), cells.note)
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
         return Part(
             "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
-            self._arrow(row), self._meaning(row), self._numbers(labels.row_figures(self.story, self.view, row)),
+            cells.sizes, cells.title, cells.numbers,
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags
             ),
             fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
-            key=str(node.row), reads=self._read_keys(row),
+            key=str(node.row), reads=self._read_keys(cells.read),
             is_ranked=not node.num_inside and row.kind != "op" and row.status == "ran",
-            formula=self._formula(row), source=labels.format_source(row, self.view),
+            formula=cells.formula, source=cells.source,
         )  # fmt: skip
 
     def _group_keys(self, node: GroupNode) -> str | None:
@@ -188,9 +207,8 @@ class Parts:
         keys = (self.keys.get(index, "") for index in found)
         return " ".join(dict.fromkeys(key for key in keys if key and key != own))
 
-    def _read_keys(self, row: Row) -> str | None:
+    def _read_keys(self, found: Sequence[int] | None) -> str | None:
         """What a row reads, by the names of the rows on this page; a group stands for all rows in it."""
-        found = self.reads.sources(row)
         if found is None:
             return None
         keys = (self.keys.get(index, "") for index in found)

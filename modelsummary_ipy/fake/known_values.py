@@ -16,6 +16,11 @@ from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of, disable
 MOST_VALUES = 1 << 16
 
 
+#: The same for matrices of floats or booleans: the causal mask of 1,024 tokens, which ``nn.TransformerEncoder``
+#: compares with its own.
+MOST_VALUES_OF_MASK = 1 << 20
+
+
 #: The same for tensors of the model itself, where tables of positions are more often looked up than looked at.
 MOST_OWN_VALUES = 64
 
@@ -23,6 +28,17 @@ MOST_OWN_VALUES = 64
 def may_know_values(tensor: Tensor, most: int = MOST_VALUES) -> bool:
     """Return whether a tensor is of integers or booleans, and small enough for its values to be kept."""
     return not (tensor.is_floating_point() or tensor.is_complex()) and tensor.numel() <= most
+
+
+def may_be_causal(tensor: Tensor) -> bool:
+    """Return whether a tensor of the model may be a causal mask: the last key is hidden from the first query."""
+    if tensor.dim() != 2 or tensor.size(0) != tensor.size(1) or not 1 < tensor.numel() <= MOST_VALUES_OF_MASK:
+        return False
+    if not (tensor.is_floating_point() or tensor.dtype == torch.bool):
+        return False
+    hidden = True if tensor.dtype == torch.bool else -math.inf
+    with disable_dispatch():
+        return tensor[0, 0].item() == 0 and tensor[0, -1].item() == hidden
 
 
 def exceeds_limit(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -37,18 +53,24 @@ def exceeds_limit(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     constants = [constant for constant in known if constant is not None]
     if not constants or len(constants) < len(known) or func.is_view or schema_of(func).is_mutable:
         return False
+    most = _find_limit(constants)
     if torch.Tag.pointwise in func.tags:
         shapes = [value.shape for value in given if isinstance(value, Tensor)]
-        return int(math.prod(torch.broadcast_shapes(*shapes))) > MOST_VALUES
+        return int(math.prod(torch.broadcast_shapes(*shapes))) > most
     with disable_dispatch():
         if func is torch.ops.aten.repeat_interleave.Tensor:
-            return int(constants[0].sum()) > MOST_VALUES
+            return int(constants[0].sum()) > most
         try:
             made = func(*map(_to_meta, args), **{name: _to_meta(value) for name, value in kwargs.items()})
         except (NotImplementedError, RuntimeError):  # how much depends on the values, and is no more than was given
             return False
     results = made if isinstance(made, (list, tuple)) else [made]
-    return any(isinstance(result, Tensor) and result.numel() > MOST_VALUES for result in results)
+    return any(isinstance(result, Tensor) and result.numel() > most for result in results)
+
+
+def _find_limit(given: Sequence[Tensor]) -> int:
+    has_mask = any(value.dim() == 2 and (value.is_floating_point() or value.dtype == torch.bool) for value in given)
+    return MOST_VALUES_OF_MASK if has_mask else MOST_VALUES
 
 
 def _to_meta(value: Any) -> Any:
@@ -84,7 +106,8 @@ def compute(mode: Any, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
             return []
         made = func(*map(_to_values, args), **{name: _to_values(value) for name, value in kwargs.items()})
     found = made if isinstance(made, list) else [made]
-    return found if all(map(_is_dense, found)) and all(map(mode.may_turn_const, found)) else []
+    most = _find_limit([values for tensor in tensors if (values := constant_of(tensor)) is not None])
+    return found if all(_is_dense(one) and one.is_cpu and one.numel() <= most for one in found) else []
 
 
 def _is_dense(tensor: Any) -> bool:
@@ -139,11 +162,14 @@ _UNIFORM: dict[Any, int | None] = {
 
 
 def _find_uniform(fake: FakeTensor, value: Any, args: Sequence[Any]) -> None:
-    """Keep the value of a small mask of one value: integers and booleans, and ones of any dtype, as masks often are."""
+    """Keep the value of a small mask of one value: integers, booleans, and of floats what masks are filled with."""
     value = args[1] if value is None else value
-    if not isinstance(value, (bool, int, float)) or fake.numel() > MOST_VALUES or fake.fake_device.type != "cpu":
+    if not isinstance(value, (bool, int, float)) or fake.fake_device.type != "cpu":
         return
-    if may_know_values(fake) or (value == 1 and fake.dim() > 1 and fake.is_floating_point()):
+    is_like = len(args) > 0 and isinstance(args[0], FakeTensor) and constant_of(args[0]) is not None
+    is_filled = fake.dtype == torch.bool or (fake.is_floating_point() and (is_like or value == 1 or math.isinf(value)))
+    most = MOST_VALUES_OF_MASK if fake.dim() == 2 else MOST_VALUES
+    if may_know_values(fake) or (is_filled and fake.dim() > 1 and fake.numel() <= most):
         with disable_dispatch():
             values = torch.full(fake.shape, value, dtype=fake.dtype, device="cpu")
         give_constant(fake, values)

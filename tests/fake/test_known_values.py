@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.fake.fake_mode import make_fake_mode
-from modelsummary_ipy.fake.known_values import MOST_VALUES
+from modelsummary_ipy.fake.known_values import MOST_VALUES, MOST_VALUES_OF_MASK
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, constant_of
 from tests.fresh_process import FreshProcesses
 
@@ -53,7 +53,7 @@ def test_what_an_operation_makes_of_a_few_known_values_is_known_and_true(name: s
 
 @pytest.mark.parametrize("name", [name for name in GROWING if name != "repeat_interleave by a tensor"])
 def test_what_would_be_large_has_its_shape_and_no_values(name: str) -> None:
-    size = int(MOST_VALUES**0.5) + 1
+    size = int(MOST_VALUES_OF_MASK**0.5) + 1
     made, real = run(name, size), GROWING[name](size)
     assert (made.shape, made.dtype, constant_of(made)) == (real.shape, real.dtype, None)
 
@@ -137,3 +137,27 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
     ran = fresh.run(code)
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) < 100
+
+
+class Tutorial(nn.Module):
+    """The language model of torch's tutorial: its encoder compares the mask's values with those of a causal one."""
+
+    def __init__(self, kept: Tensor | None = None) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 8)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), 1)
+        self.register_buffer("kept", kept)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        size = ids.size(1)
+        mask = nn.Transformer.generate_square_subsequent_mask(size) if self.kept is None else self.kept[:size, :size]
+        hidden: Tensor = self.encoder(self.embed(ids), mask=mask)
+        return hidden
+
+
+@pytest.mark.parametrize("num_tokens", [7, 600])
+@pytest.mark.parametrize("kept", [None, torch.full((600, 600), -torch.inf), torch.ones(600, 600) > 0])
+def test_a_causal_mask_is_known_to_be_one(num_tokens: int, kept: Tensor | None) -> None:
+    ms = ModelSummary(Tutorial(None if kept is None else kept.triu(1)), (2, num_tokens))
+    assert (ms.engine, ms.error) == ("fake", None), ms.engine_reason
+    assert ms.constraints == (() if kept is None else ("T ≤ 600",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -78,10 +79,10 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
     """
     yield from _find_futures(evidence)
     slides = [slide for slide in (_read_slide(evidence, step) for step in evidence.flow.steps) if slide is not None]
-    plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]
+    others = _Others(evidence, slides)
     flagged: set[int | None] = set()
     for slide in slides:
-        words = _judge(evidence, slide, slides, plain)
+        words = _judge(evidence, slide, others)
         if words and (slide.call.module if slide.call.kind == "module" else None) not in flagged:
             flagged.add(slide.call.module if slide.call.kind == "module" else -1)
             same = tuple(window.same_padding[0] for window in slide.windows)
@@ -123,15 +124,43 @@ def _read_slide(evidence: Evidence, step: Call) -> _Slide | None:
     return _Slide(step, windows, *(spec.shape[-len(windows) :] for spec in (step.inputs[0], step.outputs[0])))
 
 
-def _is_twin(slide: _Slide, other: _Slide) -> bool:
-    return slide is not other and (slide.kernel, slide.stride) == (other.kernel, other.stride)
+class _Others:
+    """What the convolutions of a model do at their borders, counted once: a loop may call one thousands of times."""
+
+    def __init__(self, evidence: Evidence, slides: list[_Slide]) -> None:
+        self._evidence = evidence
+        plain = [slide for slide in slides if max(slide.stride) == 1 and max(slide.borders) > 0]
+        self._keeping = {(slide.kernel, slide.stride, slide.paddings) for slide in slides if not slide.loses}
+        self.borders = Counter(slide.border for slide in plain)
+        self._by_parent: dict[int | None, Counter[Border]] = {}
+        self._by_module: dict[int | None, Counter[Border]] = {}
+        for slide in plain:
+            if slide.call.kind == "module":
+                self._by_parent.setdefault(self._parent(slide), Counter())[slide.border] += 1
+                self._by_module.setdefault(slide.call.module, Counter())[slide.border] += 1
+
+    def has_keeping_twin(self, slide: _Slide) -> bool:
+        """Return whether a convolution with the same kernel and stride, and another padding, loses nothing."""
+        return any(
+            (kernel, stride) == (slide.kernel, slide.stride) and paddings != slide.paddings
+            for kernel, stride, paddings in self._keeping
+        )
+
+    def beside(self, slide: _Slide) -> Counter[Border]:
+        """Count the borders of those that stand beside a convolution: in one list, or in one module of few."""
+        if slide.call.kind != "module":
+            return Counter()
+        none: Counter[Border] = Counter()
+        return self._by_parent.get(self._parent(slide), none) - self._by_module.get(slide.call.module, none)
+
+    def _parent(self, slide: _Slide) -> int | None:
+        return self._evidence.modules[slide.call.module or 0].parent
 
 
-def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[_Slide]) -> str:
+def _judge(evidence: Evidence, slide: _Slide, others: _Others) -> str:
     sizes = f"{write_times(slide.before)} became {write_times(slide.after)}"
     kernel, padding = write_window(slide.kernel), write_window([window.padding for window in slide.windows])
-    twins = [other for other in slides if _is_twin(slide, other) and other.paddings != slide.paddings]
-    if max(slide.stride) > 1 and slide.loses and any(not other.loses for other in twins):
+    if max(slide.stride) > 1 and slide.loses and others.has_keeping_twin(slide):
         return f"{sizes}: padding {padding} loses a border that other convolutions of kernel {kernel} keep"
     if max(slide.stride) > 1:
         more = [
@@ -145,32 +174,23 @@ def _judge(evidence: Evidence, slide: _Slide, slides: list[_Slide], plain: list[
         return ""  # what grows a feature map for good is another rule's
     if slide.border == "between":
         return f"{sizes}: padding {padding} with kernel {kernel} neither keeps the size nor drops the whole border"
-    keep = sum(other.border == "keeps" for other in plain)
-    off = sum(other.border == "trims" for other in plain)
-    if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * len(plain):
+    keep, off = others.borders["keeps"], others.borders["trims"]
+    if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * others.borders.total():
         return f"{sizes}: padding {padding} shrinks the feature map, {keep} other convolutions keep its size"
-    return _compare_siblings(slide, [other for other in plain if _is_sibling(evidence, slide, other)], sizes)
+    return _compare_siblings(slide, others.beside(slide), sizes)
 
 
-def _is_sibling(evidence: Evidence, slide: _Slide, other: _Slide) -> bool:
-    """Return whether two convolutions stand side by side: in one list, or in one module of few."""
-    if slide.call.kind != "module" or other.call.kind != "module" or slide.call.module == other.call.module:
-        return False
-    return evidence.modules[slide.call.module or 0].parent == evidence.modules[other.call.module or 0].parent
-
-
-def _compare_siblings(slide: _Slide, siblings: list[_Slide], sizes: str) -> str:
+def _compare_siblings(slide: _Slide, siblings: Counter[Border], sizes: str) -> str:
     """Say that all beside a convolution keep the size where it trims it, or pad fully where it keeps it."""
     if max(slide.after) == 1:  # it takes the place of a Linear
         return ""
-    others = {other.border for other in siblings}
-    order = ("trims", "keeps", "full")
-    if slide.border not in order[:2] or others != {border := order[order.index(slide.border) + 1]}:
+    order: tuple[Border, ...] = ("trims", "keeps", "full")
+    if slide.border not in order[:2] or siblings.keys() != {border := order[order.index(slide.border) + 1]}:
         return ""
-    if border == "keeps" or len(siblings) > 1:
+    if border == "keeps" or siblings.total() > 1:
         words = {"keeps": "keep the size", "full": "pad fully"}[border]
         padding = write_window([window.padding for window in slide.windows])
-        return f"{sizes} with padding {padding}, where all {len(siblings)} beside it {words}"
+        return f"{sizes} with padding {padding}, where all {siblings.total()} beside it {words}"
     return ""
 
 

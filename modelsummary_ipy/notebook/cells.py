@@ -1,10 +1,12 @@
-"""Cells: one run inside another as IPython would run it, and the line of a cell that a failed call came from."""
+"""Cells: one run inside another, what is done with a magic's value, and the line that a failed call came from."""
 
 from __future__ import annotations
 
+import dis
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.tracing.source_lines import read_line, to_source
@@ -52,6 +54,25 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             setattr(owner, name, before)
         else:
             delattr(owner, name)
+
+
+def find_use(shell: Any) -> Literal["shown", "dropped", "kept"]:
+    """Return what a cell does with the value of the line magic that runs.
+
+    IPython shows the value of a cell's last line. That of a line before it, in a loop or in a file is dropped: the
+    instruction after the call says so.
+    """
+    frame: Any = sys._getframe()
+    while frame is not None and frame.f_code.co_name != "run_line_magic":
+        frame = frame.f_back
+    caller = None if frame is None else frame.f_back
+    if caller is None or caller.f_globals is not shell.user_global_ns:
+        return "shown"
+    code = dis.get_instructions(caller.f_code)
+    after = next((step.opname for step in code if step.offset > caller.f_lasti), "")
+    if after == "POP_TOP":
+        return "dropped"
+    return "shown" if after.startswith(("PRINT_EXPR", "CALL_INTRINSIC", "RETURN")) else "kept"
 
 
 def list_causes(error: BaseException) -> list[BaseException]:

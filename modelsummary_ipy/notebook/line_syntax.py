@@ -102,6 +102,9 @@ def parse(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError):
+        if "$" in text:  # as other magics want it
+            plain = f"%summary model {text.replace('$', '')}"
+            raise InputError(f"{text!r} can't be parsed", "variables by their names", plain) from None
         raise InputError(f"{text!r} can't be parsed", "a size or a Python expression", _EXAMPLE) from None
 
 

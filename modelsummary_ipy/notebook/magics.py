@@ -16,7 +16,7 @@ from IPython.core.magic_arguments import argument, magic_arguments
 from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode
 
 from modelsummary_ipy.notebook import completion
-from modelsummary_ipy.notebook.cells import offer_fix
+from modelsummary_ipy.notebook.cells import find_use, offer_fix
 from modelsummary_ipy.notebook.first_table import FirstTable
 from modelsummary_ipy.notebook.line_syntax import evaluate, read_words, split_line
 from modelsummary_ipy.notebook.options import (
@@ -147,13 +147,14 @@ class SummaryMagics(Magics):
             # The error behind this one stays within reach: `%summary` alone reads the last one.
             last = getattr(sys, "last_value", None)
             raise UsageError(_format_error(wrong)) from (last.__cause__ if isinstance(last, UsageError) else last)
-        return None if cell is None and is_silenced(line) and not self._is_assigned() else given
+        if cell is not None:
+            return given
+        use = find_use(self._ip)
+        if use == "dropped" and given is not None and not is_silenced(line):
+            from IPython.display import display
 
-    def _is_assigned(self) -> bool:
-        """Return whether the running cell keeps what this magic returns: then a ``;`` takes nothing away."""
-        running = self._ip.displayhook.exec_result
-        typed = running.info.raw_cell if running is not None else ""
-        return bool(re.search(r"=\s*%summary\b", typed))
+            display(given)  # IPython shows the value of a cell's last line alone
+        return None if is_silenced(line) and use != "kept" else given
 
     # -- what a line summarises ----------------------------------------------------------------------------------------
 
@@ -217,7 +218,7 @@ class SummaryMagics(Magics):
             raise InputError(wrong.received, wrong.expected, line) from None
         if self.auto is not None and inputs is not None:
             self.auto.remember(target.model, inputs)
-        quiet = is_silenced(line) or self._is_assigned()
+        quiet = is_silenced(line) or find_use(self._ip) == "kept"
         return self._give(made, target.model, target.expression, options, keeping, quiet=quiet)
 
     def _give(

@@ -91,7 +91,7 @@ def test_the_summary_is_what_the_cell_returns(kernel: tuple[BlockingKernelClient
     assert "".join(message["text"] for message in printed) == "ModelSummary (2, 4, 18, 18) True\n"
 
 
-AGAIN = """%summary net (2, 1, 10, 10)
+AGAIN = """%summary net (2, 1, 10, 10);
 ms = ModelSummary(net, (3, 1, 10, 10))
 display(ms)
 ms"""

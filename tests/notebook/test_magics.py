@@ -192,11 +192,30 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cell", "num_tables", "value"),
+    [
+        ("%summary model x\n%summary model (B, 1, H, W)", 1, "ModelSummary"),
+        ("for H in (40, 48):\n    %summary model (B, 1, H, W)", 2, "NoneType"),
+        ("def show():\n    %summary model x\nshow()", 1, "NoneType"),
+        ("%summary model x;\nkept = %summary model x\nB", 0, "int"),
+    ],
+)
+def test_a_line_whose_value_ipython_does_not_show_is_shown(
+    shell: InteractiveShell, cell: str, num_tables: int, value: str
+) -> None:
+    with capture_output() as said:
+        result = shell.run_cell(cell).result
+    assert len(said.outputs) == num_tables  # and the cell's value, in the text
+    assert type(result).__name__ == value
+
+
+@pytest.mark.parametrize(
     ("line", "says"),
     [
         ("%summary model (1, 1, 0, 5)", "0 in size (1, 1, 0, 5)"),
         ("%summary model (1, 1, -4, 5)", "-4 in size"),
         ("%summary model (1, 1, 2.5)", "2.5 in size"),
+        ("%summary model (1, 1, $H, $W)", "expected variables by their names; for example %summary model (1, 1, H, W)"),
         ("%summary mdel (1, 1, 4, 4)", "'mdel' is not defined; did you mean model"),
         ("%summary Net (1, 1, 4, 4)", "the class Net; expected an instance of it"),
         ("%summary B (1, 1, 4, 4)", "B is an int; expected a torch.nn.Module such as model, words"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +163,8 @@ class Walk:
     def _repeat(self, repeat: Repeat) -> bool:
         """Give what operations make the axes of what those that they repeat made, if they read the same axes."""
         axes, bounds = self.found.axes, self._bounds
-        if any(repeat.like <= index < repeat.like + repeat.length for index in self._unknown):
+        place = bisect_left(self._unknown, repeat.like)
+        if place < len(self._unknown) and self._unknown[place] < repeat.like + repeat.length:
             return False
         for one, two in repeat.given:
             if axes.get(one) != axes.get(two) or bounds.get(one) != bounds.get(two):

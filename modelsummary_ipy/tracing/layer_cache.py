@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
-from modelsummary_ipy.fake.shape_cache import Recipe, add_part, is_fresh
+from modelsummary_ipy.fake.shape_cache import Recipe, add_part, flat, is_fresh
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerKind, LayerSpec, Offset
 from modelsummary_ipy.model.tensor_meta import find_meta
 from modelsummary_ipy.records.packages import find_file
@@ -33,13 +33,13 @@ class KnownLayer(NamedTuple):
     """What a layer did that was run.
 
     Attributes:
-        recipe: How to make its output.
+        recipes: How to make its output; several make a tuple, none its input.
         weights: Names of the weights that it read.
         call: Its call.
         ops: The operations that it ran, where these are written down.
     """
 
-    recipe: Recipe
+    recipes: Recipe | tuple[Recipe, ...]
     weights: list[str]
     call: Call
     ops: LayerOps | None = None
@@ -78,13 +78,16 @@ class LayerCache:
 
     def make(self, known: KnownLayer, args: tuple[Any, ...]) -> Any:
         """Make the output of a layer like a known one."""
-        recipe = known.recipe
-        if recipe.way == "self":
+        recipes = known.recipes
+        if not recipes:
             return args[0]
         with disable_dispatch():
-            size, stride, dtype, _ = recipe.layout
-            meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
-            return build_fake(self._mode, meta, recipe.device)
+            return self._make(recipes) if isinstance(recipes, Recipe) else tuple(map(self._make, recipes))
+
+    def _make(self, recipe: Recipe) -> FakeTensor:
+        size, stride, dtype, _ = recipe.layout
+        meta = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+        return build_fake(self._mode, meta, recipe.device)
 
     def list_weights(self, known: KnownLayer, module: nn.Module, own: tuple[int, ...]) -> tuple[int, ...]:
         """List the weights that a layer like a known one reads: mostly all its own, in their order."""
@@ -102,7 +105,7 @@ class LayerCache:
         call: Call,
         cut: Callable[[Sequence[int]], LayerOps] | None = None,
     ) -> None:
-        """Remember what a layer did, if its output is a new tensor of a plain kind, or its input.
+        """Remember what a layer did, if it gave new tensors of a plain kind, or its input.
 
         Args:
             key: As ``find_key`` returned it.
@@ -110,13 +113,22 @@ class LayerCache:
             cut: Returns the operations that it ran, where these are written down; gets the weights that it read.
         """
         weights = self._name_weights(module, call.params)
-        if weights is None or type(output) is not FakeTensor or not add_part([], output, self._mode):
+        outputs = output if type(output) is tuple else (output,)
+        if weights is None or not outputs or not all(map(self._is_plain, outputs)):
             return
-        is_same = bool(args) and output is args[0]
-        weights_read = [tensor for _, tensor in _list_weights(module)]
-        if is_same or is_fresh(output, [*args, *weights_read]):
-            ops = None if cut is None else cut(call.params)
-            self._known[key] = KnownLayer(Recipe.of(output, "self" if is_same else "fresh"), weights, call, ops)
+        recipes: Any = ()
+        if not args or output is not args[0]:
+            seen: list[Any] = [*args, *[tensor for _, tensor in _list_weights(module)]]
+            for tensor in outputs:
+                if not is_fresh(tensor, seen):
+                    return
+                seen.append(tensor)
+            made = tuple([Recipe.of(tensor, "fresh") for tensor in outputs])
+            recipes = made if output is outputs else made[0]
+        self._known[key] = KnownLayer(recipes, weights, call, None if cut is None else cut(call.params))
+
+    def _is_plain(self, output: Any) -> bool:
+        return type(output) is FakeTensor and add_part([], output, self._mode)
 
     def _is_patched(self, cls: type[nn.Module]) -> bool:
         """Return whether a method of a class was replaced: what that does may differ from call to call."""
@@ -141,6 +153,9 @@ class LayerCache:
         for value in args:
             if not add_part(parts, value, mode):
                 return None
+        if len(args) > 1:  # which of them are one tensor
+            given = [id(value) for value in flat(args) if isinstance(value, FakeTensor)]
+            parts += map(given.index, given)
         return tuple(parts)
 
     def _are_unchanged(self, kind: LayerKind, store: Mapping[str, Any], weights: dict[str, Any]) -> bool:

@@ -22,16 +22,18 @@ class LayerOps(NamedTuple):
     """The operations of one layer, to be written down again for one like it.
 
     Attributes:
+        begin: Where they begin.
         events: The operations.
         inputs: What the layer read.
         params: By number of a tensor among them, which of the weights that the layer reads it is.
-        output: What it made.
+        outputs: What it made.
     """
 
+    begin: int
     events: list[OpEvent]
     inputs: tuple[TensorRef, ...]
     params: Mapping[int, int]
-    output: TensorRef
+    outputs: tuple[TensorRef, ...]
 
 
 class OpLog:
@@ -128,23 +130,23 @@ class OpLog:
         """How many operations were written down."""
         return len(self._events)
 
-    def cut(self, begin: int, inputs: Sequence[Tensor], output: Tensor, params: Sequence[int]) -> LayerOps:
+    def cut(self, begin: int, inputs: Sequence[Tensor], outputs: Sequence[Tensor], params: Sequence[int]) -> LayerOps:
         """Return the operations of a layer that ended, from number ``begin`` on.
 
         Args:
             begin: How many there were before it.
             inputs: What it read.
-            output: What it made.
+            outputs: What it made.
             params: Indices of the weights that it read.
         """
         events = self._events[begin:]
         place = {index: place for place, index in enumerate(params)}
         read = {ref.number for event in events for value in event.args.values() for ref in _refs_in(value)}
         weights = {number: place[self.found.params[number]] for number in read if number in self.found.params}
-        return LayerOps(events, tuple(map(self.refer, inputs)), weights, self.refer(output))
+        return LayerOps(begin, events, tuple(map(self.refer, inputs)), weights, tuple(map(self.refer, outputs)))
 
     def repeat(
-        self, like: LayerOps, inputs: Sequence[Tensor], params: Sequence[int], output: Tensor, call: Call
+        self, like: LayerOps, inputs: Sequence[Tensor], params: Sequence[int], outputs: Sequence[Tensor], call: Call
     ) -> None:
         """Write down what a layer like another one would run; the arguments as those of ``cut``, of this layer."""
         given = tuple(map(self.refer, inputs))
@@ -156,14 +158,21 @@ class OpLog:
                 return known.get(value.number, value) if place is None else self._refer_param(params[place], value)
             return [renew(item) for item in value] if isinstance(value, list) else value
 
+        place, made = self.length, []
         for event in like.events:
             args = {name: renew(value) for name, value in event.args.items()}
             for ref in event.outputs:
                 known[ref.number] = TensorRef(self._count, ref.shape, ref.dtype)
+                made.append((ref.number, self._count))
                 self._count += 1
             self._events.append(OpEvent(event.op, args, tuple([known[ref.number] for ref in event.outputs]), call))  # type: ignore[arg-type]  # as in ``record``
-        made = output.__dict__[REF] = known[like.output.number]
-        self.found.call_inputs[call.index], self.found.call_outputs[call.index] = given, (made,)
+        if made:
+            numbers = [(ref.number, new.number) for ref, new in zip(like.inputs, given, strict=True)]
+            self.found.repeats[place] = Repeat(like.begin, len(like.events), tuple(numbers), tuple(made))
+        refs = tuple([known[ref.number] for ref in like.outputs])
+        for tensor, ref in zip(outputs, refs, strict=True):
+            tensor.__dict__[REF] = ref
+        self.found.call_inputs[call.index], self.found.call_outputs[call.index] = given, refs
 
     def settle(self, call: RunningCall | Call, record: Call) -> None:
         """Note what went in and out of a call that has ended: what is repeated is made from it."""

@@ -105,6 +105,53 @@ def test_a_trace_that_answers_for_layers_logs_the_operations_of_one_that_runs_th
     assert renumber(lean[0].ops) == renumber(full[0].ops)
 
 
+class Cells(nn.Module):
+    """It gives a cell one tensor twice at first, and two later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(3, 4)
+        self.both = nn.Bilinear(4, 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = c = x.new_zeros(len(x), 4)
+        for _ in range(4):
+            h, c = self.cell(x, (h, c))
+        return torch.as_tensor(self.both(self.both(h, h), c))
+
+
+def test_cells_that_give_two_tensors_run_once_for_each_way_in_which_they_are_given_tensors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = count_runs(monkeypatch)
+    ms = ModelSummary(Cells(), (2, 3))
+    assert [type(module).__name__ for module in runs] == ["LSTMCell", "LSTMCell", "Bilinear", "Bilinear"]
+    assert tell(ms) == tell(run_in_full(Cells(), (2, 3)))
+    assert [row.outputs[1].shape for row in ms.rows if row.type_name == "LSTMCell"] == [(2, 4)] * 4
+
+
+@pytest.mark.parametrize("make", [Cells, lambda: Stack(*alike(), nn.Dropout(0.0), *alike())], ids=["cells", "layers"])
+def test_operations_that_repeat_others_are_those_of_a_trace_that_runs_them(make: Any) -> None:
+    size = (2, 3) if make is Cells else (2, 4)
+    with torch.no_grad():
+        request = run_engine(make(), ModelInputs((torch.zeros(size),), {})).request
+        assert request is not None
+        lean, full = (trace_fake(request, lean=lean, measure=False, record_ops=True) for lean in (True, False))
+    assert lean is not None
+    assert full is not None
+    assert lean[0].ops is not None
+    assert full[0].ops is not None
+    assert renumber(lean[0].ops) == renumber(full[0].ops)
+    assert full[0].ops.repeats == {}
+    events = lean[0].ops.events
+    for place, repeat in lean[0].ops.repeats.items():
+        like, other = (events[at : at + repeat.length] for at in (repeat.like, place))
+        assert [event.op for event in like] == [event.op for event in other]
+        made = [[ref.number for event in part for ref in event.outputs] for part in (like, other)]
+        assert repeat.made == tuple(zip(*made, strict=True))
+    assert len(lean[0].ops.repeats) == (2 if make is Cells else 5)
+
+
 def layers_of(ms: ModelSummary) -> list[Any]:
     return [row for row in ms.rows if row.path.startswith("layers.")]
 

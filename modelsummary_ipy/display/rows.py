@@ -261,11 +261,25 @@ def _collect_params(
     return below[index]
 
 
+#: Characters of an operation's arguments in its row, as far as one argument is not longer.
+_MOST_OF_ARGUMENTS = 60
+
+
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:
-    """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``, cut; tensors are among inputs."""
-    shown = [(name, value) for name, value in arguments if not _only_tensors(value)]
-    text = ", ".join(_write(value) if name.isdigit() else f"{name}={_write(value)}" for name, value in shown)
-    return cut_text(text, MOST_IN_ROW)
+    """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``; tensors are among inputs.
+
+    Torch's own Python hands on every argument by name: ``None`` says nothing, and the first ones say most.
+    """
+    shown = [
+        _write(value) if name.isdigit() else f"{name}={_write(value)}"
+        for name, value in arguments
+        if not _only_tensors(value) and (value is not None or name.isdigit())
+    ]
+    kept = len(shown)
+    while kept > 1 and len(", ".join(shown[:kept])) > _MOST_OF_ARGUMENTS:
+        kept -= 1
+    text = ", ".join(shown[:kept])
+    return cut_text(text if kept == len(shown) else f"{text}, …", MOST_IN_ROW)
 
 
 def _only_tensors(value: object) -> bool:

@@ -68,3 +68,27 @@ class StepsFirst(nn.Module):
 def test_a_batch_by_another_name_is_the_batch_of_the_layers_too(size: str) -> None:
     flags = ModelSummary(StepsFirst(), Size(size)).flags
     assert [(flag.severity, flag.rule, flag.path) for flag in flags] == [("warning", "sequence-order", "rnn")]
+
+
+class Codec(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(8, 2), nn.Linear(2, 8)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.down(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return self.up(z)
+
+    def step(self, x: Tensor) -> Tensor:
+        return self(x).sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.decode(self.encode(x)) if x.size(0) < 3 else self.encode(x)
+
+
+@pytest.mark.parametrize(("method", "found"), [("encode", []), ("step", ["up"]), ("forward", ["up"])])
+def test_layers_of_the_methods_that_were_not_asked_for_are_not_unused(method: str, found: list[str]) -> None:
+    flags = ModelSummary(Codec(), (4, 8), method=method).flags
+    assert [flag.path for flag in flags if flag.rule == "unused-layer"] == found

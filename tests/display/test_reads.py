@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.display.outline import GroupNode, RowNode, build_outline, walk
@@ -322,3 +322,26 @@ def test_what_a_long_loop_reads_is_listed_up_to_a_limit() -> None:
     reads = Reads(story, ops=False)
     found = [len(reads.origins(call)) for call in story.trace.calls if call.path == "layer"]
     assert found == [min(step + 1, 100) for step in range(150)]
+
+
+class Trained(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+    def training_step(self, x: Tensor) -> Tensor:
+        return self(x).sum() + self(x + 1).mean()
+
+
+def test_a_method_that_calls_the_model_has_its_own_name_and_the_calls_are_of_forward() -> None:
+    text = str(ModelSummary(Trained(), (4, 3), method="training_step"))
+    shown = [line.split("[")[0].strip() for line in text.splitlines() if "Trained" in line]
+    assert shown == [
+        "Trained.training_step",
+        "Trained.training_step  returns forward, forward call 2",
+        "Trained.forward",
+        "Trained.forward call 2  ← input",
+    ]

@@ -19,6 +19,7 @@ from modelsummary_ipy.display.render.html import render_html
 from modelsummary_ipy.display.render.markdown import render_markdown
 from modelsummary_ipy.display.render.size_cells import format_leaf, format_leaves
 from modelsummary_ipy.display.render.text import render_text
+from modelsummary_ipy.display.rows import format_arguments
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Source, TensorSpec
 from modelsummary_ipy.records.view import View
@@ -271,3 +272,13 @@ def test_the_tensors_of_a_cache_share_a_line() -> None:
         ".past_key_values.layers[0].keys … .past_key_values.layers[2].values 6 × [2, 4, 16, 8]",
         ".past_key_values.layers[3].keys [2, 4, 5, 8]",
     ]
+
+
+def test_the_arguments_of_an_operation_are_those_that_say_something() -> None:
+    """Torch's own Python hands on all fourteen of a Fourier transform, most of them ``None``."""
+    arguments = (("n_fft", 400), ("hop_length", 160), ("win_length", None), ("center", True), ("pad_mode", "reflect"))
+    assert (
+        format_arguments((("input", ...), *arguments)) == "n_fft=400, hop_length=160, center=True, pad_mode='reflect'"
+    )
+    assert format_arguments((*arguments, ("normalized", False))).endswith("pad_mode='reflect', …")
+    assert format_arguments((("1", None), ("2", (slice(None), None)))) == "None, (:, None)"

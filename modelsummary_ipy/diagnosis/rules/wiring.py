@@ -193,7 +193,12 @@ def _unused(evidence: Evidence) -> Iterator[ModuleFact]:
 def _judge_unused(evidence: Evidence, fact: ModuleFact, owner: ModuleFact, attribute: str) -> Severity | None:
     if "pooler" in fact.path:
         return None
-    if not fact.training or evidence.story.trace.method != "forward" or _is_cloned(evidence, fact):
+    is_forward = evidence.story.trace.method == "forward"
+    used_elsewhere = owner.reads is None or attribute in owner.reads | owner.reads_elsewhere
+    num_calls = sum(call.module == owner.index and call.kind == "module" for call in evidence.calls)
+    if not is_forward and owner.index == 0 and used_elsewhere and num_calls < 2:
+        return None  # `vae.encode(x)` alone, which no decoder is meant to be in
+    if not fact.training or not is_forward or _is_cloned(evidence, fact):
         return "note"
     if _is_left_out(evidence, fact) or _is_outrun(evidence, fact):
         return "warning"

@@ -109,12 +109,16 @@ def group_row(story: Story, node: GroupNode) -> Row:
 def format_name(story: Story, node: RowNode, row: Row) -> tuple[str, str]:
     """The name of a row, and its type with what a layer of torch's is set to; either may be empty.
 
-    The model has no name but its type, an operation no type but its arguments; later calls read ``call 2``.
+    The model has no name but its type, an operation no type but its arguments; later calls read ``call 2``. Where
+    another method than ``forward`` was called, the model's type has it, and the calls that this makes are ``.forward``.
     """
-    again = f"call {row.call_index + 1}" if row.call_index and row.kind == "module" else ""
     if row.kind == "op":
         return brief(node.name, _NAME), f"({plain(row.extra_repr)})" if row.extra_repr else ""
-    return brief(node.name, _NAME), " ".join(filter(None, (format_type(story, row), again)))
+    method, earlier, kind = story.trace.method, row.call_index, format_type(story, row)
+    if row.module == 0 and method not in ("", "forward"):
+        kind += f".{plain(method)}" if earlier == 0 else ".forward"
+        earlier -= 1
+    return brief(node.name, _NAME), " ".join(filter(None, (kind, f"call {earlier + 1}" if earlier > 0 else "")))
 
 
 def format_type(story: Story, row: Row) -> str:

@@ -196,10 +196,12 @@ class Reads:
     def _name(self, parent: int, origin: int) -> str:
         """The end of a call's path that no other call beside it has: ``conv1``, ``layers.3``, ``relu call 2``."""
         call = self._calls[origin]
-        again = f" call {call.call_index + 1}" if call.call_index else ""
-        path = self._path_below(call)
+        path, earlier, kind = self._path_below(call), call.call_index, call.type_name
+        if call.module == 0 and self._story.trace.method not in ("", "forward"):
+            kind, earlier = "forward", earlier - 1  # the first call of the model is the method's
+        again = f" call {earlier + 1}" if earlier > 0 else ""
         if call.kind == "op" or not path:
-            return plain(call.type_name) + again
+            return plain(kind) + again
         if call.parent != parent:
             return plain(call.path) + again
         if parent not in self._suffixes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations_with_replacement, permutations
 
@@ -11,6 +11,7 @@ from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, leas
 
 #: What one integer was in every trace.
 Values = tuple[int, ...]
+Pair = tuple[Expr, Expr]
 #: Most steps of a floor that is read off values alone.
 _MOST_STEP = 64
 _MOST_FACTORS = 16
@@ -27,19 +28,25 @@ class Integers:
     Args:
         samples: The sizes of each trace, by name.
         may_clip: Whether some are so small, and some so large, that a size that is clipped shows.
+        doubted: Pairs of sizes: an integer that may be either is unknown; of others it is the first.
 
     Attributes:
         has_guessed: Whether an integer that moves was none of the sizes that its operation reads.
+        rivals: Pairs of sizes that were alike in every trace where an integer was one of them.
     """
 
-    def __init__(self, samples: Sequence[Mapping[str, int]], *, may_clip: bool = False) -> None:
+    def __init__(
+        self, samples: Sequence[Mapping[str, int]], *, may_clip: bool = False, doubted: Collection[Pair] = ()
+    ) -> None:
         self._samples = [dict(sample) for sample in samples]
         self._values: dict[Expr, tuple[Fraction | int, ...]] = {}
         self._known: dict[Values, Expr] = {}
         self._ambiguous: set[Values] = set()
         self._unknown = 0
         self._may_clip = may_clip
+        self._doubted = doubted
         self.has_guessed = False
+        self.rivals: dict[Pair, None] = {}
         self._searched: dict[tuple[Values, tuple[Expr, ...]], Expr | None] = {}
         for name in samples[0]:
             values = tuple(sample[name] for sample in samples)
@@ -79,9 +86,9 @@ class Integers:
         if len(set(values)) == 1:
             return values[0]
         close = [size for size in near if isinstance(size, Expr)]
-        for size in close:
-            if self.values(size) == values:
-                return size
+        read = self.find_read(values, close)
+        if read:
+            return read[0]
         if values in self._inputs:
             return self._inputs[values]
         self.has_guessed = True
@@ -97,6 +104,15 @@ class Integers:
         if found is None and values in self._known:
             return self._known[values]
         return found
+
+    def find_read(self, values: Values, near: Iterable[Expr]) -> tuple[Expr | None] | None:
+        """Find which of some sizes has these values: ``(None,)`` where that is in doubt, ``None`` if none has."""
+        found = list(dict.fromkeys(size for size in near if self.values(size) == values))
+        if not found:
+            return None
+        pairs = [(found[0], size) for size in found[1:] if not is_unknown(found[0]) and not is_unknown(size)]
+        self.rivals.update(dict.fromkeys(pairs))
+        return (None,) if any(pair in self._doubted for pair in pairs) else (found[0],)
 
     def find_known(self, values: Values) -> Expr | None:
         """Return the one expression met so far that has these values, a dim of the input first."""
@@ -195,6 +211,11 @@ class Integers:
                     yield size + offset
                 if all(v == offset + 2 * us[0] - u for u, v in zip(us, values, strict=True)):
                     yield constant(values[0] + us[0]) - size
+
+
+def is_unknown(size: Expr) -> bool:
+    """Return whether a part of a size is one that nothing explains."""
+    return any(name.startswith("?") for name in size.names)
 
 
 def _clipped(size: Expr, us: Sequence[Fraction | int], values: Values) -> Iterator[Expr]:

@@ -6,14 +6,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import chain
 from typing import Any, Literal, NamedTuple
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
 from modelsummary_ipy.axes.bounds import find_bound, find_lookup
 from modelsummary_ipy.axes.divide import divide_sizes, group_axes, read_group
-from modelsummary_ipy.axes.expr import Expr, constant, has_least, least_of
-from modelsummary_ipy.axes.integers import Integers
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, least_of
+from modelsummary_ipy.axes.integers import Integers, is_unknown
 from modelsummary_ipy.axes.registry import Axes, EntryError, Op, OpaqueError, Size, find_entry, is_own
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
@@ -284,9 +285,9 @@ class Walk:
         """
         found = list(axes)
         for dim, size in enumerate(axes):
-            if isinstance(size, Expr) and (op.has_guessed or _is_unknown(size)):
+            if isinstance(size, Expr) and (op.has_guessed or is_unknown(size)):
                 values = tuple(map(int, self._integers.values(size)))
-                known = self._integers.find(values) if _is_unknown(size) else self._integers.find_known(values)
+                known = self._integers.find(values) if is_unknown(size) else self._integers.find_known(values)
                 found[dim] = size if known is None else known
         return found
 
@@ -310,10 +311,6 @@ class Walk:
     def axes_of(self, ref: TensorRef) -> list[Size]:
         """Return the axes of a tensor; of a parameter, or one that was there before, its numbers."""
         return list(self.found.axes.get(ref.number, ref.shape))
-
-
-def _is_unknown(size: Expr) -> bool:
-    return any(name.startswith("?") for name in size.names)
 
 
 class _Op(Op):
@@ -380,7 +377,7 @@ class _Op(Op):
             near = [size for size in data[mine] if isinstance(size, Expr)]
             near += [factor for size in near for factor in size.factors]
             given = [
-                values[0] if len(set(values)) == 1 else next((s for s in near if integers.values(s) == values), None)
+                values[0] if len(set(values)) == 1 else (integers.find_read(values, near) or (None,))[0]
                 for values in wanted[theirs]
             ]
             try:
@@ -429,7 +426,7 @@ class _Op(Op):
         if one is other or one == other:
             return one
         self._demand("equal", one, other)
-        if isinstance(one, int) or (isinstance(other, Expr) and (has_least(one) or _is_unknown(one))):
+        if isinstance(one, int) or (isinstance(other, Expr) and (has_least(one) or is_unknown(one))):
             return other
         return one
 
@@ -454,6 +451,10 @@ class _Op(Op):
         values = tuple(made[0][dim] for made in outputs)
         if self.is_alone or isinstance(size, int) or not self._is_computed() or self._walk._integers.is_input(values):
             return given
+        if len(set(values)) == 1 and size != values[0]:  # one window at all sizes that were traced
+            window = values[0]
+            more = floor_of((size + (window - 1)).scaled(Fraction(1, window))).scaled(window)
+            self._walk._integers.rivals[constant(window), more] = None
         multiples = self._walk._integers.find_multiples(size, values)
         # Where no trace adds anything, or several multiples are as likely, more traces tell; of what may be padded to a
         # size that is there, that of a skip connection, those tell that confirm every guess.

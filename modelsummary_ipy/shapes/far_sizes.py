@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
+from modelsummary_ipy.axes.integers import Pair
 from modelsummary_ipy.axes.walk import Demand
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.retraced import Sizes
@@ -87,6 +88,30 @@ def plan_nearby_sizes(samples: SampleSizes) -> list[Sizes]:
     """Plan sizes for dims that move a little: a few steps are not enough to show what a stride makes of them."""
     narrow = {name: samples.base[name] for name in samples.narrow if name in samples.free}
     return [{**samples.base, **{name: size + size // 20 for name, size in narrow.items()}}] if narrow else []
+
+
+def plan_parting_sizes(samples: SampleSizes, names: InputNames, rivals: Collection[Pair]) -> list[Sizes]:
+    """Plan sizes at which some pairs of sizes differ that were alike in all traces; those where most do come first.
+
+    Windows of 256 pixels are one along the height and one along the width of every smaller image.
+    """
+    found: list[tuple[int, int, Sizes]] = []
+    for name in samples.free:
+        windows, base = samples.windows.get(name), samples.sizes[-1][name]
+        more = step = windows.patch * windows.length if windows else samples.strides.get(name, 1)
+        largest = _LARGEST_SIDE if names.is_spatial(name) else 4 * base + 64
+        while name != names.batch and not names.is_feature(name) and base + more <= largest:
+            at = {**samples.sizes[-1], **dict.fromkeys(samples.tied_to(name), base + more)}
+            parted = sum(is_parted(pair, at) for pair in rivals)
+            if parted:
+                found.append((-parted, more, at))
+            more += max(more // 2 // step, 1) * step
+    return [at for _, _, at in sorted(found, key=lambda each: each[:2])]
+
+
+def is_parted(pair: Pair, at: Sizes) -> bool:
+    """Return whether two sizes differ."""
+    return pair[0].value(at) != pair[1].value(at)
 
 
 def find_bounds(trace: Trace) -> Iterator[int]:

@@ -16,7 +16,13 @@ from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.dim_names import InputNames, list_tied, name_dims
 from modelsummary_ipy.shapes.expr_text import write
-from modelsummary_ipy.shapes.far_sizes import plan_far_sizes, plan_nearby_sizes, plan_smaller_sizes
+from modelsummary_ipy.shapes.far_sizes import (
+    is_parted,
+    plan_far_sizes,
+    plan_nearby_sizes,
+    plan_parting_sizes,
+    plan_smaller_sizes,
+)
 from modelsummary_ipy.shapes.planned_sizes import plan_remainders
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
 from modelsummary_ipy.shapes.walked_formulas import Leaves, WalkedFormulas, walk_formulas
@@ -25,6 +31,8 @@ from modelsummary_ipy.tracing.retracer import Retracer
 
 Table = Mapping[int, tuple[tuple[int, ...] | None, ...]]
 FormulaTable = Mapping[int, tuple[Formula | None, ...]]
+#: At how many sizes the model is tried where two sizes differ that were alike in all traces.
+_MOST_PARTING = 3
 
 
 @dataclass(frozen=True)
@@ -170,6 +178,8 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
             if walked is not None and walked.is_ambiguous:
                 samples = _add_remainders(more, names, retracer)
                 walked = walk_formulas(trace, samples, names.dims)
+            if walked is not None and walked.rivals:
+                samples, walked = _part_rivals(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete and not walked.is_structural:
                 samples = _confirm(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete:
@@ -229,6 +239,27 @@ def _add_remainders(samples: SampleSizes, names: InputNames, retracer: Retracer)
         sizes=(*(at for at, _, _ in found), *samples.sizes),
         retraced=(*(there for _, there, _ in found), *samples.retraced),
     )
+
+
+def _part_rivals(
+    walked: WalkedFormulas, trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer
+) -> tuple[SampleSizes, WalkedFormulas]:
+    """Trace where sizes differ that were alike in all traces, or leave unknown what may be either."""
+    for _ in samples.free:
+        planned = plan_parting_sizes(samples, names, walked.rivals)
+        if not planned:
+            break
+        at = next((at for at in planned[:_MOST_PARTING] if retracer.at(at).works), None)
+        if at is None:
+            parted = [pair for pair in walked.rivals if any(is_parted(pair, at) for at in planned)]
+            # A size that is a number wherever the model runs is that number.
+            samples = replace(samples, doubted=tuple(pair for pair in parted if pair[0].constant_value is None))
+        else:
+            samples = replace(samples, sizes=(at, *samples.sizes), retraced=(retracer.at(at), *samples.retraced))
+        walked = walk_formulas(trace, samples, names.dims) or walked
+        if at is None:
+            break
+    return samples, walked
 
 
 def _look_far(

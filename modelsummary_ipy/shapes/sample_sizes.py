@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from modelsummary_ipy.axes.integers import Pair
 from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import read_demands
@@ -36,6 +37,7 @@ class SampleSizes:
         following: Sizes that are planned beside these and were not traced.
         windows: By name, patches in windows where a side must be divisible into these.
         is_wide: Whether they are on both sides of all numbers that the user's code compares with.
+        doubted: Pairs of sizes that differ elsewhere: what may be either, as far as the traces tell, is unknown.
     """
 
     base: Sizes
@@ -51,6 +53,7 @@ class SampleSizes:
     following: tuple[Sizes, ...] = ()
     is_wide: bool = False
     windows: Mapping[str, Windows] = field(default_factory=dict)
+    doubted: tuple[Pair, ...] = ()
 
     @property
     def traces(self) -> tuple[Trace, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, simplify, symbol
-from modelsummary_ipy.axes.integers import Integers
+from modelsummary_ipy.axes.integers import Integers, Pair, is_unknown
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.walk import Demand, Walk, Walked, align_events, find_repeats
 from modelsummary_ipy.records.op_events import TensorRef
@@ -37,6 +37,7 @@ class WalkedFormulas:
         contradicted: What an entry, the table's or a user's, says otherwise than torch.
         is_ambiguous: Whether a padding may be to one multiple or another, as far as the traces tell.
         has_guessed: Whether an integer of the code was found by its values alone.
+        rivals: Pairs of sizes that were alike in all traces, where an integer of the code was one of them.
         is_whole: Whether every operation had an entry that agreed with torch, and was made at every size.
         is_structural: Whether it is whole, and no integer of the code was guessed by its values: then the traces that
             it was read from, and the first, are as many confirmations.
@@ -51,6 +52,7 @@ class WalkedFormulas:
     contradicted: tuple[str, ...] = ()
     is_ambiguous: bool = False
     has_guessed: bool = False
+    rivals: tuple[Pair, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -135,7 +137,7 @@ class _Walker:
             # The others took another branch: what holds there too is checked below.
             aligned, logs = list(compress(aligned, is_same)), list(compress(logs, is_same))
             at_others, by_values = list(compress(at_others, is_same)), list(compress(by_values, [True, *is_same]))
-        self._integers = Integers([at_main, *at_others], may_clip=self.samples.is_wide)
+        self._integers = Integers([at_main, *at_others], may_clip=self.samples.is_wide, doubted=self.samples.doubted)
         # The operations of a sharded model are those of this rank's parts, its leaves are whole: they have values only.
         is_sharded = any(param.local_shape is not None for param in main.trace.params)
         repeats = find_repeats(main.ops, logs, aligned)
@@ -164,7 +166,9 @@ class _Walker:
             inputs.append(self._read(call, call.inputs, there.inputs if there else (), refs[0], "inputs", partner))
             outputs.append(self._read(call, call.outputs, there.outputs if there else (), refs[1], "outputs", partner))
         whole = not is_sharded and not walked.opaque and not walked.wrong and all(is_same)
-        whole = whole and not any(map(_is_unknown, walked.demands.values()))
+        whole = whole and not any(
+            isinstance(size, Expr) and is_unknown(size) for demand in walked.demands.values() for size in demand[1:3]
+        )
         has_guessed = self._integers.has_guessed
         return WalkedFormulas(
             outputs,
@@ -176,6 +180,7 @@ class _Walker:
             tuple(walked.contradicted.values()),
             walked.is_ambiguous,
             has_guessed,
+            tuple(self._integers.rivals),
         )
 
     @property
@@ -274,11 +279,6 @@ class _Walker:
     def _values_of(self, expr: Expr) -> tuple[Coefficient, ...] | None:
         """Return the value in every trace; ``None`` if a part of it is unknown."""
         if expr not in self._values:
-            is_known = not any(name.startswith("?") for name in expr.names)
-            self._values[expr] = tuple(expr.value(at) for at, _, _ in self._checks) if is_known else None
+            known = None if is_unknown(expr) else tuple(expr.value(at) for at, _, _ in self._checks)
+            self._values[expr] = known
         return self._values[expr]
-
-
-def _is_unknown(demand: Demand) -> bool:
-    sizes = (demand.one, demand.other)
-    return any(name.startswith("?") for size in sizes if isinstance(size, Expr) for name in size.names)

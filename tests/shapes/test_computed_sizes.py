@@ -32,6 +32,8 @@ class Merges(nn.Module):
 class WindowsOf8(nn.Module):
     """Cuts patches into windows of 8, and takes what was padded away again."""
 
+    length = 8
+
     def __init__(self) -> None:
         super().__init__()
         self.patch = nn.Conv2d(3, 4, 4, stride=4)
@@ -40,12 +42,19 @@ class WindowsOf8(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch(x).permute(0, 2, 3, 1)
         b, height, width, c = x.shape
-        x = F.pad(x, (0, 0, 0, (8 - width % 8) % 8, 0, (8 - height % 8) % 8))
+        n = self.length
+        x = F.pad(x, (0, 0, 0, (n - width % n) % n, 0, (n - height % n) % n))
         _, high, wide, _ = x.shape
-        x = x.view(b, high // 8, 8, wide // 8, 8, c).permute(0, 1, 3, 2, 4, 5)
-        x = self.mix(x.reshape(b * (high // 8) * (wide // 8), 64, c))
-        x = x.view(b, high // 8, wide // 8, 8, 8, c).permute(0, 1, 3, 2, 4, 5).reshape(b, high, wide, c)
+        x = x.view(b, high // n, n, wide // n, n, c).permute(0, 1, 3, 2, 4, 5)
+        x = self.mix(x.reshape(b * (high // n) * (wide // n), n * n, c))
+        x = x.view(b, high // n, wide // n, n, n, c).permute(0, 1, 3, 2, 4, 5).reshape(b, high, wide, c)
         return x[:, :height, :width, :].contiguous()
+
+
+class WindowsOf128(WindowsOf8):
+    """Has one window at small sizes, and as many along the height as along the width at most others."""
+
+    length = 128
 
 
 class SamePools(nn.Module):
@@ -126,6 +135,8 @@ class CutWindows(nn.Module):
             [(1, 3, 268, 198), (2, 3, 197, 205), (1, 3, 36, 52), (3, 3, 68, 4), (1, 3, 212, 44)],
         ),
         (WindowsOf8, (1, 3, 224, 224), [(1, 3, 229, 215), (2, 3, 260, 197), (1, 3, 36, 52), (3, 3, 133, 4)]),
+        (WindowsOf128, (1, 3, 96, 96), [(1, 3, 608, 200), (2, 3, 260, 600)]),
+        (WindowsOf128, (1, 3, 224, 224), [(1, 3, 608, 200), (2, 3, 260, 600), (1, 3, 36, 1052), (3, 3, 533, 4)]),
     ],
 )
 def test_a_padding_to_a_multiple_is_seen_where_the_given_size_needs_none(

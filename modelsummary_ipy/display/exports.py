@@ -6,6 +6,7 @@ import shutil
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ class Exports(ABC):
     """The outputs of a summary; what they show comes from the class that inherits them."""
 
     view: View
+    #: A block in which the garbage collector may rest: it would look through all rows while a page is made of them.
+    _rendering: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @property
     def _shown_view(self) -> View:
@@ -100,17 +103,18 @@ class Exports(ABC):
 
         story = self._build_story("usual" if formulas else "never")
         story = replace(story, flags=(*story.flags, *flags)) if flags else story
-        details = build_details(annotate(story))
-        return render_html(
-            story,
-            self._shown_view,
-            standalone=standalone,
-            packed=packed,
-            details=details,
-            operations=self._operations,
-            failure=self.error,
-            failure_text=self._failure_text,
-        )
+        with self._rendering():
+            details = build_details(annotate(story))
+            return render_html(
+                story,
+                self._shown_view,
+                standalone=standalone,
+                packed=packed,
+                details=details,
+                operations=self._operations,
+                failure=self.error,
+                failure_text=self._failure_text,
+            )
 
     def annotated(self, only: str | None = None, *, sizes: bool = True) -> str:
         """Return the source of every traced function, each line with the shape that it made: ``# B 32 16 = 8 32 16``.

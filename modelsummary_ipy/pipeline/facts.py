@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from modelsummary_ipy.display import Plan
+from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.pipeline.plan import check_batch, find_plan
 from modelsummary_ipy.pipeline.request import Assumptions, read_assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline
@@ -20,6 +21,8 @@ from modelsummary_ipy.records.training import Training
 
 class Facts:
     """What is known of a summary, stage by stage, as its user reads it."""
+
+    _rendering = staticmethod(collector_paused)
 
     def __init__(self, pipeline: Pipeline, assumed: Assumptions) -> None:
         self.pipeline = pipeline

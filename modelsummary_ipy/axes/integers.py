@@ -6,9 +6,11 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import combinations_with_replacement, permutations
+from typing import TypeVar
 
 from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, least_of, symbol
 
+T = TypeVar("T")
 #: What one integer was in every trace.
 Values = tuple[int, ...]
 Pair = tuple[Expr, Expr]
@@ -33,6 +35,7 @@ class Integers:
     Attributes:
         has_guessed: Whether an integer that moves was none of the sizes that its operation reads.
         rivals: Pairs of sizes that were alike in every trace where an integer was one of them.
+        is_loose: Whether it may be a floor or a multiple of several steps, as far as the traces tell.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Integers:
         self._doubted = doubted
         self.has_guessed = False
         self.rivals: dict[Pair, None] = {}
+        self.is_loose = False
         self._searched: dict[tuple[Values, tuple[Expr, ...]], Expr | None] = {}
         for name in samples[0]:
             values = tuple(sample[name] for sample in samples)
@@ -156,7 +160,7 @@ class Integers:
         return [floor_of((size + (m - 1)).scaled(Fraction(1, m))).scaled(m) + c for m, c in fits]
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
-        """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``c·u + d``: likely ones first."""
+        """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``min(u, v)``, ``c·u + d``."""
         recent = list(self._known.values())[-48:]
         candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
         # Nobody clips a product of all dims.
@@ -172,7 +176,7 @@ class Integers:
             whole = sorted(dict(pairs))
             # What two traces have alike tells nothing more; three sizes tell of a step.
             if len(pairs) == len(whole) >= min(len(us), 3) and len(pairs) >= len(set(us)):
-                yield from _steps(size, whole, tuple(dict(pairs)[u] for u in whole))
+                yield from self._steps(size, whole, tuple(dict(pairs)[u] for u in whole))
         yield from self._scale_and_shift(candidates, values)
         moving = [size for size in candidates if len(set(self.values(size))) > 1][:_MOST_FACTORS]
         for one, two in combinations_with_replacement(moving, 2):
@@ -183,6 +187,8 @@ class Integers:
                     yield (one * two).scaled(ratio) if ratio.denominator == 1 else floor_of((one * two).scaled(ratio))
             if all(u + v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
                 yield one + two
+            if all(min(u, v) == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
+                yield least_of(one, two)  # of which neither has these values: each was the smaller one
         for one, two in permutations(moving, 2):
             if all(u - v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
                 yield one - two
@@ -212,6 +218,27 @@ class Integers:
                 if all(v == offset + 2 * us[0] - u for u, v in zip(us, values, strict=True)):
                     yield constant(values[0] + us[0]) - size
 
+    def _steps(self, size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
+        """Yield ``⌊(u + b)/c⌋``, ``c·⌈u/c⌉``, one more or less, and what is added to make ``u`` a multiple of ``c``."""
+        fits = self._note(_find_steps(us, values))
+        if len(fits) == 1:
+            shift, step = fits[0]
+            yield floor_of((size + shift).scaled(Fraction(1, step)))
+        multiples = self._note(_find_multiples(us, values, 0))
+        if len(multiples) == 1:
+            yield floor_of(size.scaled(Fraction(1, multiples[0]))).scaled(multiples[0])
+        for offset, plus in ((0, 0), (0, 1), (1, 0), (-1, 0)):
+            wanted = [u * plus + v + offset for u, v in zip(us, values, strict=True)]
+            for step in self._note(_find_multiples(us, wanted))[:1]:  # of a larger one, larger remainders would be met
+                if not plus or len(set(values)) >= min(step, 3):  # two amounts are met by chance
+                    multiple = floor_of((size + (step - 1)).scaled(Fraction(1, step))).scaled(step)
+                    yield multiple - size if plus else multiple - offset
+
+    def _note(self, fits: list[T]) -> list[T]:
+        """Note where several expressions have the same values."""
+        self.is_loose = self.is_loose or len(fits) > 1
+        return fits
+
 
 def is_unknown(size: Expr) -> bool:
     """Return whether a part of a size is one that nothing explains."""
@@ -236,40 +263,22 @@ def _clipped(size: Expr, us: Sequence[Fraction | int], values: Values) -> Iterat
                     yield expr
 
 
-def _steps(size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
-    """Yield ``⌊(u + b)/c⌋``, ``c·⌈u/c⌉``, one more or less, and what is added to make ``u`` a multiple of ``c``."""
-    found = _find_step(us, values)
-    if found is not None:
-        shift, step = found
-        yield floor_of((size + shift).scaled(Fraction(1, step)))
-    step = _find_multiple(us, values, 0)
-    if step:
-        yield floor_of(size.scaled(Fraction(1, step))).scaled(step)
-    for offset, plus in ((0, 0), (0, 1), (1, 0), (-1, 0)):
-        step = _find_multiple(us, [u * plus + v + offset for u, v in zip(us, values, strict=True)])
-        if step and (not plus or len(set(values)) >= min(step, 3)):  # two amounts are met by chance
-            multiple = floor_of((size + (step - 1)).scaled(Fraction(1, step))).scaled(step)
-            yield multiple - size if plus else multiple - offset
-
-
-def _find_step(us: Sequence[int], vs: Sequence[int]) -> tuple[int, int] | None:
-    """Find the one ``(b, c)`` with ``v = ⌊(u + b)/c⌋``; ``None`` if there is none or several are as likely."""
-    fits: list[tuple[int, int, int]] = []
+def _find_steps(us: Sequence[int], vs: Sequence[int]) -> list[tuple[int, int]]:
+    """Find the ``(b, c)`` with ``v = ⌊(u + b)/c⌋``, two where there are several; none of too few values to tell."""
     if max(vs) - min(vs) < 2:  # several steps tell of one, a single one fits many
-        return None
+        return []
+    fits: list[tuple[int, int]] = []
     for step in range(2, _MOST_STEP + 1):
         low = max(step * v - u for u, v in zip(us, vs, strict=True))
         high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
-        if low <= high:
-            fits.append((high - low, low, step))
-    pinned = [(low, step) for width, low, step in fits if width == 0]
-    if len(fits) == 1 and pinned:
-        return pinned[0]
-    return None
+        fits += [(shift, step) for shift in range(low, high + 1)]
+        if len(fits) > 1:
+            break
+    return fits[:2]
 
 
-def _find_multiple(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> int:
-    """Find the ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; 0 if there is none.
+def _find_multiples(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> list[int]:
+    """Find every ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; none if every size is a multiple.
 
     Args:
         shift: Of ``m`` what is added before it is rounded down: 0 for ``v = m·⌊u/m⌋``.
@@ -280,6 +289,4 @@ def _find_multiple(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> int
         for m in range(2, min(common, _MOST_MULTIPLE) + 1)
         if common % m == 0 and all(v == (u + shift % m) // m * m for u, v in zip(us, vs, strict=True))
     ]
-    if shift == 0 and len(fits) > 1:
-        return 0  # more traces tell
-    return fits[0] if fits and any(u % fits[0] for u in us) else 0  # of a larger one, larger remainders would be met
+    return fits if fits and any(u % fits[0] for u in us) else []

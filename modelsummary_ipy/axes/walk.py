@@ -51,6 +51,7 @@ class Walked:
         wrong: Operations whose entry contradicted torch: index of the event, what the entry gave, what torch gave.
         contradicted: By operation, a line about the first call that contradicts what the table, or a user, says of it.
         is_ambiguous: Whether a padding may be to one multiple or another, as far as the traces tell.
+        is_loose: Whether another integer may be a floor or a multiple of several steps, as far as they tell.
     """
 
     axes: dict[int, list[Size]] = field(default_factory=dict)
@@ -59,6 +60,7 @@ class Walked:
     wrong: list[tuple[int, Any, Any]] = field(default_factory=list)
     contradicted: dict[str, str] = field(default_factory=dict)
     is_ambiguous: bool = False
+    is_loose: bool = False
 
 
 def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | None]) -> list[OpEvent | None]:
@@ -159,6 +161,7 @@ class Walk:
                 continue
             partners = [other[index] for other in self._others]
             self._step(index, event, [partner for partner in partners if partner is not None], None in partners)
+        self.found.is_loose = self._integers.is_loose
         return self.found
 
     def _repeat(self, repeat: Repeat) -> bool:

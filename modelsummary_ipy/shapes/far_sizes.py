@@ -48,7 +48,7 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
     moving = [
         name
         for name in samples.free
-        if name not in samples.windows and name != names.batch and not names.is_feature(name)
+        if name not in samples.windows and name != names.batch and not samples.is_fixed(name, names)
     ]
     if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
         return None
@@ -60,7 +60,7 @@ def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demand
         end = max([2 * base, *(bound for bound in bounds if bound <= largest)])
         near, small = 2 + place * step, max(demanded, 2)
         for sizes, size in zip(planned, (near, small, end + 1, (near + base) // 2, end + 18), strict=True):
-            more = size - base + (5 * place if size > base else 0)
+            more = size - base + (5 * (len(moving) - place) if size > base else 0)  # another one is the longest
             sizes[name] = base + -(-more // step) * step
     for one, two in samples.tied:
         for sizes in planned:
@@ -73,7 +73,7 @@ def plan_smaller_sizes(samples: SampleSizes, names: InputNames) -> list[Sizes]:
     planned: list[Sizes] = []
     for part in (8, 4, 2):
         sizes = dict(samples.base)
-        moving = [name for name in samples.free if name != names.batch and not names.is_feature(name)]
+        moving = [name for name in samples.free if name != names.batch and not samples.is_fixed(name, names)]
         for place, name in enumerate(moving):
             base, step = samples.base[name], samples.strides.get(name, 1)
             less = (base - base // part) // step - place

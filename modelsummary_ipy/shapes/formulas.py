@@ -175,8 +175,8 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
                 continue  # no more traces can be made, as of a model that fails
             chosen = samples = more
             walked = walk_formulas(trace, more, names.dims)
-            if walked is not None and walked.is_ambiguous:
-                samples = _add_remainders(more, names, retracer)
+            if walked is not None and (walked.is_ambiguous or (walked.is_loose and walked.is_complete)):
+                samples = _add_remainders(trace, more, names, retracer)
                 walked = walk_formulas(trace, samples, names.dims)
             if walked is not None and walked.rivals:
                 samples, walked = _part_rivals(walked, trace, samples, names, retracer)
@@ -184,6 +184,9 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
                 samples = _confirm(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete:
                 break
+        if walked is not None and walked.is_loose and not walked.is_complete and samples == chosen:
+            samples = _add_remainders(trace, chosen, names, retracer)
+            walked = walk_formulas(trace, samples, names.dims)
         if walked is not None:
             samples, walked = _look_far(walked, trace, samples, names, retracer)
             _check_lowest(walked, trace, samples, names, retracer)
@@ -231,9 +234,15 @@ def _confirm(
     return samples
 
 
-def _add_remainders(samples: SampleSizes, names: InputNames, retracer: Retracer) -> SampleSizes:
+def _add_remainders(trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer) -> SampleSizes:
     """Trace where sizes leave other remainders: what is padded to a multiple shows which one it is."""
-    found = _trace_at(plan_remainders(names, samples.base, samples.free, samples.steps, samples.tied), retracer)
+    unrolls = any(len(other.calls) > len(trace.calls) * 1.2 + 10 for other in samples.traces)
+    free = [name for name in samples.free if not samples.is_fixed(name, names)]
+    planned = [
+        plan_remainders(names, samples.base, free, samples.steps, samples.tied, far=far)
+        for far in ((False,) if unrolls else (True, False))
+    ]
+    found = [there[0] for each in zip(*planned, strict=True) if (there := _trace_at(each, retracer))]
     return replace(
         samples,
         sizes=(*(at for at, _, _ in found), *samples.sizes),

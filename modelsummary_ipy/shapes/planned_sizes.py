@@ -53,9 +53,10 @@ def plan_sizes(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, t
         if names.is_spatial(name):
             # One below and one above a multiple of 64: there every floor and every ceiling of a chain of strides
             # shows, for any stride that is a power of two. Far apart, so that a long stride shows too.
+            # Once the height is more than the width, and once less: what is cut to the shorter one shows.
             near, far = (size // 64 + 1) * 64, (size * 3 // 128 + 1) * 64
             plan = (
-                (far - 1, near + 1, 2 * size + 27, size * 5 // 4 + 38),
+                (far - 1, near + (1 if far > near + 66 else 193), 2 * size + 27, size * 5 // 4 + 38),
                 (near + 65, far + 127, 2 * size + 45, size * 4 // 3 + 10),
             )[spatial % 2]
             plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
@@ -67,30 +68,41 @@ def plan_sizes(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, t
 
 
 def plan_remainders(
-    names: InputNames, base: Sizes, free: Sequence[str], strides: Sizes, tied: Sequence[tuple[str, str]]
+    names: InputNames,
+    base: Sizes,
+    free: Sequence[str],
+    strides: Sizes,
+    tied: Sequence[tuple[str, str]],
+    *,
+    far: bool = True,
 ) -> list[dict[str, int]]:
-    """Plan sizes that leave other remainders than those of ``plan_sizes``: halves of halves that are odd.
+    """Plan sizes that leave other remainders than those of ``plan_sizes``: halves of halves that are odd, none, all.
 
     Of ``64·k + 5`` a patch of 4 leaves ``16·k + 1``, of which every half that is rounded up is odd; of ``64·k + 9`` a
-    patch of 8 leaves ``8·k + 1``.
+    patch of 8 leaves ``8·k + 1``. Of ``240·k - 1``, ``240·k + 1`` and ``240·k`` every floor and every ceiling shows,
+    for any step that divides 240.
 
     Args:
         free: Names of the dims that move.
         strides: By name, the smallest difference between sizes that work.
         tied: Pairs of names that only move together.
+        far: Whether sequences may be so long.
     """
     planned = []
-    for turn in range(2):
+    for turn in range(3):
         sizes = dict(base)
-        moving = [name for name in free if name != names.batch and not names.is_feature(name)]
+        moving = [name for name in free if name != names.batch]
         for place, name in enumerate(moving):
             size, step = base[name], strides.get(name, 1)
-            wanted = size + 5 + 6 * turn + place
+            wanted = size + (5, 11, 8)[turn] + place
             if names.is_spatial(name):
-                wanted = ((size // 64 + 1) * (turn + 1) + place) * 64 + (5, 9)[(turn + place) % 2]
+                more = ((5, 9)[(turn + place) % 2], 0)[turn == 2]
+                wanted = ((size // 64 + 1) * (turn + 1) + place) * 64 + more
+            elif far:
+                wanted = (size // 240 + 1 + place + turn) * 240 + (-1, 1, 0)[turn]
             sizes[name] = size + max(round((wanted - size) / step), 1 + turn) * step
         sizes.update({two: sizes[one] for one, two in tied if one in sizes})
         if names.batch in free:
-            sizes[names.batch] = plan_batch(base[names.batch])[2 + turn]
+            sizes[names.batch] = plan_batch(base[names.batch])[1 + turn]
         planned.append(sizes)
     return planned

@@ -36,6 +36,7 @@ class WalkedFormulas:
         demands: What operations demand of sizes.
         contradicted: What an entry, the table's or a user's, says otherwise than torch.
         is_ambiguous: Whether a padding may be to one multiple or another, as far as the traces tell.
+        is_loose: Whether another integer of the code may be a floor or a multiple of several steps.
         has_guessed: Whether an integer of the code was found by its values alone.
         rivals: Pairs of sizes that were alike in all traces, where an integer of the code was one of them.
         is_whole: Whether every operation had an entry that agreed with torch, and was made at every size.
@@ -51,6 +52,7 @@ class WalkedFormulas:
     is_structural: bool = False
     contradicted: tuple[str, ...] = ()
     is_ambiguous: bool = False
+    is_loose: bool = False
     has_guessed: bool = False
     rivals: tuple[Pair, ...] = ()
 
@@ -179,6 +181,7 @@ class _Walker:
             whole and self._must_agree and not has_guessed,
             tuple(walked.contradicted.values()),
             walked.is_ambiguous,
+            walked.is_loose,
             has_guessed,
             tuple(self._integers.rivals),
         )

@@ -117,6 +117,12 @@ def adaptive_pool(op: Op) -> Sequence[Axes]:
     return [[*data[: -len(sides)], *sides]] * 2
 
 
+def _scale(size: Size, factor: float | None) -> Size | None:
+    if factor is None or (exact := Fraction(factor)).denominator > _LARGEST_STEP:
+        return None
+    return size * exact.numerator // exact.denominator
+
+
 @entry(
     "upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_bilinear2d upsample_bicubic2d upsample_linear1d "
     "upsample_trilinear3d _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d "
@@ -125,13 +131,17 @@ def adaptive_pool(op: Op) -> Sequence[Axes]:
 def upsample(op: Op) -> Sequence[Axes]:
     """Make the last axes as large as was asked for, or so many times as large."""
     data = op.tensors()[0]
-    if op.plain("output_size") is not None:
-        made = op.sizes("output_size")
-    else:
-        factors = [Fraction(factor) for factor in op.plain("scale_factors")]
-        if any(factor.denominator > _LARGEST_STEP for factor in factors):
-            raise OpaqueError("a factor that is no simple fraction")
-        made = [size * f.numerator // f.denominator for size, f in zip(data[2:], factors, strict=True)]
+    names = ("scales",) if len(data) == 3 else ("scales_d", "scales_h", "scales_w")[5 - len(data) :]
+    factors = op.plain("scale_factors") or [op.plain(name) for name in names]
+    made = [_scale(size, factor) for size, factor in zip(data[2:], factors, strict=True)]
+    if op.plain("output_size") is not None:  # with the factors that it was computed from, if it was
+        asked = op.sizes("output_size")
+        made = [
+            size if more is None or op.value(more) != op.value(size) else more
+            for size, more in zip(asked, made, strict=True)
+        ]
+    elif None in made:
+        raise OpaqueError("a factor that is no simple fraction")
     for size in made:
         op.at_least(size, 1)
     return [[*data[:2], *made]]

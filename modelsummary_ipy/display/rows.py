@@ -268,12 +268,13 @@ _MOST_OF_ARGUMENTS = 60
 def format_arguments(arguments: tuple[tuple[str, object], ...]) -> str:
     """Write an operation's plain arguments as in a call, ``"dim=1, keepdim=True"``; tensors are among inputs.
 
-    Torch's own Python hands on every argument by name: ``None`` says nothing, and the first ones say most.
+    Torch's own Python hands on every argument by name: ``None`` and ``inplace=False``
+    say nothing, and the first ones say most.
     """
     shown = [
         _write(value) if name.isdigit() else f"{name}={_write(value)}"
         for name, value in arguments
-        if not _only_tensors(value) and (value is not None or name.isdigit())
+        if not _only_tensors(value) and (name.isdigit() or (value is not None and (name, value) != ("inplace", False)))
     ]
     kept = len(shown)
     while kept > 1 and len(", ".join(shown[:kept])) > _MOST_OF_ARGUMENTS:

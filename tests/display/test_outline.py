@@ -135,6 +135,17 @@ def test_calls_of_one_module_fold_and_its_parameters_count_once() -> None:
     assert (turns.types, len(turns.members)) == (("Linear", "ReLU"), 16)
 
 
+def test_the_steps_of_a_loop_are_not_torn_apart_by_a_first_one_that_differs() -> None:
+    build = StoryBuilder("Net", (1, 8), (1, 8))
+    for step in range(6):
+        build.module("cell", "GRUCell", (1, 8 if step else 4), (1, 8))
+        build.module("out", "Linear", (1, 8), (1, 2))
+    story = build.story()
+    nodes = [step.node for step in walk(build_outline(story, View())) if not step.leaving and step.depth == 1]
+    assert [node.name for node in nodes if isinstance(node, RowNode)] == ["cell", "out"]
+    assert [(node.name, len(node.members)) for node in nodes if isinstance(node, GroupNode)] == [("cell … out", 5)]
+
+
 def test_parameters_that_blocks_share_count_once_in_the_group() -> None:
     story = stories.bert_like(num_layers=2, width=16)
     params = list(story.trace.params)

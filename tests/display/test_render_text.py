@@ -281,4 +281,4 @@ def test_the_arguments_of_an_operation_are_those_that_say_something() -> None:
         format_arguments((("input", ...), *arguments)) == "n_fft=400, hop_length=160, center=True, pad_mode='reflect'"
     )
     assert format_arguments((*arguments, ("normalized", False))).endswith("pad_mode='reflect', …")
-    assert format_arguments((("1", None), ("2", (slice(None), None)))) == "None, (:, None)"
+    assert format_arguments((("1", None), ("2", (slice(None), None)), ("inplace", False))) == "None, (:, None)"

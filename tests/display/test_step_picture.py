@@ -134,6 +134,17 @@ def test_without_a_step_the_largest_are_what_is_kept_for_the_backward_and_a_numb
     )
 
 
+def test_the_steps_of_a_loop_are_one_of_the_largest_with_the_first_that_stands_before() -> None:
+    build = StoryBuilder("Net", (2, 8), (2, 8))
+    for step in range(5):
+        build.module("cell", "GRUCell", (2, 8 if step else 4), (2, 8), mult_adds=40)
+        build.module("out", "Linear", (2, 8), (2, 2), mult_adds=10)
+    known = build.story()
+    outline = build_outline(known, View())
+    found = find_largest(known, outline, name_rows(outline), "macs")
+    assert found == (("cell", "16.0% each of 5", "1"), ("out", "4.0% each of 5", "2"))
+
+
 def test_weights_that_are_tied_count_where_they_are_first() -> None:
     build = StoryBuilder("Net", (2, 8), (2, 8))
     for path in ("first", "second", "third"):

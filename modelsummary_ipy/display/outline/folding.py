@@ -45,6 +45,8 @@ def split_runs(
     pieces, start = [], 0
     while start < len(rows):
         length, times = _find_run(survey, rows, keys, start)
+        if times > 1 and _begins_before(survey, rows, start, length):
+            length, times = 1, 1
         stop = start + length * times
         blocks = tuple(tuple(rows[at : at + length]) for at in range(start, stop, length))
         pieces.append((common_name(names[start:stop]), blocks))
@@ -73,6 +75,21 @@ def _find_run(survey: Survey, rows: Sequence[int], keys: Sequence[tuple[int, str
         if times >= 3 or (times == 2 and weight > 2):
             return length, times
     return 1, 1
+
+
+def _begins_before(survey: Survey, rows: Sequence[int], start: int, length: int) -> bool:
+    """Return whether the rows before are calls of the same modules as the end of a block.
+
+    The first step of a loop differs from the later ones, for its state is of zeros: ``cell, (out, cell) × 5, out``
+    would tear each step apart, and is ``cell, out, (cell, out) × 5``.
+    """
+    lead = 0
+    while lead < min(length, start):
+        before, later = rows[start - 1 - lead], rows[start - 1 - lead + length]
+        if survey.rows[before].path != survey.rows[later].path:
+            break
+        lead += 1
+    return 0 < lead < length
 
 
 def common_name(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 
-from modelsummary_ipy.display.render import formatting, size_cells
+from modelsummary_ipy.display.render import formatting, labels, size_cells
 from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.display.render.formatting import brief, plain
 from modelsummary_ipy.records.summary import Row, Story
@@ -32,7 +32,7 @@ def find_detail(
         ``(term, lines)`` pairs in reading order; what is not known has no pair.
     """
     pairs: list[tuple[str, list[str]]] = [("path", [brief(row.path)] if row.path else [])]
-    call = f"{brief(row.type_name)}({plain(row.extra_repr)})"
+    call = brief(row.type_name) + labels.format_settings(row)
     pairs.append(("module" if row.kind == "module" else "operation", [call] if row.extra_repr else []))
     pairs.append(("in", _leaves(row.inputs, story.input_formulas.get(row.index, ()))))
     pairs.append(("out", _leaves(row.outputs, story.formulas.get(row.index, ()))))

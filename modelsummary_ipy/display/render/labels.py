@@ -113,12 +113,20 @@ def format_name(story: Story, node: RowNode, row: Row) -> tuple[str, str]:
     another method than ``forward`` was called, the model's type has it, and the calls that this makes are ``.forward``.
     """
     if row.kind == "op":
-        return brief(node.name, _NAME), f"({plain(row.extra_repr)})" if row.extra_repr else ""
+        return brief(node.name, _NAME), format_settings(row)
     method, earlier, kind = story.trace.method, row.call_index, format_type(story, row)
     if row.module == 0 and method not in ("", "forward"):
         kind += f".{plain(method)}" if earlier == 0 else ".forward"
         earlier -= 1
     return brief(node.name, _NAME), " ".join(filter(None, (kind, f"call {earlier + 1}" if earlier > 0 else "")))
+
+
+def format_settings(row: Row) -> str:
+    """The settings of a row as code writes them: ``(dim=1)``, ``[:, 0]`` of an index; nothing if there are none."""
+    written = plain(row.extra_repr)
+    if row.kind == "op" and row.type_name == "getitem" and written:
+        return f"[{written[1:-1] if written[0] == '(' and written[-2:] != ',)' else written}]"
+    return f"({written})" if written else ""
 
 
 def format_type(story: Story, row: Row) -> str:

@@ -32,7 +32,7 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
     Returns:
         The largest first, ties in the order of execution; nothing where one row has it all.
     """
-    found: list[tuple[int, str, str, str]] = []  # amount, name, key, note
+    found: dict[tuple[int, str], tuple[int, str]] = {}  # by amount and name: how often, and the key of the first
     counted: set[int] = set()  # parameters: those that are tied count where they are first
     held = _hold_by_key(story, keys) if what == "held" else {}
     repeats: list[int] = []  # the group around, of each open row
@@ -48,7 +48,7 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
         key = f"g{node.members[0][0]}" if isinstance(node, GroupNode) else str(node.row)
         if what == "held":
             if key in held:
-                found.append((held[key], name_part(story, node) or story.trace.model_type, key, ""))
+                found[held[key], name_part(story, node) or story.trace.model_type] = 1, key
         elif isinstance(node, RowNode) and not node.num_inside:
             row = story.rows[node.row]
             cost = story.costs.get(row.index)
@@ -60,18 +60,19 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
                 amount = 0 if params and params <= counted else amount
                 counted |= params
             if amount and row.kind == "module":
-                note = f" each of {repeats[-1]}" if repeats[-1] > 1 else ""
-                found.append((amount, _name_layer(story, node), key, note))
+                one = amount, _name_layer(story, node)
+                times, first = found.get(one, (0, key))  # the first step of a loop stands before the others
+                found[one] = times + repeats[-1], first
     if len(found) < 2:
         return ()
     peak = story.training.peak_bytes if story.training is not None else 0
     kept = sum(cost.own_activation_bytes or 0 for cost in story.costs.values())
     whole = {"params": story.total_params, "macs": story.total_mult_adds, "activation": kept}.get(what, peak) or 0
-    found = sorted(found, key=lambda one: -one[0])[:_MOST]
-    names = _drop_common([name for _, name, _, _ in found], {row.path for row in story.rows})
+    most = sorted(found.items(), key=lambda one: -one[0][0])[:_MOST]
+    names = _drop_common([name for (_, name), _ in most], {row.path for row in story.rows})
     return tuple(
-        Largest(brief(name), format_percent(amount, whole) + note, key)
-        for name, (amount, _, key, note) in zip(names, found, strict=True)
+        Largest(brief(name), format_percent(amount, whole) + (f" each of {times}" if times > 1 else ""), key)
+        for name, ((amount, _), (times, key)) in zip(names, most, strict=True)
     )
 
 

@@ -145,8 +145,9 @@ class Checks:
             if ref is not None:
                 self._softmax.finish(ref, is_read=ref.number in self._seen)
             if ref is not None and ref.number in self._featureless:
-                place = next(axis for axis in self._walk.axes_of(ref) if is_position(axis))
-                self._walk.find("vanished", self._featureless[ref.number], place)
+                for place in filter(is_position, self._walk.axes_of(ref)):
+                    self._walk.find("vanished", self._featureless[ref.number], place)
+                    break
 
     def _check_reduction(self, index: int, event: OpEvent, ref: TensorRef, reduced: Sequence[Axis]) -> None:
         rest = self._walk.axes_of(event.outputs[0])

@@ -265,9 +265,13 @@ class _Finder:
             smallest_batch = list(self._find_smallest_batch(batch_name, batch[batch_name]))
         together = together or self._works(lowest)
         if not together:
+            lows: list[int] = []  # of other dims, as they are found
             for name in names:
                 if not self._works(self._with_partner(name, lowest[name])):
-                    lowest[name] = self._last_in_steps(name, self._base[name], lowest[name], -self._step(name))
+                    ends = [size for size in lows if self._is_lowest(name, size)]
+                    base, step = self._base[name], self._step(name)
+                    lowest[name] = ends[0] if ends else self._last_in_steps(name, base, lowest[name], -step)
+                    lows.append(lowest[name])
         found: dict[str, int] = {}
         for name in names:
             below = lowest[name] - self._step(name)
@@ -278,6 +282,13 @@ class _Finder:
             ):
                 found[name] = lowest[name]
         return found, smallest_batch
+
+    def _is_lowest(self, name: str, size: int) -> bool:
+        """Return whether a size is the smallest that works, as of another dim: mostly it is that of both sides."""
+        base, step = self._base[name], self._step(name)
+        is_below = size < base and (base - size) % step == 0
+        below, at = (self._with_partner(name, each) for each in (size - step, size))
+        return is_below and not self._works(below) and self._works(at)
 
     def _find_smallest(self, name: str) -> int:
         if self._demands is not None:

@@ -165,8 +165,9 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
     with collector_paused():
         works = bool(batch.batch)
         walked, samples, chosen = None, SampleSizes(base), SampleSizes(base)
+        shown = tuple(retracer.worked)
         for most in (2, 3, 4):  # the more traces, the more integers show whose size they are
-            more = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=most)
+            more = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=most, shown=shown)
             if retracer.budget.time.ended:
                 if walked is None:  # which dims may move is not known
                     return Formulas(names, retracer=retracer)

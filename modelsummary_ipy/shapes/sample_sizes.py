@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -79,7 +79,14 @@ class SampleSizes:
 
 
 def choose_sample_sizes(
-    retracer: Retracer, names: InputNames, base: Sizes, first: Trace, *, works_at_one_more: bool, most: int = 4
+    retracer: Retracer,
+    names: InputNames,
+    base: Sizes,
+    first: Trace,
+    *,
+    works_at_one_more: bool,
+    most: int = 4,
+    shown: Sequence[Sizes] = (),
 ) -> SampleSizes:
     """Find sizes at which the model runs, that differ in every dim that may move.
 
@@ -89,22 +96,19 @@ def choose_sample_sizes(
         first: The trace at these.
         works_at_one_more: Whether it ran at ``B + 1``.
         most: Most sizes at which all dims move together.
+        shown: Other sizes that were traced before and worked.
     """
-    chooser = _Chooser(retracer, names, base, first, works_at_one_more, most)
+    chooser = _Chooser(retracer, names, base, first, shown)
+    chooser.works_at_one_more, chooser.most = works_at_one_more, most
     return chooser.choose() if first.failure is None else chooser.choose_any(len(first.calls))
 
 
 class _Chooser(StepSearch):
-    def __init__(
-        self, retracer: Retracer, names: InputNames, base: Sizes, first: Trace, works_at_one_more: bool, most: int
-    ) -> None:
-        super().__init__(retracer, names, base)
-        self._first = first
-        self._works_at_one_more = works_at_one_more
-        self._most = most
+    works_at_one_more: bool
+    most: int
 
     def choose(self) -> SampleSizes:
-        if self._works_at_one_more:
+        if self.works_at_one_more:
             size = self._base[self._batch]
             self._plans[self._batch] = plan_batch(size)
         elif self._batch in self._base:
@@ -114,7 +118,7 @@ class _Chooser(StepSearch):
         together = {name: plan[0] for name, plan in wide.items()}
         works = self._works_unless_fixed({**self._at(0), **together})
         is_planned = not works and self._follow_demands(others, wide)
-        if not works and not is_planned and self._works_at_one_more and not self._works(self._at(0)):
+        if not (works or is_planned) and self.works_at_one_more and not self._moves_batch():
             self._plans[self._batch] = tuple(self._base[self._batch] + more for more in _LITTLE_BATCH)
             works = self._works({**self._at(0), **together})
         if others and not is_planned:
@@ -126,6 +130,11 @@ class _Chooser(StepSearch):
             if self._is_feature(name):
                 self._try_feature(name)
         return self._trace_all()
+
+    def _moves_batch(self) -> bool:
+        """Return whether the batch may be as large as planned, whatever else moves."""
+        is_shown = any(sizes.get(self._batch) == self._plans[self._batch][0] for sizes in self._shown)
+        return is_shown or self._works(self._at(0))
 
     def choose_any(self, num_calls: int) -> SampleSizes:
         """Choose sizes whose traces come as far as the first one, wherever they end."""
@@ -147,7 +156,7 @@ class _Chooser(StepSearch):
 
     def _follow_demands(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
         """Plan the same in steps, where operations demand some: the sum of a skip connection that its halves fit."""
-        at = {**self._base, **({self._batch: self._base[self._batch] + 1} if self._works_at_one_more else {})}
+        at = {**self._base, **({self._batch: self._base[self._batch] + 1} if self.works_at_one_more else {})}
         ops = self._retracer.at(at).ops
         if ops is None or not ops.is_whole:
             return False
@@ -217,9 +226,9 @@ class _Chooser(StepSearch):
 
     def _choose_together(self) -> list[dict[str, int]]:
         self._following: list[dict[str, int]] = []
-        chosen: list[dict[str, int]] = [{self._batch: self._base[self._batch] + 1}] if self._works_at_one_more else []
+        chosen: list[dict[str, int]] = [{self._batch: self._base[self._batch] + 1}] if self.works_at_one_more else []
         for turn in range(min((len(plan) for plan in self._plans.values()), default=0)):
-            if len(chosen) >= self._most:
+            if len(chosen) >= self.most:
                 self._following.append({**self._base, **self._at(turn)})
             elif self._works(self._at(turn)):
                 chosen.append(self._at(turn))
@@ -228,9 +237,9 @@ class _Chooser(StepSearch):
     def _trace_all(self) -> SampleSizes:
         """Trace the planned sizes together; if too few work together, dim by dim."""
         chosen = self._choose_together()
-        if len(chosen) < min(3 + self._works_at_one_more, self._most) and self._repair():
+        if len(chosen) < min(3 + self.works_at_one_more, self.most) and self._repair():
             chosen = self._choose_together()
-        if len(chosen) < min(3, self._most):
+        if len(chosen) < min(3, self.most):
             for name, plan in self._plans.items():
                 partners = [two for one, two in self._tied if one == name]
                 chosen += [dict.fromkeys([name, *partners], value) for value in plan]

@@ -30,8 +30,11 @@ def last_true(sizes: Sequence[int], holds: Holds) -> int | None:
     return sizes[place - 1] if place else None
 
 
-def smallest_step(step: int, holds: Holds) -> int:
+def smallest_step(step: int, holds: Holds, *, upwards: bool = False) -> int:
     """Return the smallest divisor of a step that works which works too, prime by prime.
+
+    Args:
+        upwards: Whether to try the smallest first: where to fail takes less time than to work.
 
     Example:
         >>> smallest_step(96, lambda step: step % 4 == 0)
@@ -39,7 +42,8 @@ def smallest_step(step: int, holds: Holds) -> int:
     """
     for prime in dict.fromkeys(prime_factors(step)):
         without = [step // prime**power for power in range(1, prime_factors(step).count(prime) + 1)]
-        step = last_true(without, holds) or step
+        found = next(filter(holds, reversed(without)), None) if upwards else last_true(without, holds)
+        step = found or step
     return step
 
 

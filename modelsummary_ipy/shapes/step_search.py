@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.own_checks import find_fixed
 from modelsummary_ipy.shapes.planned_sizes import plan_sizes
@@ -42,12 +44,21 @@ class Windows(NamedTuple):
 
 
 class StepSearch:
-    """Finds out which dims move, and in which steps; what is found is kept for the sizes that are chosen."""
+    """Finds out which dims move, and in which steps; what is found is kept for the sizes that are chosen.
 
-    def __init__(self, retracer: Retracer, names: InputNames, base: Sizes) -> None:
+    Args:
+        first: The trace at the given sizes.
+        shown: Other sizes that were traced before and worked.
+    """
+
+    def __init__(
+        self, retracer: Retracer, names: InputNames, base: Sizes, first: Trace, shown: Sequence[Sizes] = ()
+    ) -> None:
         self._retracer = retracer
         self._names = names
         self._base = dict(base)
+        self._first = first
+        self._shown = shown
         self._batch = names.batch
         self._is_feature = names.is_feature
         self._is_spatial = names.is_spatial
@@ -71,6 +82,14 @@ class StepSearch:
         found, at = self._retracer.at(sizes), {**self._base, **sizes}
         self._fixed |= {name for name in find_fixed(found, at) if at[name] != self._base[name]}
         return found.works
+
+    def _find_shown(self, names: list[str], step: int = 1) -> Sizes | None:
+        """Return sizes that were traced and worked, at which all of some dims are larger by multiples of a step."""
+        for at in self._shown:
+            more = [at.get(name, self._base[name]) - self._base[name] for name in names]
+            if all(each > 0 and each % step == 0 for each in more):
+                return at
+        return None
 
     def _at(self, turn: int) -> dict[str, int]:
         return {name: plan[turn] for name, plan in self._plans.items()}
@@ -97,7 +116,7 @@ class StepSearch:
             size = self._base[pair[0]]
             if self._base[pair[1]] == size and {*pair} <= {*self._rigid} and self._works(dict.fromkeys(pair, size + 1)):
                 self._rigid = [name for name in self._rigid if name not in pair]
-                self._keep_little(list(pair), 1)
+                self._keep_little(list(pair), 1, are_tied=True)
 
     def _search(self, names: list[str], *, quickly: bool = False) -> bool:
         """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.
@@ -115,7 +134,7 @@ class StepSearch:
             if len(names) == 1:
                 self._rigid += names
             return False
-        if self._find_windows(names):
+        if self._find_windows(names, step):
             return True
         if abs(step) > 1:
             apart = names if len(names) > 1 else []  # of two dims one alone may move in steps
@@ -128,6 +147,8 @@ class StepSearch:
 
     def _is_checked(self, names: list[str]) -> bool:
         """Return whether the model itself compares its input's size: one line raises at twice it, half and one more."""
+        if self._find_shown(names) is not None:
+            return False
         base = {name: self._base[name] for name in names}
         tries = [{name: size + more} for name, size in base.items() for more in (1, -1)]
         if not {*names} <= self._fixed:
@@ -150,35 +171,53 @@ class StepSearch:
         smaller = {name: self._base[name] - 1 - turn for turn, name in enumerate(names)}
         return -1 if min(smaller.values()) > 3 and self._works(smaller) else 0
 
-    def _keep_little(self, names: list[str], step: int) -> None:
-        """Plan a few steps more (or less), or many where these work; dims that only move together get the same ones."""
+    def _keep_little(self, names: list[str], step: int, *, are_tied: bool | None = None) -> None:
+        """Plan a few steps more (or less), or many where these work; dims that only move together get the same ones.
+
+        Args:
+            are_tied: Whether they only move together, where that is known.
+        """
         if step == 1:
             self._narrow.update({name: self._base[name] * 2 + 27 for name in names if self._is_spatial(name)})
-        tied = len(names) > 1 and not self._works({names[0]: self._base[names[0]] + step})
-        if tied:
+        wide = self._plan_wide(names, step)
+        if are_tied is None and len(names) > 1:
+            # Not if they are of two sizes, or grew by different numbers, as at the first sizes that are tried.
+            may_be = len({self._base[name] for name in names}) == 1 and abs(step) > 1 and not wide
+            are_tied = may_be and not self._works({names[0]: self._base[names[0]] + step})
+        if are_tied:
             self._tied += [(names[0], other) for other in names[1:]]
         for turn, name in enumerate(names):
-            steps = LITTLE[0 if tied else turn % len(LITTLE)]
+            steps = LITTLE[0 if are_tied else turn % len(LITTLE)]
             self._plans[name] = tuple(max(self._base[name] + step * count, 1) for count in steps)
             self._little[name] = step
-        wide = plan_sizes(self._names, self._base, names) if step > 1 and all(map(self._is_spatial, names)) else {}
-        for turn, name in enumerate(names if wide else ()):
-            base, plan = self._base[name], wide[names[0] if tied else name]
-            wide[name] = tuple(base + max(round((size - base) / step), 1 + turn) * step for size in plan)
-        if wide and self._works({name: plan[0] for name, plan in wide.items()}):
-            self._plans.update(wide)
+        self._plans.update(wide or (self._plan_wide(names, step, are_tied=True) if are_tied else {}))
 
-    def _find_windows(self, names: list[str]) -> bool:
+    def _plan_wide(self, names: list[str], step: int, *, are_tied: bool = False) -> dict[str, tuple[int, ...]]:
+        """Plan many steps more for the sides of a feature map, where these work; where they were traced, the same."""
+        if step < 2 or not all(map(self._is_spatial, names)):
+            return {}
+        wide = plan_sizes(self._names, self._base, names)
+        for turn, name in enumerate(names):
+            base, plan = self._base[name], wide[names[0] if are_tied else name]
+            wide[name] = tuple(base + max(round((size - base) / step), 1 + turn) * step for size in plan)
+        shown = self._find_shown(names, step)
+        if shown is not None and len({shown[name] for name in names}) == (1 if are_tied else len(names)):
+            return {
+                name: (shown[name], *(size for size in plan[1:] if size != shown[name])) for name, plan in wide.items()
+            }
+        return wide if self._works({name: plan[0] for name, plan in wide.items()}) else {}
+
+    def _find_windows(self, names: list[str], step: int) -> bool:
         """Plan whole windows more where a few sizes in a row work, on one side of these, and again at twice these."""
         base = {name: self._base[name] for name in names}
         common = math.gcd(*base.values())
-        if not all(map(self._is_spatial, names)):
+        if not all(map(self._is_spatial, names)) or (step < 0 and not self._moves(names, common)):
             return False
         rounds_up = self._moves(names, -1)
         if rounds_up == self._moves(names, 1) or not self._moves(names, common) or not self._moves(names, 2 * common):
             return False
         sign = -1 if rounds_up else 1
-        step = smallest_step(common, lambda more: self._moves(names, more))
+        step = self._smallest_step(names, common)
         patch = 1 + (last_true(range(1, step), lambda more: self._moves(names, sign * more)) or 0)
         if step % patch or patch == step:
             return False
@@ -217,13 +256,25 @@ class StepSearch:
             The step; negative if only smaller sizes work; 0 if none was found.
         """
         common = math.gcd(*(self._base[name] for name in names))
+        shown = self._find_shown(names)
+        if shown is not None:
+            start = math.gcd(common, *(shown[name] - self._base[name] for name in names))
+            step = self._smallest_step(names, start)
+            if step < start:
+                return step
         for start in (common, *(() if quickly else _OTHER_STEPS)):
             if self._moves(names, start):
-                return smallest_step(start, lambda step: self._moves(names, step))
+                return self._smallest_step(names, start)
         for factor in dict.fromkeys(() if quickly else prime_factors(common)):
             if self._moves(names, -(common // factor)):
                 return -smallest_step(common // factor, lambda step: self._moves(names, -step))
         return 0
+
+    def _smallest_step(self, names: list[str], start: int) -> int:
+        """Find the smallest divisor of a step that works too: the smallest first, where a step of 1 fails early."""
+        one_more = self._retracer.at({name: self._base[name] + 1 for name in names}).trace
+        fails_early = one_more is not None and 4 * len(one_more.calls) < len(self._first.calls)
+        return smallest_step(start, lambda step: self._moves(names, step), upwards=fails_early)
 
     def _moves(self, names: list[str], step: int) -> bool:
         sizes = {name: self._base[name] + step for name in names}

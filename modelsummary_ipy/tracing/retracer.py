@@ -69,6 +69,7 @@ class Retracer:
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
         self._with_grad = self._is_tried = self._is_brief = False
         self._known: dict[Hashable, Retraced] = {}
+        self.worked: list[Sizes] = []  # by name, the sizes that were traced and worked
         self._records_ops = not request.shadow.is_large and len(first.calls) <= MANY_CALLS
 
     def recording(self) -> Retracer:
@@ -85,7 +86,7 @@ class Retracer:
         They have no operations, and nothing of calls that repeat others: a tenth less, and a fifth of a transformer.
         """
         found = self.within(self.budget)
-        found.budget, found._known = self.budget, self._known
+        found.budget, found._known, found.worked = self.budget, self._known, self.worked
         found._with_grad, found._is_tried = self._with_grad, self._is_tried
         if self._alike is not None and self._alike.first:
             found._is_brief, vars(found)["_alike"] = True, self._alike
@@ -124,6 +125,8 @@ class Retracer:
             else:
                 found = self._run_changed(where)
             self._known[key] = found
+            if found.works and training is None and isinstance(where, Mapping):
+                self.worked.append(dict(where))
         return self._known[key]
 
     def measure(self, sizes: Sizes | None = None) -> Trace | None:

@@ -230,6 +230,27 @@ def test_what_a_skip_connection_demands_is_not_searched_by_tracing(levels: int, 
     assert found.retracer.num_traces <= 10
 
 
+class InStrides(nn.Module):
+    """Takes sides in steps of 8, as optical flow does, and says so before it begins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] % 8 or x.shape[3] % 8:
+            raise ValueError("height and width must be divisible by 8")
+        return self.layers(x)
+
+
+def test_steps_that_the_code_asks_for_take_few_traces_that_come_to_their_end() -> None:
+    """One more in the batch, all sides moved by 64, a square, the step, one to confirm."""
+    ms = ModelSummary(InStrides(), (1, 3, 64, 128))
+    assert ms.constraints == ("H and W divisible by 8", "C = 3")
+    assert ms.pipeline.batch.retracer is not None
+    assert len(ms.pipeline.batch.retracer.worked) <= 5
+
+
 def test_a_limit_takes_two_traces_and_formulas_without_a_guess_two() -> None:
     model = Positions(64, lookup=True)
     traced = run_engine(model, ModelInputs((Size((2, 10), dtype="int64"),)))

@@ -120,13 +120,19 @@ class _Letters:
         return len(self.inputs) > 1 and any(name not in made for part in self.inputs for name in part)
 
     def count(self, aten_op: AtenOp) -> int | None:
-        """Count the multiply-adds of the products from left to right; ``None`` where the sizes do not fit."""
+        """Count the multiply-adds of the products from left to right; ``None`` where torch's sizes are others."""
         tensors = [size for size in aten_op.inputs if size is not None]
+        sizes: dict[str, list[int]] = {name: [int(name)] for part in self.outputs for name in part if name.isdigit()}
         try:
-            sizes = {name: math.prod(axes) for name, axes in self._pair(tensors)}
+            pairs = list(self._pair(tensors))
         except EntryError:
             return None
-        return sum(math.prod(sizes[name] for name in names) for names in self._products())
+        if any(sizes.setdefault(name, axes) != axes for name, axes in pairs):
+            return None
+        made = [[size for name in part for size in sizes[name]] for part in self.outputs]
+        if made != [list(size) for size in aten_op.outputs]:
+            return None
+        return sum(math.prod(math.prod(sizes[name]) for name in names) for names in self._products())
 
     def _products(self) -> Iterator[set[str]]:
         """Yield the axes of every product that sums an axis, or makes a tensor larger than both."""

@@ -6,7 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.records.errors import write_error
-from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, from_torchs_fakes, is_fakes_assertion
+from modelsummary_ipy.torch_compat.fakes import (
+    FAKE_ONLY_ERRORS,
+    UnsupportedOperatorException,
+    from_torchs_fakes,
+    is_fakes_assertion,
+)
 from modelsummary_ipy.torch_compat.modes import is_in_jit_trace
 from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.replay import UnknownError, is_about_history, replay
@@ -121,7 +126,15 @@ def _write_place(result: TraceResult) -> str:
     what = "torch.jit.trace()" if is_in_jit_trace(result.error) else what
     what = "a scripted function" if _IN_SCRIPT in failure.message and not result.culprit else what
     what = "a tensor of another class" if _MADE_SUBCLASS in failure.message else what
+    what += " without register_fake" if _lacks_own_rule(result.error) else ""
     return f"{what} at {place}" if place else what
+
+
+def _lacks_own_rule(error: BaseException | None) -> bool:
+    """Return whether an operation of the user's, or of an extension, has no rule for its sizes."""
+    func = getattr(error, "func", None) if isinstance(error, UnsupportedOperatorException) else None
+    is_own = getattr(func, "namespace", "aten") not in ("aten", "prims", "higher_order")
+    return is_own or (error is not None and "no fake impl registered" in write_error(error))
 
 
 def _name_operation(error: BaseException | None) -> str:

@@ -53,7 +53,8 @@ class OpInfo:
 @functools.cache
 def describe_op(func: Callable[..., Any]) -> OpInfo:
     """Return what is known of a function; it is found once, for a forward calls it thousands of times."""
-    name = getattr(func, "__name__", type(func).__name__)
+    name: str = getattr(func, "__name__", type(func).__name__)
+    name = name.partition(".")[0] or name  # torch.ops.mylib.fused_mlp.default
     owner = getattr(func, "__self__", None)
     if name in ("__get__", "__set__", "__delete__") and owner is not None:
         attribute = getattr(owner, "__name__", "") or getattr(getattr(owner, "fget", None), "__name__", "")

@@ -120,6 +120,7 @@ def test_a_description_that_contradicts_torch_is_shown_and_not_believed(ops: Any
     assert line in error
     assert ", torch makes (" in error
     assert error in ms.to_text()
+    assert (ms.costs[0].mult_adds, ms.unknown_ops) == (None, ("ms_axes::fused_mlp",))
 
 
 @pytest.mark.parametrize(
@@ -142,3 +143,22 @@ def test_bad_axes_are_refused_with_an_example(axes: Any, message: str) -> None:
 def test_what_is_no_operation_is_refused() -> None:
     with pytest.raises(InputError, match="no operation 'fused'"):
         register_op("fused", MLP)
+
+
+def test_an_operation_without_a_rule_for_sizes_runs_for_real_and_that_is_said() -> None:
+    library = torch.library.Library("ms_bare", "DEF")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x * 2, "CPU")
+
+    class Twice(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            twice: Tensor = torch.ops.ms_bare.twice.default(x)
+            return twice
+
+    try:
+        ms = ModelSummary(Twice(), (2, 3))
+        assert ms.engine == "real"
+        assert ms.engine_reason.startswith("twice() without register_fake at ")
+        assert [row.type_name for row in ms.rows] == ["Twice", "twice"]
+    finally:
+        library._destroy()

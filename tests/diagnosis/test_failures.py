@@ -620,3 +620,19 @@ def test_a_layer_that_a_forward_makes_and_runs_is_not_blamed_for_a_condition() -
     error = ModelSummary(Asks(), (2, 4)).error
     assert error is not None
     assert "a condition is one truth value, and the tensor [2, 3]" in error.reason
+
+
+def test_layers_in_a_loop_may_give_tensors_without_that_dim() -> None:
+    class OneDim(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([nn.Linear(4, 4), nn.Conv1d(4, 4, 1)])
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                out = layer(x)
+            return out
+
+    ms = ModelSummary(OneDim(), (4,))  # what is logged of a mistake of this package's own fails a test
+    assert ms.error is not None
+    assert ms.error.code == "convolution"

@@ -27,7 +27,6 @@ from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Link
 
 
@@ -332,10 +331,10 @@ def _explain_stacked(pair: Pair, which: int, param: int) -> Diagnosis | None:
 
 def _is_installed(ctx: FailureContext, data: Operand) -> bool:
     """Return whether a line of a package fails on what a line of the user's gave: the package is as it is."""
-    maker, source = ctx.flow.producer(data.link), ctx.failure.source
-    inside = source is not None and source.filename.startswith(PACKAGES)
-    given = maker is not None and maker.source is not None and not maker.source.filename.startswith(PACKAGES)
-    return inside and given
+    maker = ctx.flow.producer(data.link)
+    return (
+        ctx.is_in_package and maker is not None and maker.source is not None and not ctx.at_line_of(maker).is_in_package
+    )
 
 
 def _explain_projection(ctx: FailureContext, place: int, got: int, wanted: int, name: str) -> Diagnosis:

@@ -159,7 +159,8 @@ def explain_not_carried(ctx: FailureContext) -> Diagnosis | None:
     ]  # fmt: skip
     found = re.fullmatch(r"(\w+) = (.*)", ctx.line)
     axis = -1 if "in_features" in fact.settings else 1
-    if not before or found is None or before[-1].outputs[0].shape[axis] != wanted:
+    gave = before[-1].outputs[0].shape if before and before[-1].outputs else ()
+    if found is None or len(gave) < 2 or gave[axis] != wanted:
         return None
     names = dict.fromkeys(node.id for node in find_nodes(found[2], ast.Name))
     read = [name for name in names if name in find_parameters(source) and name != found[1]]

@@ -13,6 +13,7 @@ from modelsummary_ipy.model.torch_layers import LAYERS, OUTPUT_SETTINGS
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.lazy import lazy
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
@@ -225,6 +226,11 @@ class FailureContext:
     def read_at(self, line: int) -> Statement | None:
         """Return the statement at a line of the file that failed, with the changes that were made before."""
         return self.read(self.failure.source._replace(line=line)) if self.failure.source is not None else None
+
+    @property
+    def is_in_package(self) -> bool:
+        """Whether the line that failed is an installed package's, which is not the user's to change."""
+        return self.failure.source is not None and self.failure.source.filename.startswith(PACKAGES)
 
     @lazy
     def line(self) -> str:

@@ -31,7 +31,6 @@ from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
-from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Call, ModuleFact, Source, TensorSpec
 
 
@@ -57,8 +56,7 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
             new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around))
             if new:
                 return whole if whole and new.edits_a_package else new
-    is_package = ctx.statement is not None and ctx.statement.filename.startswith(PACKAGES)
-    if whole and is_package:
+    if whole and ctx.is_in_package:
         return whole
     if not call.path or position or names_operands(template) or "{1}" in around:
         return NOTHING
@@ -84,8 +82,7 @@ def _fix_whole_input(ctx: FailureContext, template: str, around: str, position: 
         return NOTHING
     if position >= len(operands) or not operands[position].is_input or ctx.trace.method != "forward":
         return NOTHING
-    is_package = ctx.statement is not None and ctx.statement.filename.startswith(PACKAGES)
-    if not is_package and ctx.trace.modules[0].type_name != "Sequential":
+    if not ctx.is_in_package and ctx.trace.modules[0].type_name != "Sequential":
         return NOTHING
     change = template.format("x")
     return Candidate(f"model({change})", (AroundEdit("", change),))

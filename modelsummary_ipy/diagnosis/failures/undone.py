@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, place_line, read_line
-from modelsummary_ipy.diagnosis.failures.rewriting import find_own_call
+from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_line
 from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_text, splice_node
 from modelsummary_ipy.diagnosis.torch_names import TRANSPOSES
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Call
 
 _DIMS = frozenset({"unsqueeze", "squeeze"})
@@ -30,37 +27,15 @@ def undo_move(ctx: FailureContext, x: Operand, fits: Callable[[tuple[int, ...]],
     Returns:
         ``"out = self.encoder(x, mask=mask)"`` for ``mask=mask.t()``; nothing if no such step is near.
     """
-    for call, before in _list_moves(ctx, x):
+    for call, before in list_moves(ctx, x):
         if fits(before):
             line = read_line(ctx, call.source)
-            return place_line(ctx, call, _drop(line, call.type_name))
+            return place_line(ctx, call, drop_step(line, call.type_name))
     return NOTHING
 
 
-def list_undone(ctx: FailureContext) -> Iterator[Candidate]:
-    """List what is left of the failing line, or of one before, without a step that moved or made dims."""
-    for x in ctx.data[:3]:
-        for call, before in _list_moves(ctx, x):
-            if before != x.shape:
-                line = read_line(ctx, call.source)
-                yield replace(place_line(ctx, call, _drop(line, call.type_name)), rank=1)
-
-
-def list_given(ctx: FailureContext) -> Iterator[Candidate]:
-    """List changes of what a line of the user's gives a model whose own code, of a package, then fails."""
-    call = find_own_call(ctx)
-    if call is ctx.call or ctx.failure.source is None or not ctx.failure.source.filename.startswith(PACKAGES):
-        return
-    at = ctx.at_line_of(call)
-    for place, x in enumerate(at.data[:2]):
-        texts = [f"{{}}.squeeze({axis})" for axis in range(1, x.rank) if x.shape[axis] == 1]
-        texts += ["{}.flatten(2).transpose(1, 2)"] if x.rank == 4 else []
-        texts += ["{}.transpose(1, 2)"] if x.rank == 3 else []
-        texts += ["{}.unsqueeze(1)"] if x.rank < 4 else []
-        yield from (replace(fix_argument(at, text, position=place), rank=2 + rank) for rank, text in enumerate(texts))
-
-
-def _list_moves(ctx: FailureContext, x: Operand) -> Iterator[tuple[Call, tuple[int, ...]]]:
+def list_moves(ctx: FailureContext, x: Operand) -> Iterator[tuple[Call, tuple[int, ...]]]:
+    """List the steps before a tensor that moved or made dims, each with the shape from before it."""
     for call in ctx.flow.walk_back(x.link, _MOST_STEPS):
         if call.kind != "op" or not call.inputs:
             return
@@ -68,7 +43,7 @@ def _list_moves(ctx: FailureContext, x: Operand) -> Iterator[tuple[Call, tuple[i
             yield call, call.inputs[0].shape
 
 
-def _drop(line: str, name: str) -> str:
+def drop_step(line: str, name: str) -> str:
     """Write a line without the one step of a name in it; ``""`` if it has none, or several."""
     tree = parse_line(line)
     found = [pair for node in (ast.walk(tree) if tree is not None else ()) if (pair := _read_step(node, name))]

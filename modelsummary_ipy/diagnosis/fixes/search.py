@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, Diagnosis, FailureContext, build_context
-from modelsummary_ipy.diagnosis.failures.explain import SIZES, diagnose
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, build_context
+from modelsummary_ipy.diagnosis.failures.explain import diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
-from modelsummary_ipy.diagnosis.failures.undone import list_given, list_undone
-from modelsummary_ipy.diagnosis.fixes.lines import list_earlier_candidates, list_line_candidates
+from modelsummary_ipy.diagnosis.fixes.order import NOT_OF_SIZES, list_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
-from modelsummary_ipy.diagnosis.fixes.slips import list_exact, list_slips
+from modelsummary_ipy.diagnosis.fixes.slips import SLIPS
 from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Trace
@@ -25,15 +22,6 @@ _MOST_FIXES = 5
 _MOST_LINKS = 16
 #: So many ways to repair each further failure are tried.
 _MOST_BRANCHES = 3
-
-
-#: What Python refuses by a name, a type or a signature, and what torch has not: no other order of dims mends it.
-_NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsupported")
-
-
-#: Where one size came and another was wanted.
-_OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape",
-             "convolution")  # fmt: skip
 
 
 class Trials(Protocol):
@@ -53,8 +41,6 @@ class Trials(Protocol):
 def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: str = "model") -> tuple[Fix, ...]:
     """Find the changes that make a model run.
 
-    What is written for the failure's reason is tried first; without a reason, what can be done with the failing line.
-
     Args:
         name: What the user calls the model, where a fix has to name it.
 
@@ -62,36 +48,32 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
         Those that work, the best first.
     """
     found: list[tuple[Trial, Verdict]] = []
-    is_open = diagnosis.is_open or diagnosis.search in ((), ANYWHERE)
-    is_open = is_open and diagnosis.code not in _NOT_OF_SIZES
-    guesses: tuple[Iterator[Candidate], ...] = ()
-    if is_open:
-        guesses = (list_line_candidates(ctx), list_earlier_candidates(ctx))
-    undone = itertools.chain(list_undone(ctx), list_given(ctx)) if diagnosis.code in (*SIZES, "other") else ()
-    slips = list_slips(ctx) if diagnosis.code in (*SIZES, "index", "loss", "other") else iter(())
-    exact = list_exact(ctx) if diagnosis.code in _OF_SIZES else iter(())
-    for number, candidates in enumerate((exact, diagnosis.fixes, undone, *guesses, slips)):
-        if found and number > 2 and (candidates is slips or not diagnosis.is_open):
-            break  # what was written for the reason is better than any guess
-        tried: set[tuple[object, ...]] = set()
-        for candidate in candidates:
-            if trials.is_over or len(found) >= _MOST_FIXES:
-                break
-            if not candidate or candidate.edits in tried:
-                continue
-            tried.add(candidate.edits)
-            trial = _try_chain(ctx, candidate, trials)
-            if trial is None or (candidate.rank and compares_by_chance(ctx, trial)):
-                continue
-            if diagnosis.code in (*_NOT_OF_SIZES, "returned") and _resizes_more(candidate, trial):
-                continue  # the wrong one of several was taken, and a layer made to fit it
-            verdict = trials.judge(trial)
-            if candidate.rank <= 0 or diagnosis.is_open or is_plain(ctx, trial, verdict):
-                found.append((trial, verdict))
-            if candidate.rank and found and is_plain(ctx, trial, verdict):
-                break  # of guesses the first that leaves nothing to wish for
-        if any(is_plain(ctx, trial, verdict) for trial, verdict in found):
+    tried: set[tuple[object, ...]] = set()
+    written = diagnosis.fixes
+    least_plain: int | None = None  # the rank of what left nothing to wish for
+    for candidate in list_candidates(ctx, diagnosis):
+        if trials.is_over or len(found) >= _MOST_FIXES:
             break
+        is_guess = candidate not in written
+        if least_plain is not None and (is_guess or least_plain):
+            break  # of what is written for the reason each is tried, of all else the first that is plain is enough
+        if found and is_guess and candidate.rank > 1 and (candidate.rank >= SLIPS or not diagnosis.is_open):
+            break  # what was written for the reason is better than any guess
+        way = (*candidate.edits, not candidate.rank)
+        if not candidate or way in tried:
+            continue
+        tried.add(way)
+        trial = _try_chain(ctx, candidate, trials)
+        if trial is None or (candidate.rank and compares_by_chance(ctx, trial)):
+            continue
+        if diagnosis.code in (*NOT_OF_SIZES, "returned") and _resizes_more(candidate, trial):
+            continue  # the wrong one of several was taken, and a layer made to fit it
+        verdict = trials.judge(trial)
+        plain = is_plain(ctx, trial, verdict)
+        if plain or candidate.rank <= 0 or diagnosis.is_open:
+            found.append((trial, verdict))
+        if plain and least_plain is None:
+            least_plain = candidate.rank
     kept = [item for item in found if item[1].keeps_batch is not False]
     found = sorted(kept or found, key=lambda item: rank(ctx, *item))
     distinct = {trial.candidate.text: trial for trial, _ in found[::-1]}  # two ways may lead to one change

@@ -18,11 +18,10 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_na
 from modelsummary_ipy.diagnosis.failures.statements import find_function, find_parameters, list_stored, read_statement
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
-from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Source
 
-#: A slip further up is less likely than any change of the failing line.
-_LEAST_RANK = 60
+#: The rank of a slip in the failing function; of those around it, and before it, 10 more each.
+SLIPS = 60
 #: So many of each kind are tried of one statement.
 _MOST_OF_A_KIND = 8
 #: So many calls around the one that failed have their own lines looked at.
@@ -60,7 +59,7 @@ def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
                 place = candidate.edits[0][:2]
                 lines[place] += 1
                 if lines[place] <= _MOST_OF_A_KIND:
-                    yield replace(candidate, rank=_LEAST_RANK + 10 * depth + kind)
+                    yield replace(candidate, rank=SLIPS + 10 * depth + kind)
 
 
 def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
@@ -70,7 +69,7 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     way round; another order of dims that are then folded into the features of a layer; a number that is added to, or
     taken off, how far a signal is padded.
     """
-    if ctx.statement is None or ctx.statement.filename.startswith(PACKAGES):
+    if ctx.statement is None or ctx.is_in_package:
         return
     found = [*_take_names(ctx, _UNREAD), *rewrite(ctx, _turn_names, alone=True), *_swap_sizes(ctx)]
     if ctx.function not in ("matmul", "mm"):  # of one that fails, what it is for is not known
@@ -100,7 +99,7 @@ def _list_views(ctx: FailureContext) -> Iterator[FailureContext]:
     for call in (None, *itertools.islice(ctx.flow.around(ctx.call), _MOST_CALLERS + 1), *makers):
         at = ctx if call is None else ctx.at_line_of(call)
         function = find_function(at.failure.source)
-        if function is None or function in seen or at.statement is None or at.statement.filename.startswith(PACKAGES):
+        if function is None or function in seen or at.statement is None or at.is_in_package:
             continue
         if len(seen) == _MOST_VIEWS:
             break

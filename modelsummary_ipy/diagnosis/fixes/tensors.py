@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
+from modelsummary_ipy.diagnosis.failures.rewriting import find_own_call
 from modelsummary_ipy.diagnosis.failures.source_edits import change_value
+from modelsummary_ipy.diagnosis.failures.undone import drop_step, list_moves
 from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
@@ -17,7 +19,16 @@ from modelsummary_ipy.records.fixes import Candidate
 _FLOATING = ("float32", "float64", "float16", "bfloat16")
 
 
-def list_line_candidates(ctx: FailureContext) -> Iterator[Candidate]:
+def list_undone(ctx: FailureContext) -> Iterator[Candidate]:
+    """List what is left of the failing line, or of one before, without a step that moved or made dims."""
+    for x in ctx.data[:3]:
+        for call, before in list_moves(ctx, x):
+            if before != x.shape:
+                line = drop_step(read_line(ctx, call.source), call.type_name)
+                yield replace(place_line(ctx, call, line), rank=1)
+
+
+def list_line_changes(ctx: FailureContext) -> Iterator[Candidate]:
     """List changes of what the failing line passes on, the smallest first; before them other widths of its makers."""
     yield from _list_widths(ctx)
     caller = _find_callers_view(ctx)
@@ -26,7 +37,7 @@ def list_line_candidates(ctx: FailureContext) -> Iterator[Candidate]:
     yield from _list_changes(caller, 2)
 
 
-def list_earlier_candidates(ctx: FailureContext) -> Iterator[Candidate]:
+def list_earlier_changes(ctx: FailureContext) -> Iterator[Candidate]:
     """List changes of the lines that made what the failing line passes on, in the same function."""
     caller = _find_callers_view(ctx)
     if caller is None or ctx.failure.source is None:
@@ -71,7 +82,7 @@ def _list_widths(ctx: FailureContext) -> Iterator[Candidate]:
         if len(differ) == 1 and differ[0] > -x.rank:
             size = other.shape[differ[0]]
             made = resize_origin(ctx, x, size) if differ == [-1] else fix_giver(ctx, x, size, differ[0])
-            yield replace(made, rank=1)
+            yield replace(made, rank=2)
 
 
 #: So many lines that made a tensor are changed.
@@ -86,7 +97,8 @@ def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
         if x.rank > 1 and fix_giver(caller, x, x.shape[-1] + 1):  # features, which are not cut off
             cut = "[" + ":, " * (x.rank - 1) + ":{"
             texts[:] = [text for text in texts if cut not in text]
-    if caller.function == "einsum" or (caller.function in CATS and len({x.rank for x in operands}) == 1):  # of one rank
+    alike = len({x.rank for x in operands}) == 1  # the rank is right then
+    if caller.function == "einsum" or (caller.function in (*CATS, *_OF_ONE_RANK) and alike):
         options = [[text for text in row if ".transpose(" in text or ".permute(" in text] for row in options]
     for rank, row in enumerate(itertools.zip_longest(*options)):
         for position, template in enumerate(row):
@@ -97,14 +109,16 @@ def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
 
 
 def _find_callers_view(ctx: FailureContext) -> FailureContext | None:
-    """Return the failure as the user's line sees it: of what fails inside a layer of torch's, that layer's call."""
+    """Return the failure as the user's line sees it: of what fails inside a layer, or a package, that layer's call."""
+    if ctx.is_in_package:
+        return ctx.at_line_of(find_own_call(ctx))
     chain = (ctx.call, *ctx.flow.around(ctx.call))
     call = next((call for call in chain if call.source == ctx.failure.source), chain[-1])
-    if call.source is None or ctx.statement is None:
-        return None
-    return replace(ctx, call=call)
+    return replace(ctx, call=call) if call.source is not None and ctx.statement is not None else None
 
 
+#: Each of their operands has as many dims.
+_OF_ONE_RANK = ("bmm", "grid_sample", "grid_sampler")
 _OF_DTYPES = ("dtype", "type", "Long", "Int", "int", "Float", "float", "Byte", "Bool")
 
 

@@ -47,14 +47,10 @@ def explain_margin(pair: Pair) -> Diagnosis | None:
         return None
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (big, small)]
     if 2 * gap >= big.shape[axes[0]]:  # rather a stride, unless there is none
-        return _explain_unpadded(ctx, big, small, gap, sides)
+        return explain_branches(ctx, both)
     if (found := explain_grid(ctx, both)) is not None:
         return found
-    if (
-        found := _explain_transposed(ctx, small, gap, sides)
-        or _explain_unpadded(ctx, big, small, gap, sides)
-        or _explain_kernels(ctx, both, sides)
-    ) is not None:
+    if (found := explain_output_padding(pair) or explain_branches(ctx, both)) is not None:
         return found
     if rank == 3:
         name = _find_padded(ctx, big)
@@ -73,105 +69,48 @@ def explain_margin(pair: Pair) -> Diagnosis | None:
     cuts = ", ".join(margin if axis in axes else ":" for axis in range(2 - rank, 0))
     where = " and ".join(str(rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} in dim {where}: convolutions without padding took {gap} off the way"
-    fixes = [fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]"), _resize(ctx, places[large], places[1 - large])]
+    fixes = [
+        fix_operand(ctx, places[large], f"{{}}[:, :, {cuts}]"),
+        resize_operand(ctx, places[large], places[1 - large]),
+    ]
     return Diagnosis(reason, f"two feature maps of {write_shape(small.shape[2:])}", fixes)
 
 
-def explain_unpadded(pair: Pair) -> Diagnosis | None:
-    """A map that was made at the size of another lost what convolutions without padding took off."""
-    big, small = pair.both[:: -1 if pair.find_larger() else 1]
-    gaps = {big.shape[axis] - small.shape[axis] for axis in pair.axes}
-    if not pair.is_spatial or len(gaps) > 1:
-        return None
-    sides = [write_times([x.shape[axis] for axis in sorted(pair.axes)]) for x in (big, small)]
-    return _explain_unpadded(pair.ctx, big, small, gaps.pop(), sides)
-
-
-def _explain_unpadded(
-    ctx: FailureContext, big: Operand, small: Operand, gap: int, sides: list[str]
-) -> Diagnosis | None:
-    """One or two convolutions or pools of a branch lack the padding that keeps the size, which all others have."""
-    layers, lost = [], 0
-    for call in ctx.flow.walk_back(small.link, 12):
-        fact = ctx.flow.module_of(call)
-        if call.type_name in TRANSPOSED_CONVOLUTIONS or not call.inputs or lost >= gap:
-            break
-        shrunk = call.inputs[0].shape[2:], call.outputs[0].shape[2:]
-        if shrunk[0] == shrunk[1] or fact is None or call.type_name not in CONVOLUTIONS | POOLS:
-            continue
-        padding = _find_same_padding(fact)
-        if padding is None:
-            return None
-        layers.append((fact, padding))
-        lost += shrunk[0][-1] - shrunk[1][-1]
-    is_whole = all(call.inputs[0].shape[2:] == big.shape[2:] for call in _list_convolutions(ctx, big)[:1])
-    if lost != gap or not 0 < len(layers) < 3 or not is_whole:
-        return None
-    return _pad(ctx, layers[::-1], sides)
-
-
-def explain_branches(operands: Sequence[Operand], ctx: FailureContext) -> Diagnosis | None:
-    """Several branches read one map, and convolutions of some, dilated ones, lack the padding that keeps its size."""
-    largest = max(x.shape[2:] for x in operands)
+def explain_branches(ctx: FailureContext, operands: Sequence[Operand]) -> Diagnosis | None:
+    """Convolutions and pools of some branches lack the padding that keeps the size, which those of others have."""
+    operands = sorted(operands, key=lambda x: x.shape[2:], reverse=True)
+    goal = next((call.inputs[0].shape[2:] for call in _list_convolutions(ctx, operands[0])[:1]), operands[0].shape[2:])
     layers: list[tuple[ModuleFact, tuple[int, ...]]] = []
-    read = set()
     for x in operands:
-        now = x.shape[2:]
-        for call in ctx.flow.walk_back(x.link, 12) if now != largest else ():
-            before, after = call.inputs[0].shape[2:] if call.inputs else (), call.outputs[0].shape[2:]
-            fact = ctx.flow.module_of(call)
-            if now == largest or after != now:
-                break
-            if before == after:
-                continue
-            padding = _find_same_padding(fact) if fact is not None and call.type_name in CONVOLUTIONS else None
-            if fact is None or padding is None or call.type_name in TRANSPOSED_CONVOLUTIONS:
-                return None
-            layers.append((fact, padding))
-            now = before
-            read |= {call.input_links[0]} if now == largest else set()
-        if now != largest:
+        found = _list_shrinking(ctx, x, goal)
+        if found is None:
             return None
-    if len(layers) < 2 or len(read) != 1:  # of one branch: see the pair
+        layers += found
+    if len(operands) == 2 and len(layers) > 2:  # of many it is not said which
         return None
     sides = list(dict.fromkeys(write_times(x.shape[2:]) for x in operands))
     return _pad(ctx, layers, [sides[0], " and ".join(sides[1:])])
 
 
-def _explain_kernels(ctx: FailureContext, both: tuple[Operand, Operand], sides: list[str]) -> Diagnosis | None:
-    """Branches of different kernels read one map, and each takes off what its kernel does."""
-    layers, read = [], []
-    for x in both:
-        call = next(iter(_list_convolutions(ctx, x)), None)
+def _list_shrinking(
+    ctx: FailureContext, x: Operand, goal: tuple[int, ...]
+) -> list[tuple[ModuleFact, tuple[int, ...]]] | None:
+    """List the layers that made a map smaller than ``goal``, each with the padding that keeps the size."""
+    layers: list[tuple[ModuleFact, tuple[int, ...]]] = []
+    now = x.shape[2:]
+    for call in ctx.flow.walk_back(x.link, 12) if now != goal else ():
         fact = ctx.flow.module_of(call)
-        padding = _find_same_padding(fact) if fact is not None else None
-        if call is None or fact is None or padding is None or call.outputs[0].shape[2:] != x.shape[2:]:
+        before, after = call.inputs[0].shape[2:] if call.inputs else (), call.outputs[0].shape[2:]
+        if before == after or fact is None or call.type_name not in CONVOLUTIONS | POOLS:
+            continue
+        padding = _find_same_padding(fact)
+        if padding is None or after != now or call.type_name in TRANSPOSED_CONVOLUTIONS:
             return None
-        layers.append((fact, padding))
-        read.append(call.inputs[0].shape[2:])
-    return _pad(ctx, layers, sides) if read[0] == read[1] else None
-
-
-def explain_strided(pair: Pair) -> Diagnosis | None:
-    """A pooling or a convolution of one branch strides, and those of a branch beside it keep the size."""
-    ctx = pair.ctx
-    for small, big, *_ in pair.each():
-        if any(big.link in call.input_links for call in ctx.flow.walk_back(small.link, 40)):
-            continue  # the small one was made of the large one: it was not enlarged again
-        for call in ctx.flow.walk_back(small.link, 6):
-            fact = ctx.flow.module_of(call)
-            if fact is None or not call.inputs or call.outputs[0].shape[2:] != small.shape[2:]:
-                break
-            if call.inputs[0].shape[2:] != big.shape[2:] or "stride" not in fact.settings:
-                continue
-            if _strides_alike(ctx, big, fact):
-                continue
-            sides = [write_times(x.shape[2:]) for x in (small, big)]
-            reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
-            kernel = fact.settings.get("kernel_size")
-            stride = (1,) * len(kernel) if isinstance(kernel, tuple) else 1
-            return Diagnosis(reason, "equal sizes", remake(ctx, fact, stride=stride))
-    return None
+        layers.insert(0, (fact, padding))
+        now = before
+        if now == goal:
+            break
+    return layers if now == goal else None
 
 
 def _strides_alike(ctx: FailureContext, other: Operand, fact: ModuleFact) -> bool:
@@ -180,27 +119,31 @@ def _strides_alike(ctx: FailureContext, other: Operand, fact: ModuleFact) -> boo
     return any(that is not None and _list_sides(that, "stride") == _list_sides(fact, "stride") for that in beside)
 
 
-def explain_lateral(pair: Pair) -> Diagnosis | None:
-    """A convolution strides to bring one branch to the size of the other, and by too little or too much."""
+def explain_strided(pair: Pair) -> Diagnosis | None:
+    """A pooling or a convolution strides to bring one branch to the size of the other, and by too little or much."""
     ctx = pair.ctx
-    for x, other, *_ in pair.each():
-        call = next(iter(_list_convolutions(ctx, x)), None)
-        fact = ctx.flow.module_of(call)
-        if call is None or fact is None or x.rank != other.rank or call.outputs[0].shape[2:] != x.shape[2:]:
+    for x, other, *_ in pair.each() if pair.is_spatial else ():
+        makers = ((call, ctx.flow.module_of(call)) for call in ctx.flow.walk_back(x.link, 6))
+        striding = (
+            (call, fact) for call, fact in makers if fact is not None and set(_list_sides(fact, "stride")) - {1}
+        )
+        call, fact = next(striding, (None, None))
+        if call is None or fact is None or call.outputs[0].shape[2:] != x.shape[2:]:
             continue
         before, strides = call.inputs[0].shape[2:], _list_sides(fact, "stride")
         if call.type_name in TRANSPOSED_CONVOLUTIONS:
             if (found := _explain_enlarging(ctx, fact, before, other)) is not None:
                 return found
             continue
-        if _strides_alike(ctx, other, fact):
-            continue
+        if any(other.link in call.input_links for call in ctx.flow.walk_back(x.link, 40)):
+            continue  # it was made of the other one: it was not enlarged again
         wanted = tuple(-(-size // goal) for size, goal in zip(before, other.shape[2:], strict=True) if goal)
-        if set(strides) == {1} or len(wanted) != len(strides) or 0 in wanted or wanted == strides:
+        if _strides_alike(ctx, other, fact) or len(wanted) != len(strides) or 0 in wanted or wanted == strides:
             continue
         sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
         reason = f"{sides[0]} against {sides[1]}: '{fact.path}' has stride {fact.settings['stride']}"
-        return Diagnosis(reason, "equal sizes", remake(ctx, fact, stride=wanted))
+        stride = wanted if isinstance(fact.settings["stride"], tuple) else wanted[0]
+        return Diagnosis(reason, "equal sizes", remake(ctx, fact, stride=stride))
     return None
 
 
@@ -225,6 +168,8 @@ def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], 
     layers = [(fact, same) for fact, same in layers if _list_sides(fact, "padding") != same]
     if any(_list_sides(fact, "padding") == (2 * same[0],) for fact, same in layers):
         return None  # a causal convolution, whose end is cut off
+    if not layers:
+        return None
     fixes = [remake(ctx, fact, padding=padding) for fact, padding in layers]
     had = [_write_padding(_list_sides(fact, "padding")) for fact, _ in layers]
     names = " and ".join(
@@ -242,35 +187,6 @@ def _write_padding(padding: tuple[int, ...]) -> str:
 
 def _list_convolutions(ctx: FailureContext, x: Operand) -> list[Call]:
     return [call for call in ctx.flow.walk_back(x.link, 12) if call.type_name in CONVOLUTIONS and call.inputs]
-
-
-def _explain_transposed(ctx: FailureContext, small: Operand, gap: int, sides: list[str]) -> Diagnosis | None:
-    """A decoder ends smaller than it began: a transposed convolution gives the smallest size of several."""
-    layers: list[tuple[ModuleFact, int, int]] = []  # with its stride, and how much its output padding adds at the end
-    factor = 1
-    for call in ctx.flow.walk_back(small.link, 16):
-        fact = ctx.flow.module_of(call)
-        if fact is None or call.type_name not in TRANSPOSED_CONVOLUTIONS:
-            continue
-        strides, added = fact.settings.get("stride"), fact.settings.get("output_padding")
-        if not isinstance(strides, tuple) or not isinstance(added, tuple) or len(set(strides)) > 1 or any(added):
-            return None
-        layers.append((fact, strides[0], factor * (strides[0] - 1)))
-        factor *= strides[0]
-    chosen = next(
-        (some for count in range(1, len(layers) + 1) for some in itertools.combinations(layers, count)
-         if sum(more for _, _, more in some) == gap),
-        None,
-    )  # fmt: skip
-    if chosen is None:
-        return None
-    fixes = [
-        remake(ctx, fact, output_padding=(stride - 1,) * len(small.shape[2:])) for fact, stride, _ in reversed(chosen)
-    ]
-    names = " and ".join(f"'{fact.path}'" for fact, _, _ in reversed(chosen))
-    reason = f"{sides[0]} against {sides[1]}: with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} "
-    reason += "the smallest of the sizes that the stride could have come from"
-    return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
 
 
 def _explain_enlarging(
@@ -307,27 +223,38 @@ def explain_spectrum(pair: Pair) -> Diagnosis | None:
     return None
 
 
-def explain_overgrown(pair: Pair) -> Diagnosis | None:
-    """A decoder ends larger than it began: a transposed convolution adds at the end what no stride took."""
-    ctx = pair.ctx
-    for x, other, *_ in pair.each() if pair.is_spatial else ():
-        gaps = {x.shape[axis] - other.shape[axis] for axis in range(2 - x.rank, 0)}
-        gap, layers, factor = gaps.pop(), [], 1
-        for call in ctx.flow.walk_back(x.link, 16) if not gaps and gap > 0 else ():
+def explain_output_padding(pair: Pair) -> Diagnosis | None:
+    """A decoder ends otherwise than it began: a transposed convolution gives the smallest of several sizes, or not."""
+    ctx, (one, two) = pair.ctx, pair.both
+    gaps = {two.shape[axis] - one.shape[axis] for axis in pair.axes}
+    for x, gap in ((one, max(gaps)), (two, -max(gaps))) if pair.is_spatial and len(gaps) == 1 else ():
+        layers: list[tuple[ModuleFact, int, int]] = []  # with what a change of its output padding adds at the end
+        factor = 1
+        for call in ctx.flow.walk_back(x.link, 16):
             fact = ctx.flow.module_of(call)
-            if fact is not None and call.type_name in TRANSPOSED_CONVOLUTIONS:
-                added, strides = _list_sides(fact, "output_padding"), _list_sides(fact, "stride")
-                if set(added) not in ({0}, {1}) or len(set(strides)) > 1:
-                    return None
-                layers += [(fact, factor)] if added[0] else []
-                factor *= strides[0]
-        sums = (some for count in range(1, len(layers) + 1) for some in itertools.combinations(layers, count))
-        chosen = next((some for some in sums if sum(more for _, more in some) == gap), None)
+            if fact is None or call.type_name not in TRANSPOSED_CONVOLUTIONS:
+                continue
+            strides, added = _list_sides(fact, "stride"), _list_sides(fact, "output_padding")
+            if len({*strides}) > 1 or {*added} not in ({0}, {1}):
+                layers = []
+                break
+            new = strides[0] - 1 if gap > 0 else 0
+            layers += [(fact, new, factor * (new - added[0]))] if new != added[0] else []
+            factor *= strides[0]
+        groups = (some for count in range(1, len(layers) + 1) for some in itertools.combinations(layers, count))
+        chosen = next((some[::-1] for some in groups if sum(more for _, _, more in some) == gap), None)
         if chosen is not None:
-            names = " and ".join(f"'{fact.path}'" for fact, _ in chosen[::-1])
-            sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
-            reason = f"{sides[0]} against {sides[1]}: output_padding of {names} adds a pixel that no stride dropped"
-            fixes = [remake(ctx, fact, output_padding=(0,) * (x.rank - 2)) for fact, _ in chosen[::-1]]
+            names = " and ".join(f"'{fact.path}'" for fact, *_ in chosen)
+            sides = [write_times([t.shape[axis] for axis in sorted(pair.axes)]) for t in (one, two)]
+            reason = " against ".join(sides[::-1] if pair.find_larger() else sides)
+            if gap > 0:
+                reason += (
+                    f": with output_padding 0 {names} {'give' if len(chosen) > 1 else 'gives'} the smallest of the "
+                )
+                reason += "sizes that the stride could have come from"
+            else:
+                reason += f": output_padding of {names} adds a pixel that no stride dropped"
+            fixes = [remake(ctx, fact, output_padding=(new,) * (x.rank - 2)) for fact, new, _ in chosen]
             return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
     return None
 
@@ -423,9 +350,5 @@ def explain_pooled(pair: Pair) -> Diagnosis | None:
     if not pair.is_spatial or x.rank != 4:
         return None
     reason = f"the feature map is {write_shape(x.shape[2:])} in one and {write_shape(other.shape[2:])} in the other"
-    fix = _resize(pair.ctx, pair.places[1 - large], pair.places[large])
+    fix = resize_operand(pair.ctx, pair.places[1 - large], pair.places[large])
     return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix, ())
-
-
-def _resize(ctx: FailureContext, place: int, other: int) -> Candidate:
-    return resize_operand(ctx, place, other)

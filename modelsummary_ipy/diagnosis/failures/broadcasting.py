@@ -23,12 +23,12 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_vector,
 )
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
+    explain_branches,
     explain_margin,
-    explain_overgrown,
+    explain_output_padding,
     explain_padded_steps,
     explain_pooled,
     explain_spectrum,
-    explain_unpadded,
 )
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
@@ -269,7 +269,8 @@ def _explain_constant(pair: Pair) -> Diagnosis | None:
         text = find_name(texts[there]) if there < len(texts) else ""
         name = name_input_size(ctx, other.shape[0]) or (f"{text}.size(0)" if text else "")
         fix = fix_creation(ctx, x, other.shape, {0: name} if name else {})
-        if (unpadded := explain_unpadded(pair)) is not None:
+        unpadded = explain_branches(ctx, pair.both) if pair.is_spatial else None
+        if unpadded is not None:
             return replace(unpadded, fix=[*unpadded.fixes, fix])
         if fix:
             reason = f"{maker.type_name}() makes {write_shape(x.shape)}, the other is {write_shape(other.shape)}"
@@ -407,7 +408,7 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
     explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_same_place,
     explain_parted_rows, explain_repeated_steps, explain_turned, explain_bias, explain_angles,
-    explain_spread, explain_centers, explain_table, explain_spectrum, explain_overgrown, explain_half_pixel,
+    explain_spread, explain_centers, explain_table, explain_spectrum, explain_output_padding, explain_half_pixel,
     explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces, explain_vector,
     explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual, explain_margin,
     explain_pooled, explain_padded_steps, _explain_rows, _explain_permuted,

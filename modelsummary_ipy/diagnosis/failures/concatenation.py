@@ -10,7 +10,6 @@ from dataclasses import replace
 from modelsummary_ipy.diagnosis.failures.alignment import explain_ones
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_branches,
-    explain_lateral,
     explain_margin,
     explain_pooled,
     explain_strided,
@@ -85,7 +84,7 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
                 or explain_count(pair)
                 or explain_lengths(ctx)
                 or explain_shrinking(ctx)
-                or (explain_branches(ctx.operands, ctx) if pair.is_spatial and along == 1 else None)
+                or (explain_branches(ctx, ctx.operands) if pair.is_spatial and along == 1 else None)
                 or explain_crops(ctx, axes, along)
                 or explain_other_size(pair)
             )
@@ -289,7 +288,7 @@ def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnos
         strided, pooled = explain_strided(pair), explain_pooled(pair)
         if strided is not None and pooled is not None:
             return replace(strided, fix=[*strided.fixes, *pooled.fixes])
-        if (found := strided or pooled or explain_lateral(pair)) is not None:
+        if (found := strided or pooled) is not None:
             return found
     has_one = 1 in (first.shape[axes[0]], x.shape[axes[0]]) and along == first.rank - 1
     if along is not None and (has_one or not is_other_dim) and (ones := explain_ones(pair)) is not None:

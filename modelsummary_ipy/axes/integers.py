@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import combinations_with_replacement, permutations
+from itertools import chain, combinations_with_replacement, permutations
+from types import MappingProxyType
 from typing import TypeVar
 
 from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, least_of, symbol
@@ -31,6 +32,7 @@ class Integers:
         samples: The sizes of each trace, by name.
         may_clip: Whether some are so small, and some so large, that a size that is clipped shows.
         doubted: Pairs of sizes: an integer that may be either is unknown; of others it is the first.
+        later: What integers are that nothing explained where they were met, as an earlier walk shows farther on.
 
     Attributes:
         has_guessed: Whether an integer that moves was none of the sizes that its operation reads.
@@ -39,7 +41,12 @@ class Integers:
     """
 
     def __init__(
-        self, samples: Sequence[Mapping[str, int]], *, may_clip: bool = False, doubted: Collection[Pair] = ()
+        self,
+        samples: Sequence[Mapping[str, int]],
+        *,
+        may_clip: bool = False,
+        doubted: Collection[Pair] = (),
+        later: Mapping[Values, Expr] = MappingProxyType({}),
     ) -> None:
         self._samples = [dict(sample) for sample in samples]
         self._values: dict[Expr, tuple[Fraction | int, ...]] = {}
@@ -48,6 +55,8 @@ class Integers:
         self._unknown = 0
         self._may_clip = may_clip
         self._doubted = doubted
+        self._later = later
+        self._clipped: dict[Values, Expr | None] = {}
         self.has_guessed = False
         self.rivals: dict[Pair, None] = {}
         self.is_loose = False
@@ -70,9 +79,14 @@ class Integers:
 
     def learn(self, size: Expr | int) -> None:
         """Remember an expression; values that two expressions have had are not looked up again."""
-        if isinstance(size, int) or has_least(size):
-            return  # of a minimum the traces may have met one part only
+        if isinstance(size, int):
+            return
         values = self.values(size)
+        if has_least(size):  # of a minimum the traces may have met one part only
+            if self._may_clip and len(set(values)) > 1 and not is_unknown(size):
+                one = self._clipped.setdefault(values, size)  # type: ignore[arg-type]  # as below
+                self._clipped[values] = one if one == size else None  # type: ignore[index]
+            return
         known = self._known.setdefault(values, size)  # type: ignore[arg-type]  # whole numbers, equal as keys
         if known != size and values not in self._inputs:
             self._ambiguous.add(values)  # type: ignore[arg-type]
@@ -107,7 +121,13 @@ class Integers:
         found = self._searched[key]
         if found is None and values in self._known:
             return self._known[values]
-        return found
+        return self._later.get(values) if found is None else found
+
+    def explain(self) -> dict[Values, Expr]:
+        """Return what unknown integers are by sizes met after them: products of windows that are cut to the input."""
+        names = (f"?{number + 1}" for number in range(self._unknown))
+        met = {tuple(sample[name] for sample in self._samples) for name in names} if self._may_clip else set()
+        return {values: expr for values in met if (expr := self._clipped.get(values)) is not None}
 
     def find_read(self, values: Values, near: Iterable[Expr]) -> tuple[Expr | None] | None:
         """Find which of some sizes has these values: ``(None,)`` where that is in doubt, ``None`` if none has."""
@@ -126,13 +146,28 @@ class Integers:
         """Return whether a dim of the input has these values."""
         return values in self._inputs
 
-    def find_alone(self, value: int) -> Expr | None:
-        """Find what had a value in the trace that is walked over, a dim of the input first, if it is one alone."""
-        for table in (self._inputs, self._known):
-            found = {expr for values, expr in table.items() if values[0] == value > 2}
-            if found:
-                return found.pop() if len(found) == 1 else None
-        return None
+    def find_among(self, values: Values, places: tuple[int, ...]) -> Expr | int:
+        """Find what an integer is that some traces alone have: a dim of the input first, if it is one alone.
+
+        Args:
+            values: In the traces that have it.
+            places: Which traces these are.
+        """
+        if max(values) < 0 and len(set(values)) > 1:
+            return -1 * self.find_among(tuple(-value for value in values), places)
+        if len(set(values)) > 1 or (len(values) == 1 and values[0] > 2):
+            for sizes in (self._inputs.values(), chain(self._known.values(), self._clipped.values())):
+                found = {
+                    s for s in sizes if s and all(self.values(s)[p] == v for p, v in zip(places, values, strict=True))
+                }
+                if found:
+                    if len(found) == 1:
+                        return found.pop()
+                    break
+        if len(set(values)) == 1:
+            return values[0]
+        by_place = dict(zip(places, values, strict=True))
+        return self.unknown(tuple(by_place.get(place, values[0]) for place in range(len(self._samples))))
 
     def unknown(self, values: Values) -> Expr:
         """Return a new name for a size that nothing explains; no formula with it is shown."""
@@ -145,7 +180,8 @@ class Integers:
     def find_multiples(self, size: Expr, values: Values) -> list[Expr]:
         """Return every ``m·⌈u/m⌉ + c`` that has these values, likely ones first, if what is added varies.
 
-        ``c`` is 0 where windows of ``m`` are to fit, and ``kernel - m`` where a stride of ``m`` is to see all.
+        ``c`` is 0 where windows of ``m`` are to fit, and ``kernel - m`` where a stride of ``m`` is to see all. Of
+        windows that are cut to small inputs it is ``min(u, m)·⌈u/m⌉``.
         """
         us = [int(u) for u in self.values(size)]
         added = {v - u for u, v in zip(us, values, strict=True)}
@@ -157,7 +193,13 @@ class Integers:
             more = {v - -(-u // m) * m for u, v in zip(us, values, strict=True)}
             if len(more) == 1 and more != {0}:
                 fits.append((m, more.pop()))
-        return [floor_of((size + (m - 1)).scaled(Fraction(1, m))).scaled(m) + c for m, c in fits]
+        found = [_count_windows(size, m).scaled(m) + c for m, c in fits]
+        if not found and self._may_clip:
+            common = math.gcd(*(v for u, v in zip(us, values, strict=True) if u != v))
+            for m in range(max(added) + 1, common + 1):
+                if common % m == 0 and all(v == -(-u // m) * min(u, m) for u, v in zip(us, values, strict=True)):
+                    found.append(_count_windows(size, m) * least_of(size, constant(m)))
+        return found
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
         """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``min(u, v)``, ``c·u + d``."""
@@ -238,6 +280,10 @@ class Integers:
         """Note where several expressions have the same values."""
         self.is_loose = self.is_loose or len(fits) > 1
         return fits
+
+
+def _count_windows(size: Expr, length: int) -> Expr:
+    return floor_of((size + (length - 1)).scaled(Fraction(1, length)))
 
 
 def is_unknown(size: Expr) -> bool:

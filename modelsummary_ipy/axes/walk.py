@@ -63,56 +63,6 @@ class Walked:
     is_loose: bool = False
 
 
-def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | None]) -> list[OpEvent | None]:
-    """Find, for every operation of a trace, the same one of another.
-
-    Args:
-        main: The operations that are walked over.
-        other: Those of a trace at other sizes.
-        partners: By call of ``main``, which call of ``other`` it is.
-    """
-    if [event.op for event in main.events] == [event.op for event in other.events]:
-        return list(other.events)
-    by_call: dict[int, list[OpEvent]] = {}
-    for event in other.events:
-        by_call.setdefault(event.call, []).append(event)
-    mine: dict[int, list[int]] = {}
-    for index, event in enumerate(main.events):
-        mine.setdefault(event.call, []).append(index)
-    found: list[OpEvent | None] = [None] * len(main.events)
-    for call, places in mine.items():
-        theirs = by_call.get(-1 if (partner := partners.get(call)) is None else partner, [])
-        if [main.events[place].op for place in places] != [event.op for event in theirs]:
-            places = [place for place in places if main.events[place].op != _COPY]
-            theirs = [event for event in theirs if event.op != _COPY]
-        if [_name_plainly(main.events[place].op) for place in places] == [_name_plainly(event.op) for event in theirs]:
-            for place, event in zip(places, theirs, strict=True):
-                found[place] = event
-    return found
-
-
-#: A reshape copies, and views the copy, where the strides ask for it: at a size of 1 they do not.
-_COPY = "aten.clone"
-
-
-def _name_plainly(op: str) -> str:
-    return "aten.view" if op == "aten._unsafe_view" else op
-
-
-def find_repeats(
-    main: OpEvents, others: Sequence[OpEvents], aligned: Sequence[Sequence[OpEvent | None]]
-) -> dict[int, Repeat]:
-    """Find what repeats the same operations in all traces, whose operations are ``aligned``."""
-    if any(log.events != events for log, events in zip(others, aligned, strict=True)):
-        return {}
-
-    def is_in(log: OpEvents, place: int, repeat: Repeat) -> bool:
-        found = log.repeats.get(place)
-        return found is not None and (found.like, found.length) == (repeat.like, repeat.length)
-
-    return {at: repeat for at, repeat in main.repeats.items() if all(is_in(log, at, repeat) for log in others)}
-
-
 class Walk:
     """Walks over the operations of one trace; what others were at other sizes shows whose size an integer is.
 
@@ -160,7 +110,8 @@ class Walk:
                 walked = index + repeat.length
                 continue
             partners = [other[index] for other in self._others]
-            self._step(index, event, [partner for partner in partners if partner is not None], None in partners)
+            places = [place for place, partner in enumerate(partners, 1) if partner is not None]
+            self._step(index, event, [partner for partner in partners if partner is not None], places)
         self.found.is_loose = self._integers.is_loose
         return self.found
 
@@ -179,11 +130,11 @@ class Walk:
                 bounds[two] = bounds[one]
         return True
 
-    def _step(self, index: int, event: OpEvent, partners: list[OpEvent], is_alone: bool) -> None:
+    def _step(self, index: int, event: OpEvent, partners: list[OpEvent], places: list[int]) -> None:
         if not event.outputs:
             return
-        op = _Op(self, index, event, [] if is_alone else partners, is_alone)
-        if is_alone:
+        op = _Op(self, index, event, partners, places)
+        if op.is_alone:
             read = (size for ref in event.refs for size in self._alone.get(ref.number) or self.axes_of(ref))
             near = list(dict.fromkeys(size for size in read if isinstance(size, Expr)))[:_MOST_NEAR]
             self._alone.update((ref.number, near) for ref in event.outputs)
@@ -201,13 +152,13 @@ class Walk:
         if made is None:
             self.found.opaque[event.op] += 1
             self._unknown.append(index)
-        elif not self._agrees(made, event, op.partners):
+        elif not self._agrees(made, event, op):
             self.found.wrong.append((index, made, event.outputs))
             self._unknown.append(index)
             self._contradict(event, f"gives {[tuple(map(op.value, axes)) for axes in made]}")
             made = None
         else:
-            for key, demand in op.demands.items():
+            for key, demand in () if op.is_alone else op.demands.items():
                 self.found.demands.setdefault(key, demand)
             self._follow_values(index, event, op)
         for place, ref in enumerate(event.outputs):
@@ -265,10 +216,10 @@ class Walk:
             if bound is not None:
                 self._bounds.update((ref.number, bound) for ref in event.outputs)
 
-    def _agrees(self, made: Sequence[Axes], event: OpEvent, partners: Sequence[OpEvent]) -> bool:
+    def _agrees(self, made: Sequence[Axes], event: OpEvent, op: _Op) -> bool:
         if len(made) < len(event.outputs) or (is_own(event.op) and len(made) > len(event.outputs)):
             return False
-        for axes, *refs in zip(made, event.outputs, *(partner.outputs for partner in partners), strict=False):
+        for axes, *refs in zip(made, event.outputs, *(partner.outputs for partner in op.partners), strict=False):
             if any(len(ref.shape) != len(axes) for ref in refs):
                 return False
             for dim, size in enumerate(axes):
@@ -276,8 +227,7 @@ class Walk:
                     if any(ref.shape[dim] != size for ref in refs):
                         return False
                 else:
-                    values = self._integers.values(size)
-                    if any(ref.shape[dim] != value for ref, value in zip(refs, values, strict=False)):
+                    if any(ref.shape[dim] != value for ref, value in zip(refs, op.values(size), strict=False)):
                         return False
         return True
 
@@ -317,10 +267,15 @@ class Walk:
 
 
 class _Op(Op):
-    def __init__(self, walk: Walk, index: int, event: OpEvent, partners: Sequence[OpEvent], is_alone: bool) -> None:
+    def __init__(
+        self, walk: Walk, index: int, event: OpEvent, partners: Sequence[OpEvent], places: Sequence[int]
+    ) -> None:
         super().__init__(event, walk.axes_of)
+        #: The same operation in other traces, in all but where it is alone.
         self.partners = partners
-        self.is_alone = is_alone
+        self.is_alone = len(places) < len(walk._others)
+        self._places = (0, *places)  # of the traces that make it
+        self._is_single = self.is_alone and not places
         self.is_reshape = event.op in _RESHAPES
         #: Whether an integer among its arguments was no size that is known.
         self.has_guessed = False
@@ -360,7 +315,7 @@ class _Op(Op):
                     for each, shape in zip([values, *others], made, strict=True)
                 ]
         if self.is_reshape and -1 not in values:
-            grouped = None if self.is_alone else self._read_groups(list(zip(values, *others, strict=True)))
+            grouped = None if self._is_single else self._read_groups(list(zip(values, *others, strict=True)))
             if grouped is not None:
                 return grouped
             unread = [place for place, each in enumerate(zip(values, *others, strict=True)) if not self._is_read(each)]
@@ -371,18 +326,15 @@ class _Op(Op):
 
     def _read_groups(self, wanted: list[tuple[int, ...]]) -> list[Size] | None:
         """Read the axes that a reshape asks for off those that it makes them of; ``None`` if that says nothing new."""
-        data, integers = self.axes("self"), self._walk._integers
-        groups = group_axes([integers.values(size) for size in data], wanted)
+        data = self.axes("self")
+        groups = group_axes([self.values(size) for size in data], wanted)
         if groups is None:
             return None
         made: list[Size] = []
         for mine, theirs in groups:
             near = [size for size in data[mine] if isinstance(size, Expr)]
             near += [factor for size in near for factor in size.factors]
-            given = [
-                values[0] if len(set(values)) == 1 else (integers.find_read(values, near) or (None,))[0]
-                for values in wanted[theirs]
-            ]
+            given = [self._find_read(values, near) for values in wanted[theirs]]
             try:
                 found = read_group(self, data[mine], given)
             except ArithmeticError:
@@ -392,6 +344,19 @@ class _Op(Op):
             made += found
         return made
 
+    def values(self, size: Size) -> tuple[Fraction | int, ...]:
+        """Return what a size was in every trace that makes the operation."""
+        values = self._walk._integers.values(size)
+        return tuple(values[place] for place in self._places) if self.is_alone else values
+
+    def _find_read(self, values: tuple[int, ...], near: Sequence[Expr]) -> Size | None:
+        """Find which of some sizes an integer is, or whether it is a number."""
+        if len(set(values)) == 1:  # 8 of min(T, 8), of which no trace may have less
+            return next((size for size in near if has_least(size) and self.values(size) == values), values[0])
+        if self.is_alone:
+            return next((size for size in near if self.values(size) == values), None)
+        return (self._walk._integers.find_read(values, near) or (None,))[0]
+
     def counted(self, output: int, dim: int) -> Size:
         """Name it by its values: a trace with fakes knows those of masks that the code makes of sizes alone."""
         partners = [partner.outputs[output].shape[dim] for partner in self.partners]
@@ -399,9 +364,9 @@ class _Op(Op):
 
     def _is_read(self, values: Sequence[int]) -> bool:
         """Return whether an integer is a number, or one of the sizes that the operation reads."""
-        if self.is_alone:
+        if self._is_single:
             return any(values[0] == self.value(size) for size in (*self._near, *chain(*self.tensors())))
-        return len(set(values)) == 1 or any(self._walk._integers.values(size) == values for size in self._near)
+        return len(set(values)) == 1 or any(self.values(size) == values for size in self._near)
 
     @lazy
     def _near(self) -> list[Expr]:
@@ -411,9 +376,9 @@ class _Op(Op):
 
     def _size_of(self, value: int, others: Sequence[Any]) -> Size:
         near = self._near
-        if self.is_alone:  # an operation that is not made at all sizes: only what it reads shows whose size it is
-            read = next((size for size in near if self.value(size) == value), None)
-            return read or self._walk._integers.find_alone(value) or value
+        if self.is_alone:  # an operation that is not made at all sizes: sizes that are there show whose size it is
+            read = next((size for size in near if self.values(size) == (value, *others)), None)
+            return read or self._walk._integers.find_among((value, *others), self._places)
         if all(other == value for other in others):
             values = (value,) * (1 + len(self._walk._others))
             least = (size for size in near if has_least(size) and self._walk._integers.values(size) == values)

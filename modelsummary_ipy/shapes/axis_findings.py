@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from modelsummary_ipy.axes.align_events import align_events
 from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_walk import Dealt, MeaningWalk
-from modelsummary_ipy.axes.walk import align_events
 from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
 from modelsummary_ipy.records.retraced import Retraced
 from modelsummary_ipy.records.trace import Trace

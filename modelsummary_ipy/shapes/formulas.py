@@ -299,13 +299,14 @@ def _look_far(
     others = _trace_at(later, retracer)
     for at, _, there in others:
         walked.confirm(trace, at, there)
-    sizes, retraced = tuple(at for at, _, _ in found), tuple(there for _, there, _ in found)
-    for before in (True, False):  # the last trace is walked over: what others do not do is read there
+    before = samples
+    # The last trace is walked over: what others do not do is read there. All together show what each side does alone.
+    for first, last in ((found, []), ([], found), ([*others, *found], [])):
         more = replace(
-            samples,
+            before,
             is_wide=True,
-            sizes=(*sizes, *samples.sizes) if before else (*samples.sizes, *sizes),
-            retraced=(*retraced, *samples.retraced) if before else (*samples.retraced, *retraced),
+            sizes=(*(at for at, _, _ in first), *before.sizes, *(at for at, _, _ in last)),
+            retraced=(*(there for _, there, _ in first), *before.retraced, *(there for _, there, _ in last)),
         )
         again = walk_formulas(trace, more, names.dims)
         if again is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import compress
 
+from modelsummary_ipy.axes.align_events import align_events, find_repeats
 from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, simplify, symbol
 from modelsummary_ipy.axes.integers import Integers, Pair, is_unknown
 from modelsummary_ipy.axes.registry import Size
-from modelsummary_ipy.axes.walk import Demand, Walk, Walked, align_events, find_repeats
+from modelsummary_ipy.axes.walk import Demand, Walk, Walked
 from modelsummary_ipy.records.op_events import TensorRef
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
@@ -139,12 +141,16 @@ class _Walker:
             # The others took another branch: what holds there too is checked below.
             aligned, logs = list(compress(aligned, is_same)), list(compress(logs, is_same))
             at_others, by_values = list(compress(at_others, is_same)), list(compress(by_values, [True, *is_same]))
-        self._integers = Integers([at_main, *at_others], may_clip=self.samples.is_wide, doubted=self.samples.doubted)
+        make = partial(Integers, [at_main, *at_others], may_clip=self.samples.is_wide, doubted=self.samples.doubted)
+        self._integers = make()
         # The operations of a sharded model are those of this rank's parts, its leaves are whole: they have values only.
         is_sharded = any(param.local_shape is not None for param in main.trace.params)
         repeats = find_repeats(main.ops, logs, aligned)
-        walk = Walk(main.ops, aligned, self._given(), self._integers, repeats)
-        walked = Walked() if is_sharded else walk.run()
+        given = self._given()
+        walked = Walked() if is_sharded else Walk(main.ops, aligned, given, self._integers, repeats).run()
+        if later := self._integers.explain():
+            self._integers = make(later=later)
+            walked = Walk(main.ops, aligned, given, self._integers, repeats).run()
         self._axes = walked.axes
         self._hard = [d for d in walked.demands.values() if main.ops.events[d.event].op not in _CUTS]
         self._by_values = by_values if is_sharded else []

@@ -165,7 +165,7 @@ def _is_empty(draw: Draw) -> bool:
 
 def _apply(event: OpEvent) -> Any:
     """Return what an entry makes at numbers, or what it demands that does not hold."""
-    op = _StrictOp(Walk(OpEvents([event]), [], [], Integers([{}])), 0, event, [], is_alone=False)
+    op = _StrictOp(Walk(OpEvents([event]), [], [], Integers([{}])), 0, event, [], [])
     entry = find_entry(event.op)
     assert entry is not None
     try:

@@ -12,10 +12,11 @@ from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
 from modelsummary_ipy.axes import registry
+from modelsummary_ipy.axes.align_events import align_events, find_repeats
 from modelsummary_ipy.axes.expr import Expr, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.meaning import input_axis
-from modelsummary_ipy.axes.walk import Walk, align_events, find_repeats
+from modelsummary_ipy.axes.walk import Walk
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 

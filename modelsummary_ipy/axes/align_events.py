@@ -1,0 +1,57 @@
+"""Which operations of a trace at other sizes are the same ones, and what repeats in all traces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat
+
+
+def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | None]) -> list[OpEvent | None]:
+    """Find, for every operation of a trace, the same one of another.
+
+    Args:
+        main: The operations that are walked over.
+        other: Those of a trace at other sizes.
+        partners: By call of ``main``, which call of ``other`` it is.
+    """
+    if [event.op for event in main.events] == [event.op for event in other.events]:
+        return list(other.events)
+    by_call: dict[int, list[OpEvent]] = {}
+    for event in other.events:
+        by_call.setdefault(event.call, []).append(event)
+    mine: dict[int, list[int]] = {}
+    for index, event in enumerate(main.events):
+        mine.setdefault(event.call, []).append(index)
+    found: list[OpEvent | None] = [None] * len(main.events)
+    for call, places in mine.items():
+        theirs = by_call.get(-1 if (partner := partners.get(call)) is None else partner, [])
+        if [main.events[place].op for place in places] != [event.op for event in theirs]:
+            places = [place for place in places if main.events[place].op != _COPY]
+            theirs = [event for event in theirs if event.op != _COPY]
+        if [_name_plainly(main.events[place].op) for place in places] == [_name_plainly(event.op) for event in theirs]:
+            for place, event in zip(places, theirs, strict=True):
+                found[place] = event
+    return found
+
+
+#: A reshape copies, and views the copy, where the strides ask for it: at a size of 1 they do not.
+_COPY = "aten.clone"
+
+
+def _name_plainly(op: str) -> str:
+    return "aten.view" if op == "aten._unsafe_view" else op
+
+
+def find_repeats(
+    main: OpEvents, others: Sequence[OpEvents], aligned: Sequence[Sequence[OpEvent | None]]
+) -> dict[int, Repeat]:
+    """Find what repeats the same operations in all traces, whose operations are ``aligned``."""
+    if any(log.events != events for log, events in zip(others, aligned, strict=True)):
+        return {}
+
+    def is_in(log: OpEvents, place: int, repeat: Repeat) -> bool:
+        found = log.repeats.get(place)
+        return found is not None and (found.like, found.length) == (repeat.like, repeat.length)
+
+    return {at: repeat for at, repeat in main.repeats.items() if all(is_in(log, at, repeat) for log in others)}

@@ -50,6 +50,19 @@ def _find_holder() -> Held | None:
     return None
 
 
+def count_held() -> int:
+    """Return how many pieces of output this thread's innermost block holds."""
+    held = _find_holder()
+    return 0 if held is None else len(held.parts)
+
+
+def forget_held(count: int) -> None:
+    """Let the innermost block forget all but its first pieces: of a trace that is made again."""
+    held = _find_holder()
+    if held is not None:
+        del held.parts[count:]
+
+
 class _Router:
     """Replaces ``sys.stdout`` or ``sys.stderr`` while any thread holds its output back; other threads write as before.
 

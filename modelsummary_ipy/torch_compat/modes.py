@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils import _device
 
@@ -203,3 +204,27 @@ def find_dispatch_rules(who: object) -> None:
     _skipping.discard(who)
     if not _skipping:
         _RuleFinder.__call__ = _FINDS  # type: ignore[method-assign]  # as above
+
+
+def _find_keeping() -> Any:
+    top: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks")  # noqa: B009  # not in the stubs
+
+    def is_kept_by(keep: Callable[[Tensor], Any]) -> bool:
+        hooks = top(True)
+        return hooks is not None and hooks[0] == keep
+
+    def probe(tensor: Tensor) -> Tensor:
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(probe, probe):
+        serves = is_kept_by(probe)
+    return is_kept_by if serves and not is_kept_by(probe) else None
+
+
+#: Whether it is a function, and none put on later, that keeps what autograd saves. Without it that is never known.
+is_kept_by: Callable[[Callable[[Tensor], Any]], bool] = prefer("is_kept_by", _find_keeping, lambda keep: False)
+
+
+def has_dual_level() -> bool:
+    """Return whether forward-mode differentiation is on."""
+    return forward_ad._current_level >= 0

@@ -23,6 +23,7 @@ from modelsummary_ipy.torch_compat.distributed import (
     spec_of,
 )
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, TorchDispatchMode, disable_dispatch, pass_higher_order
+from modelsummary_ipy.torch_compat.modes import has_dual_level, is_jit_tracing, is_kept_by
 from modelsummary_ipy.tracing.aten_ops import find_aten_op, find_plan
 from modelsummary_ipy.tracing.storages import Storages
 
@@ -38,17 +39,18 @@ class AtenLog:
 
     Attributes:
         input_storages: ``(number, bytes)`` of the storages that the trace began with.
+        storages: The storages that were made.
     """
 
     def __init__(self, current: Callable[[], Any], *, measure_bytes: bool = True, keep_saved: bool = False) -> None:
         self._current = current
         self._keeps_saved = keep_saved
         self._measures_bytes = measure_bytes
-        self._storages = Storages()
+        self.storages = Storages()
         self.input_storages: tuple[tuple[int, int], ...] = ()
         self._was_unpacked = False
         self._records_saved = self._with_grad = False
-        #: Whether a real run read what autograd saved: it is to be run once more, with ``keep_saved``.
+        #: Whether what autograd saves was needed and not kept: a real run is to be run once more, with ``keep_saved``.
         self.goes_backward = False
         self._fake_mode: FakeMode | None = None
         self._thread = get_ident()
@@ -59,7 +61,7 @@ class AtenLog:
     def peak_bytes(self) -> int | None:
         """The largest sum of live storages; unknown if the forward went backward, for saved tensors are not kept."""
         is_known = self._measures_bytes and not (self._was_unpacked or self._keeps_saved or self.saw_threads)
-        return self._storages.peak_bytes if is_known else None
+        return self.storages.peak_bytes if is_known else None
 
     @property
     def knows_saved(self) -> bool:
@@ -79,10 +81,10 @@ class AtenLog:
         if not self._measures_bytes:
             return
         for tensor in params:
-            self._storages.exclude(tensor)
+            self.storages.exclude(tensor)
         for tensor in inputs:
-            self._storages.follow(tensor, None)
-        self.input_storages = tuple((storage.number, storage.nbytes) for storage in self._storages)
+            self.storages.follow(tensor, None)
+        self.input_storages = tuple((storage.number, storage.nbytes) for storage in self.storages)
 
     def close(self) -> None:
         """Release the trace: what autograd saved refers to this log, out of sight of the garbage collector.
@@ -91,7 +93,7 @@ class AtenLog:
         """
         self._current = _nobody
         self._fake_mode = None
-        self._storages.close()
+        self.storages.close()
 
     @contextmanager
     def recording(self, fake_mode: FakeMode | None) -> Iterator[AtenLog]:
@@ -113,8 +115,22 @@ class AtenLog:
                 stack.enter_context(_RealProbe(self._record))
             yield self
 
-    def _refuse(self, _: None) -> Tensor:
+    @property
+    def counts_layers(self) -> bool:
+        """Whether what a layer would do that is not run can be written down: storages, and what autograd saves."""
+        return self._measures_bytes and not self._keeps_saved and self._fake_mode is not None
+
+    def is_plain(self) -> bool:
+        """Return whether this log alone sees what runs now: no checkpoint keeps what autograd saves, no thread."""
+        is_own = not torch.is_grad_enabled() or is_kept_by(self._save)
+        return is_own and get_ident() == self._thread and not has_dual_level() and not is_jit_tracing()
+
+    def note_backward(self) -> None:
+        """Note that what autograd saves is needed, and was not kept."""
         self.goes_backward = True
+
+    def _refuse(self, _: None) -> Tensor:
+        self.note_backward()
         raise RuntimeError("what autograd saves was not kept")
 
     def _record(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
@@ -130,11 +146,11 @@ class AtenLog:
         if self._measures_bytes:
             if isinstance(output, Tensor):
                 if not (func is _CLONE and not kwargs and self._with_grad and _is_autograds_clone(args, record)):
-                    self._storages.follow(output, record)
+                    self.storages.follow(output, record)
             elif isinstance(output, (tuple, list)):
                 for item in output:
                     if isinstance(item, Tensor):
-                        self._storages.follow(item, record)
+                        self.storages.follow(item, record)
 
     def _note_thread(self) -> None:
         record = self._current()
@@ -147,7 +163,7 @@ class AtenLog:
     def _save(self, tensor: Tensor) -> Any:
         """Note what autograd saves, and let it keep a description: what is saved must not look alive to a forward."""
         record = self._current()
-        known = self._storages.follow(tensor, record, counts=False) if record is not None else None
+        known = self.storages.follow(tensor, record, counts=False) if record is not None else None
         if known is not None:
             record.saved.append((known.number, known.nbytes))
         return tensor if self._keeps_saved else self._describe(tensor)

@@ -221,7 +221,7 @@ def _trace_fake(
         with torch.no_grad() if lean == "no_grad" else nullcontext():
             made = trace_fake(
                 request, lean=lean == "no_grad", observer=observer, guard=lookups, measure_bytes=not lean,
-                keep_interrupted=keep_interrupted,
+                keep_interrupted=keep_interrupted, in_full=once,
             )  # fmt: skip
         assert made is not None
         result, prepared = made

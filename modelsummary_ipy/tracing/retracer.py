@@ -12,7 +12,7 @@ import torch
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
-from modelsummary_ipy.isolation.output import quiet_output
+from modelsummary_ipy.isolation.output import count_held, forget_held, quiet_output
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.op_events import OpEvents
@@ -288,14 +288,16 @@ def trace_fake(
     *,
     lean: bool = False,
     training: bool | None = None,
+    in_full: bool = False,
     **options: Any,
 ) -> tuple[TraceResult, Prepared] | None:
-    """Trace a fresh copy with fakes.
+    """Trace a fresh copy with fakes; again, where a forward goes backward through layers that were not run.
 
     Args:
         shapes: Other sizes by number of the input leaf.
         lean: Whether weights are made only when they are read.
         training: Put the copy in train or eval mode; ``None`` leaves it.
+        in_full: Whether every layer is run, once for all.
 
     Returns:
         What came of it and its arguments; ``None`` if the arguments can't be made at these sizes or the
@@ -314,4 +316,9 @@ def trace_fake(
         prepared = resize_inputs(prepared, work, shapes)
     if prepared is None:
         return None
-    return trace(work, prepared, request.shadow.tree, method=request.method, **options), prepared
+    begin = count_held()
+    made = trace(work, prepared, request.shadow.tree, method=request.method, in_full=in_full, **options)
+    if made.goes_backward and not in_full:
+        forget_held(begin)
+        return trace_fake(request, shapes, lean=lean, training=training, in_full=True, **options)
+    return made, prepared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,33 @@ class Storages:
             self._live_bytes += known.counted
             self._note_live(known.counted, record)
         return known
+
+    def find(self, tensor: Tensor) -> Storage | None:
+        """Return what is known of a tensor's storage so far."""
+        storage = find_storage(tensor)
+        return None if storage is None else self._known.get(storage_key(storage))
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """How many storages were numbered, and how many bytes live."""
+        return self._next_number, self._live_bytes
+
+    def add(self, count: int, peak: int, alive: Sequence[tuple[Tensor, int]]) -> None:
+        """Number storages that a layer would make which is not run.
+
+        Args:
+            count: How many.
+            peak: How many bytes of them would live at once.
+            alive: Those that stay, each with its number among these.
+        """
+        self.peak_bytes = max(self.peak_bytes, self._live_bytes + peak)
+        for tensor, number in alive:
+            known = Storage(tensor.untyped_storage(), self._forget)
+            known.address, known.number = storage_key(tensor.untyped_storage()), self._next_number + number
+            known.nbytes = known.counted = tensor.untyped_storage().nbytes()
+            self._known[known.address] = known
+            self._live_bytes += known.counted
+        self._next_number += count
 
     def _is_sized_param(self, address: int) -> bool:
         """Return whether a new storage is a lazy parameter's, which got its shape while the trace ran."""

@@ -7,16 +7,14 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from types import CodeType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from modelsummary_ipy.fake.op_overrides import find_rule
 from modelsummary_ipy.isolation.global_state import GlobalState
-from modelsummary_ipy.isolation.interrupts import InterruptGate, InterruptsDeferred, find_gate
+from modelsummary_ipy.isolation.interrupts import InterruptsDeferred, find_gate
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.module_tree import ModuleTree
 from modelsummary_ipy.model.tensor_meta import TAG
@@ -28,18 +26,12 @@ from modelsummary_ipy.torch_compat.modules import call_module, has_hooks, has_pr
 from modelsummary_ipy.tracing.alike_calls import AlikeCalls
 from modelsummary_ipy.tracing.aten_log import AtenLog
 from modelsummary_ipy.tracing.block_cache import BlockCache
-from modelsummary_ipy.tracing.call_builder import CallLog, RunningCall
-from modelsummary_ipy.tracing.forward_failure import FailureLog, close_generators
-from modelsummary_ipy.tracing.function_ops import (
-    OpInfo,
-    describe_op,
-    list_module_arguments,
-    name_arguments,
-    parameter_names,
-    simplify_argument,
-)  # fmt: skip
+from modelsummary_ipy.tracing.call_builder import RunningCall
+from modelsummary_ipy.tracing.forward_failure import close_generators
+from modelsummary_ipy.tracing.function_calls import FunctionCalls, Guard
+from modelsummary_ipy.tracing.function_ops import list_module_arguments, parameter_names
 from modelsummary_ipy.tracing.gradients import find_trained_params
-from modelsummary_ipy.tracing.layer_cache import KnownLayer, LayerCache
+from modelsummary_ipy.tracing.layer_cache import KnownLayer, LayerCache, list_tensors
 from modelsummary_ipy.tracing.lazy_forwards import run_to_end
 from modelsummary_ipy.tracing.module_calls import observe_calls
 from modelsummary_ipy.tracing.op_log import OpLog
@@ -47,12 +39,8 @@ from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_observer
 from modelsummary_ipy.tracing.script_ops import JIT_TRACE, find_hidden_ops
 from modelsummary_ipy.tracing.source_lines import find_lines
-from modelsummary_ipy.tracing.tensor_leaves import Leaf, find_argument_leaves, find_leaves, find_op_tensors
-from modelsummary_ipy.tracing.tensor_links import TensorLinks, find_link
-from modelsummary_ipy.tracing.traced_modules import TracedModules
-
-#: Checks an operation before it runs; may raise what the real one would raise and a fake one would not.
-Guard = Callable[[Callable[..., Any], str, tuple[Any, ...], Mapping[str, Any]], None]
+from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves, find_leaves
+from modelsummary_ipy.tracing.tensor_links import find_link
 
 
 def trace(
@@ -69,6 +57,7 @@ def trace(
     record_ops: bool = False,
     alike: AlikeCalls | None = None,
     is_brief: bool = False,
+    in_full: bool = False,
     keep_interrupted: bool = False,
     log: Callable[..., Any] | None = None,
     then: Callable[[Any], Any] = lambda output: None,
@@ -83,6 +72,7 @@ def trace(
         record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
         alike: Which calls of modules did the same in an earlier trace: of these only the first is run, if it can be.
         is_brief: Whether what is in the others is left out: only whether the forward comes to its end is asked.
+        in_full: Whether every layer is run where storages are followed, also one like another.
         keep_interrupted: Whether an interrupt leaves the calls so far.
         log, then: Of a training step: make another log than ``AtenLog``, and go on with the output.
 
@@ -104,13 +94,15 @@ def trace(
         elif work.fake_mode is not None:
             stack.enter_context(work.fake_mode)
         if record_ops and work.fake_mode is not None:
-            tracer.op_log = OpLog(tracer._current, work.param_of)
+            tracer.op_log = OpLog(tracer.find_current, work.param_of)
             stack.enter_context(tracer.op_log.recording(work.fake_mode))
         tracer.tag_inputs(inputs)
         stack.enter_context(observe_calls(tracer.call_module))
         stack.enter_context(_FunctionMode(tracer))
         gate = tracer.gate = find_gate()
         gate.runners = _RUNNERS
+        if work.fake_mode is not None and not work.has_lazy_weights and not in_full and tracer.aten_log.counts_layers:
+            tracer.cache = LayerCache(work.fake_mode, work.param_of, tree.specs, tracer.aten_log)
         if work.fake_mode is not None and work.has_lazy_weights:
             tracer.cache = LayerCache(work.fake_mode, work.param_of, tree.specs)
             if alike is not None and tracer.op_log is not None:
@@ -142,15 +134,15 @@ class _FunctionMode(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if is_jit_tracing():
-            if (call := self._tracer._current()) is not None and JIT_TRACE not in call.aten_ops:
+            if (call := self._tracer.find_current()) is not None and JIT_TRACE not in call.aten_ops:
                 call.aten_ops.append(JIT_TRACE)
-            if not self._tracer._is_fake:  # sizes are tensors, as torch writes them down
+            if not self._tracer.is_fake:  # sizes are tensors, as torch writes them down
                 return func(*args, **kwargs or {})
             return run_in_jit_trace(func, args, kwargs or {})
         return self._tracer.call_function(func, args, dict(kwargs) if kwargs else {})
 
 
-class _Tracer:
+class _Tracer(FunctionCalls):
     """Keeps the stack of running calls and the log of all; see ``trace``."""
 
     def __init__(
@@ -161,28 +153,12 @@ class _Tracer:
         guard: Guard | None,
         make_log: Callable[..., Any],
     ) -> None:
-        self._work = work
-        self._is_fake = work.fake_mode is not None
+        super().__init__(work, tree, guard, make_log, _Tracer._run_module.__code__)
         self._observer = observer
-        self._guard = guard
-        self._modules = TracedModules(work, tree)
-        self._links = TensorLinks(self._is_fake)
-        self._log = CallLog()
         self._last_links: tuple[Link | None, ...] = ()
-        self._stack: list[RunningCall] = []
-        self._leaf_depth = 0
-        self._stop: CodeType = _Tracer._run_module.__code__
-        self.reads_grad = False
         self._trained: frozenset[int] | None = None
-        self.aten_log = make_log(self._current)
-        self._failure = FailureLog(keeps=isinstance(self.aten_log, AtenLog))
         self.cache: LayerCache | None = None
-        self.op_log: OpLog | None = None
         self.blocks: BlockCache | None = None
-        self.gate = InterruptGate()
-
-    def _current(self) -> RunningCall | None:
-        return self._stack[-1] if self._stack else None
 
     def tag_inputs(self, inputs: Prepared) -> None:
         leaves = find_argument_leaves(inputs.args, inputs.kwargs, whole=True)
@@ -239,6 +215,7 @@ class _Tracer:
         with disable_function():
             call, is_leaf = self._begin_module(module, args, kwargs, method)
             num_ops = self.op_log.length if self.op_log is not None else 0
+            begin = cache.begin() if cache is not None and key is not None else (0, 0)
         self._leaf_depth += is_leaf
         try:
             if method != "forward":
@@ -257,8 +234,8 @@ class _Tracer:
                 self._end_module(call, module, output, is_leaf)
                 if cache is not None and key is not None:
                     log, made = self.op_log, [tensor for _, tensor in find_leaves(output)]
-                    cut = None if log is None else functools.partial(log.cut, num_ops, _list_tensors(args), made)
-                    cache.keep(key, module, args, output, call.freeze(self._log.find_source), cut)
+                    cut = None if log is None else functools.partial(log.cut, num_ops, list_tensors(args), made)
+                    cache.keep(key, module, args, output, call.freeze(self._log.find_source), cut, begin)
             return output
         finally:
             self._leaf_depth -= is_leaf
@@ -273,10 +250,10 @@ class _Tracer:
         caller = self._stack[-1]
         fact = self._modules.facts[index]
         path = fact.paths[0] if len(fact.paths) == 1 else self._modules.choose_path(fact, caller.path)
-        tensors = _list_tensors(args)
+        tensors = list_tensors(args)
         calls = self._log.calls
         places = find_lines(sys._getframe(2), self._stop, 1)
-        output = cache.make(known, args)
+        output = cache.make(known, module, args)
         made = [tensor for _, tensor in find_leaves(output)]
         input_params = tuple([self._work.param_of.get(id(tensor)) for tensor in tensors])
         input_links = tuple([find_link(tensor) for tensor in tensors])
@@ -304,6 +281,10 @@ class _Tracer:
             source=self._log.find_source(places[0]) if places else None,
             inplace=like.inplace,
         )
+        if known.nbytes is not None:
+            saved, live = known.nbytes.repeat(self.aten_log.storages, tensors, made)
+            call = call._replace(saved=saved, live_bytes=live, made_bytes=like.made_bytes, grad=like.grad)
+            caller.add_live_bytes(live)
         calls.append(call)
         if self._observer is not None and self._observer(len(calls), path):
             raise TraceCancelled
@@ -333,7 +314,7 @@ class _Tracer:
     def _begin_module(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], method: str
     ) -> tuple[RunningCall, bool]:
-        caller = self._current()
+        caller = self.find_current()
         caller_path = caller.path if caller is not None else ""
         index = self._modules.find_index(module, caller_path)
         fact = self._modules.facts[index]
@@ -359,88 +340,6 @@ class _Tracer:
         if call.lazy:
             call.type_name = type(module).__name__  # LazyLinear has become Linear
 
-    # -- functions ----------------------------------------------------------------------------------------------------
-
-    def call_function(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.gate.pending:
-            self.gate.deliver()
-        info = describe_op(func)
-        if self._is_fake:
-            func = find_rule(func) or func
-        is_data = info.reads_data and id(args[0]) not in self._work.param_of and find_link(args[0]) is not None
-        if info.only_reads and not is_data:
-            return self._call_reader(func, info, args, kwargs)
-        if not self._stack:  # a loss
-            return self._call_inside_leaf(func, info, args, kwargs)
-        tensors = find_op_tensors(args, kwargs)
-        touched = [self._work.param_of[id(t)] for t in tensors if id(t) in self._work.param_of]
-        caller = self._stack[-1]
-        if touched:
-            caller.params += touched
-        if self._leaf_depth:
-            return self._call_inside_leaf(func, info, args, kwargs)
-        call = self._begin_op(func, info, args, kwargs, tensors)
-        self._stack.append(call)
-        try:
-            if self._guard is not None:
-                self._guard(func, info.name, args, kwargs)
-            output = self._noting(func, info)(*args, **kwargs)
-        except BaseException as error:
-            self._log.add_failed_op(call)
-            self._failure.note_function(error, info.name, (func, args, kwargs))
-            self._failure.note_call(error, call)
-            raise
-        finally:
-            self._stack.pop()
-        if not tensors and not self._is_fake:
-            self._modules.note_made(output)
-        leaves = [("", args[0])] if info.name == "setitem" else find_leaves(output)
-        if leaves and isinstance(leaves[0][1], Tensor):
-            self._log.add_op(call)
-            call.set_outputs(leaves, self._links.link_op_outputs(call.index, leaves, tensors, inplace=call.inplace))
-            call.params = touched
-        else:  # it returned a number
-            self._log.drop_op(call)
-        return output
-
-    def _call_reader(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if info.reads_data and self._stack and (number := self._work.param_of.get(id(args[0]))) is not None:
-            self._stack[-1].params.append(number)
-        if info.name in _OF_AUTOGRAD and not self._leaf_depth:
-            self.reads_grad = True
-        try:
-            return func(*args, **kwargs)
-        except BaseException as error:
-            self._failure.note_function(error, info.name, None)
-            raise
-
-    def _call_inside_leaf(self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            if self._guard is not None:
-                self._guard(func, info.name, args, kwargs)
-            return self._noting(func, info)(*args, **kwargs)
-        except BaseException as error:
-            self._failure.note_function(error, info.name, (func, args, kwargs))
-            raise
-
-    def _noting(self, func: Callable[..., Any], info: OpInfo) -> Callable[..., Any]:
-        return func if self.op_log is None or info.name != "getitem" else self.op_log.noting_slices(func)
-
-    def _begin_op(
-        self, func: Any, info: OpInfo, args: tuple[Any, ...], kwargs: dict[str, Any], tensors: list[Tensor]
-    ) -> RunningCall:
-        caller = self._stack[-1]
-        call = self._log.begin("op", caller.path, info.name, caller, caller.module)
-        is_single = len(tensors) == 1
-        leaves: list[Leaf] = [("" if is_single else f"[{i}]", tensor) for i, tensor in enumerate(tensors)]
-        call.set_inputs(leaves, self._work.param_of)
-        plain = tuple([simplify_argument(value) for value in args])
-        named = {key: simplify_argument(value) for key, value in kwargs.items()}
-        call.arguments = name_arguments(func, info.name, plain, named)
-        call.inplace = info.inplace or "out" in kwargs
-        call.places = find_lines(sys._getframe(3), self._stop)
-        return call
-
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def finish(self, error: BaseException | None, inputs: Prepared, method: str, state: GlobalState) -> TraceResult:
@@ -453,7 +352,7 @@ class _Tracer:
             params=self._modules.finish_params(),
             inputs=inputs.facts,
             outputs=calls[0].outputs if calls else (),
-            engine="fake" if self._is_fake else "real",
+            engine="fake" if self.is_fake else "real",
             failure=self._failure.build_failure(error, self._stop) if error is not None else None,
             method=method,
             peak_bytes=self.aten_log.peak_bytes,
@@ -468,8 +367,6 @@ class _Tracer:
         )  # fmt: skip
 
 
-#: Attributes of a tensor about autograd.
-_OF_AUTOGRAD = frozenset({"requires_grad", "grad_fn", "is_leaf"})
 #: That the one input of a layer is no parameter.
 _NO_PARAM: tuple[int | None, ...] = (None,)
 #: What runs the user's code.
@@ -484,9 +381,3 @@ def _is_torch_leaf(module: nn.Module, has_children: bool) -> bool:
     if isinstance(module, torch.jit.ScriptModule):
         return True
     return not has_children and class_before_sharding(type(module)).__module__.startswith("torch.")
-
-
-def _list_tensors(args: tuple[Any, ...]) -> list[Tensor]:
-    if len(args) == 1 and isinstance(args[0], Tensor):
-        return [args[0]]
-    return [tensor for _, tensor in find_argument_leaves(args, {})]

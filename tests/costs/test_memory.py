@@ -427,9 +427,15 @@ def test_nothing_known_nothing_said() -> None:
     [
         # 202,000 bytes of weights, gradients, states and square roots, 12 of the loss and two counts of steps, and
         # 800 an example; to run, 40,400 and 800
-        ("1 MB", "fits 1 MB: 208 KB; largest batch 997; 1,199 to run"),
-        ("200 KiB", "does not fit 200 KiB: needs 204 KiB at the optimizer's step; largest batch 3; 205 to run"),
-        ("50 KB", "does not fit 50 KB: needs 208 KB at the optimizer's step; no batch fits; 12 to run"),
+        ("1 MB", "fits 1 MB: 208 KB; largest batch 997 to train, 1,199 to run"),
+        (
+            "200 KiB",
+            "does not fit 200 KiB: needs 204 KiB at the optimizer's step; largest batch 3 to train, 205 to run",
+        ),
+        (
+            "50 KB",
+            "does not fit 50 KB: needs 208 KB at the optimizer's step; no batch fits to train; largest batch 12 to run",
+        ),
         ("0.01 MB", "does not fit 0.01 MB: needs 208 KB at the optimizer's step; no batch fits"),
     ],
 )

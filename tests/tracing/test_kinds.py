@@ -6,6 +6,7 @@ import asyncio
 import functools
 import re
 from collections import UserDict
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -325,6 +326,16 @@ def test_lists_whose_blocks_run_in_turn_are_not_said_uncalled_nor_counted_twice(
     expected = sum(p.numel() for p in model.parameters())
     assert sum(row.placed_params for row in leaves) == ms.summary["Params"].sum() == expected
     assert sum(row["own_params"] for row in ms.to_dict()["rows"]) == expected
+
+
+def test_a_list_all_of_whose_blocks_ran_in_turn_is_shown_with_operations_alone() -> None:
+    model = TwoLists()
+    del model.ups[2], model.heads[2]
+    ms = ModelSummary(model, (2, 4))
+    assert {ms["ups"].absence, ms["heads"].absence} == {"elsewhere"}
+    assert "rows of their own" not in str(ms)
+    ms.view = replace(ms.view, ops=True)
+    assert str(ms).count("its modules have rows of their own") == 2
 
 
 def test_what_runs_without_a_call_of_its_own_is_said_so() -> None:

@@ -13,7 +13,7 @@ class Survey:
     Attributes:
         rows: The story's rows.
         roots: Rows below no other.
-        children: Per row, the rows below it that the view may show.
+        children: Per row, the rows below it that the view may show: with operations, all.
         ops: Per row, its operations that the view does not show.
         flags: Findings by row.
         count: Per row, itself and all rows below it that the view may show.
@@ -32,6 +32,8 @@ class Survey:
         self.children: list[list[int]] = [[] for _ in self.rows]
         self.ops: dict[int, list[int]] = {}
         self._place_rows(view)
+        if not view.ops:
+            self._drop_empty_lists()
         self.count = [1] * len(self.rows)
         self.flag_count = [0] * len(self.rows)
         self._count_inside()
@@ -58,6 +60,13 @@ class Survey:
                 self.ops.setdefault(parent, []).append(row.index)
             else:
                 self.children[parent].append(row.index)
+
+    def _drop_empty_lists(self) -> None:
+        """Leave out a list of modules all of which ran elsewhere: it has no numbers of its own."""
+        for row in reversed(self.rows):
+            is_empty = row.absence == "elsewhere" and not self.children[row.index] and not row.own_params
+            if is_empty and row.index not in self.flags and row.parent is not None:
+                self.children[row.parent].remove(row.index)
 
     def _count_inside(self) -> None:
         for row in reversed(self.rows):

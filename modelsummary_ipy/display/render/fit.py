@@ -20,7 +20,7 @@ def unit_writer(budget_text: str) -> Callable[[int], str]:
 
 
 def find_fit(story: Story) -> str:
-    """``fits 24 GB: 1.38 GB; largest batch 1,039``; ``""`` without a budget.
+    """``fits 1 MB: 208 KB; largest batch 997 to train, 1,199 to run``; ``""`` without a budget.
 
     ``does not fit 1 MB: needs 1.41 MB at the backward of fc1 (net.py:31)`` says where the most is needed.
     """
@@ -33,8 +33,9 @@ def find_fit(story: Story) -> str:
         most = [f"largest batch {run:,}"] if run else []
     else:
         needed, fits, what, where = memory.training_bytes, memory.fits_training, "", find_peak_place(story)
-        most = [f"largest batch {train:,}" if train else "no batch fits"] if train is not None else []
-        most += [f"{run:,} to run"] if run else []
+        largest = [f"{size:,} to {use}" for size, use in ((train, "train"), (run, "run")) if size]
+        most = ["no batch fits to train" if run else "no batch fits"] if train == 0 else []
+        most += [f"largest batch {', '.join(largest)}"] if largest else []
     if needed is None:
         return ""
     amount = story_writer(story)(needed)

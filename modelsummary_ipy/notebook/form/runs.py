@@ -55,6 +55,6 @@ def build_run(settings: Settings, inputs: ModelInputs, summary: ModelSummary, li
     count = sum(flag.severity != "note" for flag in summary.flags)
     outcome = f"{count} finding{'s' if count > 1 else ''}" if count else "ran"
     if summary.error is not None:
-        outcome = f"failed in {summary.error.path or 'the model'!r}"
+        outcome = f"failed in {summary.error.path!r}" if summary.error.path else "failed in the model"
     total_params, total_mult_adds = summary.total_params, summary.total_mult_adds
     return Run(settings, inputs.as_line(), line, outcome, total_params, total_mult_adds, summary)

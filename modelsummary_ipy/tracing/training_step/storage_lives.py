@@ -88,7 +88,7 @@ class StepLog:
     """
 
     peak_bytes = None
-    knows_saved = goes_backward = saw_threads = False
+    knows_saved = goes_backward = saw_threads = counts_layers = False
     input_storages: tuple[tuple[int, int], ...] = ()
 
     def __init__(self, current: Callable[[], RunningCall | None], work: Shadow) -> None:

@@ -140,6 +140,16 @@ def _look_up(table: Any, indices: Any, *_: Any) -> Layout | None:
     return _new([*indices.shape, table.shape[1]], table.dtype) if indices.numel() > 0 else None
 
 
+def _pick_rows(data: Any, indices: Any) -> Layout | None:
+    """Rows of a table by one tensor of positions: the biases of a window by how far apart two pixels are."""
+    at: Any = indices[0] if len(indices) == 1 else None
+    if not (is_standard(data) and is_standard(at) and at.dtype in (torch.int64, torch.int32) and data.dim() > 0):
+        return None
+    if at.fake_device != data.fake_device or min(*at.shape, data.shape[0], *(side - 1 for side in data.shape[1:])) < 1:
+        return None
+    return _new([*at.shape, *data.shape[1:]], data.dtype)
+
+
 def _join(tensors: Any, dim: int = 0) -> Layout | None:
     if not isinstance(tensors, (list, tuple)) or not tensors:
         return None
@@ -316,6 +326,7 @@ _EVIDENT: dict[Any, Callable[..., Layout | list[Layout] | None]] = {
     _ATEN.bmm.default: _multiply_batches,
     _ATEN.addmm.default: _multiply_add,
     _ATEN.embedding.default: _look_up,
+    _ATEN.index.Tensor: _pick_rows,
     _ATEN.cat.default: _join,
     _ATEN.view.default: _view,
     find_operator("_unsafe_view.default"): _view,

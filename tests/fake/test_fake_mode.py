@@ -316,6 +316,11 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
         return (_draw_tensor(draw, [columns]), one, other) if name == "addmm" else (one, other)
     if name == "embedding":
         return _draw_tensor(draw, [3, draw(st.integers(1, 4))]), data
+    if name == "index":
+        positions = _draw_tensor(draw, draw(st.sampled_from([size[:1], [2, 3], [0], []])))
+        integers = positions.to(draw(st.sampled_from([torch.int64, torch.int64, torch.int32])))
+        more = draw(st.sampled_from([[], [], [], [None], [torch.zeros(1, dtype=torch.int64)]]))
+        return data, draw(st.permutations([integers, *more]))
     if name == "cat":
         none = [_draw_tensor(draw, (0,))] * draw(st.integers(0, 1))  # a cache that is still empty
         return none + [_draw_tensor(draw, size) for _ in range(draw(st.integers(1, 3)))], draw(dim)
@@ -388,8 +393,8 @@ def _draw_params(draw: Draw, size: Sequence[int], many: int, dtype: torch.dtype)
 
 
 EVIDENT = [
-    "relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "cat", "view", "convolution",
-    "_unsafe_view", "threshold_backward", "gelu_backward", "tanh_backward", "max_pool2d_with_indices",
+    "relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "index", "cat", "view",
+    "convolution", "_unsafe_view", "threshold_backward", "gelu_backward", "tanh_backward", "max_pool2d_with_indices",
     "native_layer_norm", "native_batch_norm",
 ]  # fmt: skip
 #: What torch's kernels for sizes are asked, past what torch does before.
@@ -423,9 +428,10 @@ def _compare_with_torch(name: str, data: st.DataObject) -> None:
     def ask(mode: FakeTensorMode) -> Any:
         fakes: list[Any] = []
         for value in args:
-            is_list = name == "cat" and isinstance(value, list)
+            is_list = name in ("cat", "index") and isinstance(value, list)
             make = mode.from_tensor
-            fakes.append([*map(make, value)] if is_list else make(value) if isinstance(value, Tensor) else value)
+            many = [None if one is None else make(one) for one in value] if is_list else value
+            fakes.append(make(value) if isinstance(value, Tensor) else many)
         try:
             with torch.no_grad(), mode:
                 made = operation(*fakes)

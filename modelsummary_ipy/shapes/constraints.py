@@ -171,13 +171,18 @@ class _Finder:
         return not is_left and not self._samples.is_fixed(name, self._names)
 
     def _find_upper_limit(self, name: str) -> int | None:
-        if name in self._samples.capped:
-            return self._base[name]
+        base, is_capped = self._base[name], name in self._samples.capped
+        if is_capped and not self._works(self._with_partner(name, base + self._step(name))):
+            return base
         if self._demands is not None:
-            limit = self._demands.last(self._samples.tied_to(name), self._step(name))
+            names, step = self._samples.tied_to(name), self._step(name)
+            limit = self._demands.last(names, step)
+            if limit is not None and self._works(self._with_partner(name, limit + step)):
+                self._demands.drop(names, limit + step)
+                limit = self._demands.last(names, step)
             return self._search_in_code(name) if limit is None else limit
         if self._names.is_spatial(name):
-            far = self._samples.narrow.get(name)
+            far = self._samples.narrow.get(name, 2 * base if is_capped else 0)
             return self._search_map_limit(name, far) if far and not self._works({name: far}) else None
         return None if _unrolls(self._trace, self._samples.traces) else self._search_limit(name)
 

@@ -55,6 +55,11 @@ class Demands:
         """Return whether a size of dims that move together fits all that is demanded."""
         return self._hold(self._relevant(names), names, size)
 
+    def drop(self, names: Sequence[str], size: int) -> None:
+        """Leave out what is demanded wrongly, as an integer was taken for another: a size that works does not fit."""
+        wrong = [demand for demand in self._relevant(names) if not self._hold([demand], names, size)]
+        self._demands = [demand for demand in self._demands if demand not in wrong]
+
     def _last(self, names: Sequence[str], sizes: range) -> int:
         relevant = self._relevant(names)
         return last_true(sizes, lambda size: self._hold(relevant, names, size)) or sizes[0]

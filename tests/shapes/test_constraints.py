@@ -132,6 +132,9 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
                           nn.Conv2d(1, 6, 5), nn.Conv2d(6, 16, 5), nn.Linear(400, 10)),
      FLOAT, (4, 1, 32, 32), ("32 ≤ H, W ≤ 35", "C = 1"),
      [(4, 1, 35, 32), (4, 1, 32, 35)], [(4, 1, 36, 32), (4, 1, 31, 32), (4, 1, 32, 36), (4, 1, 32, 31)]),
+    *((f"flat, from {side}", lambda: nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.Flatten(), nn.Linear(4 * 64, 5)),
+       FLOAT, (2, 3, side, side), ("32 ≤ H, W ≤ 35", "C = 3"),
+       [(2, 3, 35, 32), (2, 3, 32, 35)], [(2, 3, 36, 34), (2, 3, 34, 36), (2, 3, 31, 34)]) for side in (33, 34, 35)),
     ("valid", lambda: nn.Sequential(nn.Conv1d(4, 8, 7, stride=3), nn.Conv1d(8, 8, 5, stride=2)), FLOAT, (2, 4, 100),
      ("L ≥ 19", "C = 4"), [(2, 4, 19)], [(2, 4, 18), (2, 3, 19)]),
     ("fixed", lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 2)), FLOAT, (2, 3, 8, 8),
@@ -210,6 +213,30 @@ def find(model: nn.Module, *shape: int) -> tuple[Any, Formulas]:
     traced = run_engine(model, given)
     rows = build_rows(traced.trace)
     return traced, find_formulas(find_batch(traced.request, traced.trace, rows), traced.trace, rows)
+
+
+class Translator(nn.Module):
+    """Two sentences with one table of positions, and masks of what is padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.positions = nn.Embedding(9, 8), nn.Parameter(torch.zeros(1, 40, 8))
+        self.both = nn.Transformer(8, 2, 1, 1, 8, batch_first=True)
+
+    def forward(self, src: Tensor, tgt: Tensor) -> Tensor:
+        inputs = [self.words(ids) + self.positions[:, : ids.size(1)] for ids in (src, tgt)]
+        mask = self.both.generate_square_subsequent_mask(tgt.size(1))
+        padding = {"src_key_padding_mask": src == 0, "tgt_key_padding_mask": tgt == 0}
+        made: Tensor = self.both(*inputs, tgt_mask=mask, **padding)
+        return made
+
+
+@pytest.mark.filterwarnings("ignore:Support for mismatched")
+def test_a_demand_that_a_size_which_works_does_not_fit_is_no_limit() -> None:
+    model = Translator()
+    assert ModelSummary(model, ["B=2, S=12", "B=2, T=9"]).constraints == ("S and T ≤ 40",)
+    for sizes, works in (((40, 9), True), ((12, 40), True), ((41, 9), False), ((12, 41), False)):
+        assert (ModelSummary(model, [(2, size) for size in sizes]).error is None) == works
 
 
 def test_a_constraint_names_the_nearest_size_that_fails_and_why() -> None:

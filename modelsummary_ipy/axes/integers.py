@@ -181,7 +181,8 @@ class Integers:
         """Return every ``m·⌈u/m⌉ + c`` that has these values, likely ones first, if what is added varies.
 
         ``c`` is 0 where windows of ``m`` are to fit, and ``kernel - m`` where a stride of ``m`` is to see all. Of
-        windows that are cut to small inputs it is ``min(u, m)·⌈u/m⌉``.
+        windows that are cut to small inputs it is ``min(u, m)·⌈u/m⌉``. What is added may be 1 to ``m`` too, to a
+        multiple and a part: ``m - (u + m/2) % m``.
         """
         us = [int(u) for u in self.values(size)]
         added = {v - u for u, v in zip(us, values, strict=True)}
@@ -199,6 +200,11 @@ class Integers:
             for m in range(max(added) + 1, common + 1):
                 if common % m == 0 and all(v == -(-u // m) * min(u, m) for u, v in zip(us, values, strict=True)):
                     found.append(_count_windows(size, m) * least_of(size, constant(m)))
+        between = math.gcd(*(value - values[0] for value in values))
+        m = max(added)  # that a whole step is added where none need be shows which step it is
+        if not found and min(added) > 0 and m <= _MOST_MULTIPLE and between % m == 0:
+            c = values[0] % m
+            found = [floor_of((size + (m - c)).scaled(Fraction(1, m))).scaled(m) + c]
         return found
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:

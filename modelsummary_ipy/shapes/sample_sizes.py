@@ -66,8 +66,9 @@ class SampleSizes:
         return {name: step for name, step in self.strides.items() if self.base[name] % step == 0}
 
     def is_fixed(self, name: str, names: InputNames) -> bool:
-        """Return whether a dim is one of features that moves a little at most."""
-        return names.is_feature(name) and all(sizes[name] < 2 * self.base[name] for sizes in self.sizes)
+        """Return whether a dim is one of features that moves a little at most, and not with others that are none."""
+        is_feature = all(map(names.is_feature, self.tied_to(name)))
+        return is_feature and all(sizes[name] < 2 * self.base[name] for sizes in self.sizes)
 
     def has_tried(self, name: str, size: int) -> bool:
         """Return whether a size was among those that formulas were found at."""
@@ -129,6 +130,7 @@ class _Chooser(StepSearch):
         for name in self._base:
             if self._is_feature(name):
                 self._try_feature(name)
+        self._join_rigid()  # a mask's second dim, or those of edges, has the name of features
         return self._trace_all()
 
     def _moves_batch(self) -> bool:

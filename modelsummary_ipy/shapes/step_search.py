@@ -117,6 +117,9 @@ class StepSearch:
             if self._base[pair[1]] == size and {*pair} <= {*self._rigid} and self._works(dict.fromkeys(pair, size + 1)):
                 self._rigid = [name for name in self._rigid if name not in pair]
                 self._keep_little(list(pair), 1, are_tied=True)
+                wide = plan_sizes(self._names, self._base, [pair[0]])[pair[0]]
+                if self._works(dict.fromkeys(pair, wide[0])):
+                    self._plans.update(dict.fromkeys(pair, wide))
 
     def _search(self, names: list[str], *, quickly: bool = False) -> bool:
         """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.
@@ -186,7 +189,14 @@ class StepSearch:
             are_tied = may_be and not self._works({names[0]: self._base[names[0]] + step})
         if are_tied:
             self._tied += [(names[0], other) for other in names[1:]]
+        far = set[str]()
+        if step == 1 and len(names) > 1 and not are_tied:  # a layer that takes few heights may take any width
+            far = {name for name in names if name in self._narrow and self._works({name: self._narrow[name]})}
         for turn, name in enumerate(names):
+            if name in far:
+                self._plans[name] = plan_sizes(self._names, self._base, names)[name]
+                del self._narrow[name]
+                continue
             steps = LITTLE[0 if are_tied else turn % len(LITTLE)]
             self._plans[name] = tuple(max(self._base[name] + step * count, 1) for count in steps)
             self._little[name] = step

@@ -274,9 +274,30 @@ class CutsSquare(nn.Module):
         return self.mix(x[:, :, top : top + side, left : left + side])
 
 
+class Segments(nn.Module):
+    """Pads to segments of 40 that overlap by half, by 1 to 40 steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(F.pad(x, (0, 40 - (20 + x.shape[-1]) % 40)), (20, 20))
+        return (x[..., :-20].unflatten(-1, (-1, 40)) + x[..., 20:].unflatten(-1, (-1, 40))).relu()
+
+
+class Spectra(nn.Module):
+    """Takes spectra of few heights, and of any width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.out = nn.Conv2d(1, 8, 3, 4), nn.Linear(8 * 20, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.mix(x.unsqueeze(1)).permute(0, 3, 1, 2).flatten(2))
+
+
 @pytest.mark.parametrize(
     ("model", "given", "others"),
     [
+        (Segments, (2, 500), [(3, 460), (1, 541), (2, 80), (2, 19)]),
+        (Spectra, (2, 80, 100), [(1, 80, 131), (3, 82, 23), (2, 79, 400)]),
         (Periods, (2, 1, 22050), [(3, 1, 22041), (1, 1, 22094), (2, 1, 50)]),
         (EveryFourth, (2, 200, 3), [(3, 203, 3), (2, 7, 3), (1, 514, 3)]),
         (Resized, (2, 3, 65, 97), [(1, 3, 66, 130), (3, 3, 35, 64), (2, 3, 9, 100)]),

@@ -102,6 +102,10 @@ class Refused(nn.Module):
         return self.layer(x)
 
 
+def root(number: int) -> int:
+    return int(number**0.5)
+
+
 def distances(steps: int) -> Tensor:
     return torch.arange(steps)[:, None] - torch.arange(steps)[None]
 
@@ -187,6 +191,13 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
     ("grey or colours", lambda: Net(lambda f, x: f(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x),
                                     nn.Conv2d(3, 4, 1)),
      FLOAT, (2, 3, 8, 8), ("C = 3 or 1",), [(2, 1, 8, 8)], [(2, 4, 8, 8), (2, 2, 8, 8)]),
+    ("a root of all patches", lambda: Net(lambda f, x: f(x).flatten(2).unflatten(2, [root(f(x)[0, 0].numel())] * 2),
+                                          nn.Conv2d(3, 4, 5, 4, 1)),
+     FLOAT, (2, 3, 64, 64), ("⌊(H + 1)/4⌋ = ⌊(W + 1)/4⌋", "H and W ≥ 3", "C = 3"),
+     [(2, 3, 63, 66), (1, 3, 101, 99)], [(2, 3, 67, 64), (2, 3, 64, 62)]),
+    ("groups of at most four samples", lambda: Net(lambda f, x: f(x).unflatten(0, (min(4, len(x)), -1)).std(0),
+                                                   nn.Linear(6, 3)),
+     FLOAT, (4, 6), ("B ≤ 3 or B divisible by 4", "F = 6"), [(1, 6), (2, 6), (3, 6), (8, 6)], [(5, 6), (6, 6)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 
@@ -328,6 +339,20 @@ class SignalAndLabels(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(self.conv(x), labels, reduction="none")
+
+
+@pytest.mark.parametrize("mask", [(3, 10), (3, 10, 10)])
+def test_a_mask_is_as_long_as_its_sequence(mask: tuple[int, ...]) -> None:
+    def mean(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+        return mask @ layer(x) if mask.dim() == 3 else (layer(x) * mask[..., None]).sum(1)
+
+    ms = ModelSummary(Net(mean, nn.Linear(4, 5)), [(3, 10, 4), mask])
+    assert ms.constraints == ("T = F2", "F = 4")
+    assert ms.formulas[0] == (("B", "T", "5") if len(mask) == 3 else ("B", "5"),)
+    model = Net(mean, nn.Linear(4, 5))
+    assert model(torch.ones(2, 17, 4), torch.ones(2, *[17 for _ in mask[1:]])).shape[-1] == 5
+    with pytest.raises(RuntimeError):
+        model(torch.ones(2, 11, 4), torch.ones(2, *mask[1:]))
 
 
 @pytest.mark.parametrize(

@@ -130,10 +130,14 @@ def _write_place(result: TraceResult) -> str:
     return f"{what} at {place}" if place else what
 
 
+#: Of torch's own operations.
+_NAMESPACES = ("aten", "prims", "higher_order", "quantized", "_quantized", "sparse", "mkldnn", "onednn", "fbgemm")
+
+
 def _lacks_own_rule(error: BaseException | None) -> bool:
     """Return whether an operation of the user's, or of an extension, has no rule for its sizes."""
     func = getattr(error, "func", None) if isinstance(error, UnsupportedOperatorException) else None
-    is_own = getattr(func, "namespace", "aten") not in ("aten", "prims", "higher_order")
+    is_own = getattr(func, "namespace", "aten") not in _NAMESPACES
     return is_own or (error is not None and "no fake impl registered" in write_error(error))
 
 

@@ -636,3 +636,31 @@ def test_layers_in_a_loop_may_give_tensors_without_that_dim() -> None:
     ms = ModelSummary(OneDim(), (4,))  # what is logged of a mistake of this package's own fails a test
     assert ms.error is not None
     assert ms.error.code == "convolution"
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Any) -> Any:
+        return self.layer(x)
+
+    def twice(self, x: Tensor) -> Any:
+        size = x.size(1)
+        return self.layer(size)
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "reason", "expected"),
+    [
+        ("forward", {"x": 32}, "x is the int 32, 'layer' reads a tensor", "data, or a size, (1, 3, 224, 224)"),
+        ("forward", {"x": "abc"}, "x is the str 'abc', 'layer' reads a tensor", "data, or a size, (1, 3, 224, 224)"),
+        ("twice", (2, 3), "size is the int 3, 'layer' reads a tensor", "a tensor"),
+    ],
+)
+def test_a_number_where_a_tensor_is_read_is_said_to_be_one(method: str, given: Any, reason: str, expected: str) -> None:
+    error = ModelSummary(Small(), given, method=method).error
+    assert error is not None
+    assert error.reason == reason
+    assert f"expected  {expected}\n" in str(error)

@@ -43,6 +43,7 @@ def explain_returned(ctx: FailureContext) -> Diagnosis | None:
         _explain_values(ctx)
         or _explain_packed(ctx)
         or _explain_nested(ctx)
+        or _explain_number(ctx)
         or _explain_subscript(ctx)
         or _explain_attribute(ctx)
         or _explain_operands(ctx)
@@ -126,7 +127,8 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     ]
     name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
     if giver is None and held:
-        name = f"{held[0][0]} is a {kind} of {len(held[0][1].words)}"
+        number = f" of {len(held[0][1].words)}" if held[0][1].words else ""
+        name = f"{held[0][0]} is a {kind}{number}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
     own = [f"[{word if kind == 'dict' else at}]" for _, item in held[:1] for at, word in enumerate(item.words)]
     keys = list(dict.fromkeys([key, *(list_keys(giver) if giver is not None else own)[:4]]))
@@ -270,6 +272,21 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
         fixes = [fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}")) for key in list_keys(giver)[:3]]
         return Diagnosis(f"{name_call(giver)} returns {words}, which has no '{attribute}'", "one tensor", fixes)
     return None
+
+
+def _explain_number(ctx: FailureContext) -> Diagnosis | None:
+    """A layer or function got a number or a text instead of a tensor: ``%summary model 32`` passes a number on."""
+    found = _NO_TENSOR.search(ctx.failure.message) if ctx.is_torch_layer or ctx.call.kind == "op" else None
+    kind = next((word for word in found.groups() if word), "") if found else ""
+    if kind not in ("int", "float", "str"):
+        return None
+    held = ctx.failure.names.items()
+    name = next((n for n, item in held if item.kind == kind and re.search(rf"\b{n}\b", ctx.line)), "")
+    value = " ".join(ctx.failure.names[name].words) if name else ""
+    what = " ".join(filter(None, (f"{name} is the" if name else "got a", kind, value)))
+    reads = ctx.owner if ctx.call.kind == "module" else f"{ctx.function}()"
+    given = ctx.trace.calls[0].inputs  # without any, what the user typed is no tensor
+    return Diagnosis(f"{what}, {reads} reads a tensor", "a tensor" if given else "data, or a size, (1, 3, 224, 224)")
 
 
 def _explain_subscript(ctx: FailureContext) -> Diagnosis | None:

@@ -58,14 +58,23 @@ def check_fixes(model: nn.Module | None, trace: Trace, inputs: ModelInputs | Non
         quiet = contextlib.redirect_stdout(io.StringIO())
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]), quiet:
             warnings.simplefilter("ignore")
-            output = (
-                getattr(changed, trace.method)(*args, **kwargs)
-                if trace.method != "forward"
-                else changed(*args, **kwargs)
-            )
+            call = getattr(changed, trace.method) if trace.method != "forward" else changed
+            output = _give(changed, call, fix, args, kwargs) if fix.changes_input else call(*args, **kwargs)
         shapes = [tuple(leaf.shape) for _, leaf in walk_leaves(output) if isinstance(leaf, Tensor)]
         assert shapes == [spec.shape for spec in fix.outputs], f"{fix.text}: {shapes}"
         CHECKED[fix.text] = True
+
+
+def _give(model: nn.Module, call: Any, fix: Fix, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Do what a fix of the inputs says: a call of the model, or new values of what it is called with."""
+    names = [*inspect.signature(model.forward if call is model else call).parameters]
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    scope = {**({"x": args[0]} if args else {}), **given, "torch": torch, "model": model}
+    line = fix.text.partition("\n")[0]  # others change layers
+    if line.startswith("model"):
+        return eval(line, scope)
+    exec(line, scope)
+    return call(**{name: scope[name] for name in given})
 
 
 def copy_model(model: nn.Module, trace: Trace) -> nn.Module | None:
@@ -129,11 +138,13 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
         model.eval()
     elif (around := _AROUND.fullmatch(rest.strip("\n"))) is not None:
         _add_hooks(model.get_submodule(around[2]), around[1], around[3])
-    elif (called := _CALLED.fullmatch(rest)) is not None and not fix.changes_input:
+    elif fix.changes_input:
+        return model
+    elif (called := _CALLED.fullmatch(rest)) is not None:
         _add_hooks(model, called[1], None)
     elif fix.patch is not None:
         _edit_methods(model, trace, fix.patch)
-    elif rest.strip("\n") and not fix.changes_input:
+    elif rest.strip("\n"):
         patch = _write_line(trace, rest.strip("\n"))
         if patch is None:
             return None
@@ -331,10 +342,9 @@ def _make_inputs(inputs: ModelInputs, trace: Trace, fix: Fix) -> tuple[tuple[Any
 
     def make(_name: str, _leaf: Any) -> Any:
         spec = next(specs)
-        shape = (1, *spec.shape) if fix.changes_input else spec.shape
         dtype = getattr(torch, spec.dtype)
-        is_counted = fix.text.endswith(" - 1)") and not dtype.is_floating_point  # labels that are counted from 1
-        return torch.full(shape, int(is_counted), dtype=dtype)
+        is_counted = fix.text.endswith((" - 1)", " - 1")) and not dtype.is_floating_point  # labels counted from 1
+        return torch.full(spec.shape, int(is_counted), dtype=dtype)
 
     args = tuple(map_leaves(value, "", make) for value in inputs.args)
     return args, {name: map_leaves(value, name, make) for name, value in inputs.kwargs.items()}

@@ -100,7 +100,18 @@ class InputEdit(NamedTuple):
     specs: tuple[TensorSpec, ...]
 
 
-Edit = LineEdit | LayerEdit | AroundEdit | SettingEdit | ConfigEdit | ModeEdit | InputEdit
+class GivenEdit(NamedTuple):
+    """The model is called with other arguments.
+
+    Attributes:
+        arguments: Name of a parameter and what it gets, an expression of the given ones by their names:
+            ``("labels", "labels.long()")``; ``"None"`` leaves it out.
+    """
+
+    arguments: tuple[tuple[str, str], ...]
+
+
+Edit = LineEdit | LayerEdit | AroundEdit | SettingEdit | ConfigEdit | ModeEdit | InputEdit | GivenEdit
 
 
 @dataclass(frozen=True)

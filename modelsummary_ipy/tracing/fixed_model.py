@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -17,11 +18,20 @@ from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real_shadow
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
-from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, ModeEdit, SettingEdit
+from modelsummary_ipy.records.fixes import (
+    AroundEdit,
+    ConfigEdit,
+    Edit,
+    GivenEdit,
+    LayerEdit,
+    LineEdit,
+    ModeEdit,
+    SettingEdit,
+)
 from modelsummary_ipy.torch_compat.fakes import TorchDispatchMode, disable_function, find_operator
 from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
-from modelsummary_ipy.tracing.overrun import find_overrun
+from modelsummary_ipy.tracing.overrun import check_values, find_overrun
 from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation
@@ -81,6 +91,8 @@ class FixedModel(ShadowTemplate):
                 self._set_value(work, edit)
             elif isinstance(edit, AroundEdit):
                 _set_around(work, edit)
+            elif isinstance(edit, GivenEdit):
+                _set_given(work.module, edit)
             elif isinstance(edit, ConfigEdit):
                 self._set_config(work, edit)
             elif isinstance(edit, SettingEdit):
@@ -280,6 +292,24 @@ def _set_around(work: Shadow, edit: AroundEdit) -> None:
     layer.__dict__["forward"] = forward
 
 
+def _set_given(model: nn.Module, edit: GivenEdit) -> None:
+    """Let the model read other arguments than it is called with."""
+    run = model.forward
+    names = [*inspect.signature(run).parameters]
+    codes = {name: compile(code, "<fix>", "eval") for name, code in edit.arguments}
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        scope = {**_NAMES, **({"x": args[0]} if args else {}), **given}
+        made = {name: eval(code, scope) for name, code in codes.items()}
+        first = [made.pop(name, value) for name, value in zip(names, args, strict=False)]
+        if args and "x" in made and "x" not in names:
+            first[0] = made.pop("x")
+        return run(*first, *args[len(first) :], **{**kwargs, **made})
+
+    model.__dict__["forward"] = forward
+
+
 def run_fixed(
     request: TraceRequest, *, most: int, is_late: Callable[[], bool], model: nn.Module | None = None
 ) -> TraceResult | None:
@@ -306,6 +336,7 @@ def run_fixed(
             raise TraceEndedError
         if model is None:
             check_operation(func, name, args, kwargs)
+            check_values(name, args, kwargs)
 
     with quiet_output(), warnings_ignored():
         try:

@@ -176,6 +176,7 @@ class Beyond(NamedTuple):
 
 
 _LOOKUPS = frozenset({"embedding"})
+#: They take classes as labels.
 _LABEL_LOSSES = frozenset({"cross_entropy", "nll_loss"})
 
 
@@ -198,15 +199,38 @@ class LookupCheck:
         if names is not None:
             self._counts[names] += 1
             if self.found is None:
-                message = describe_beyond(*args[:2]) if names is _LOOKUPS else _describe_labels(args, kwargs)
+                message = _describe_values(name, args, kwargs)
                 self.found = Beyond(names, self._counts[names], message) if message else None
         check_operation(func, name, args, kwargs)
 
 
+def check_values(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Refuse what a real run would: a known index beyond its table, known labels that are no classes.
+
+    Raises:
+        IndexError: As the real function does.
+    """
+    if message := _describe_values(name, args, kwargs):
+        raise IndexError(message)
+
+
+def _describe_values(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    if name in _LOOKUPS:
+        return describe_beyond(*args[:2])
+    return _describe_labels(args, kwargs) if name in _LABEL_LOSSES else ""
+
+
 def describe_beyond(indices: Any = None, table: Any = None) -> str:
-    """Say which index of a lookup is beyond its table; ``""`` if none is known to be."""
+    """Say which index of a lookup is beyond its table, or negative; ``""`` if none is known to be."""
     found = count_beyond(indices, table)
-    return describe_overrun(table.shape[0] + found[0] - 1, table.shape[0]) if found is not None else ""
+    if found is not None:
+        return describe_overrun(table.shape[0] + found[0] - 1, table.shape[0])
+    values = constant_of(indices) if isinstance(indices, FakeTensor) else None
+    if values is None or not isinstance(table, Tensor) or not table.dim() or not values.numel():
+        return ""
+    with disable_dispatch():
+        least = int(values.min())
+    return describe_overrun(least, table.shape[0]) if least < 0 else ""
 
 
 def describe_overrun(most: int, rows: int) -> str:
@@ -215,7 +239,7 @@ def describe_overrun(most: int, rows: int) -> str:
 
 
 def _describe_labels(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Say which of the labels of a loss are no classes; ``""`` if none is known."""
+    """Say which of the labels of a loss are no classes, as a real run would; ``""`` if none is known."""
     scores = args[0] if args else kwargs.get("input")
     labels = args[1] if len(args) > 1 else kwargs.get("target")
     values = constant_of(labels) if isinstance(labels, FakeTensor) else None

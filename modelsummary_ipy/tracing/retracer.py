@@ -23,7 +23,7 @@ from modelsummary_ipy.torch_compat.distributed import load_collectives
 from modelsummary_ipy.tracing.alike_calls import AlikeCalls, find_alike
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import differentiates
-from modelsummary_ipy.tracing.overrun import count_beyond, find_overrun
+from modelsummary_ipy.tracing.overrun import check_values, count_beyond, find_overrun
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation
@@ -228,6 +228,7 @@ class Retracer:
             if name == "embedding" and (found := count_beyond(*args[:2])) is not None:
                 overrun, message = found
                 raise IndexError(message)
+            check_values(name, args, kwargs)
             if check is not None:
                 check(func, name, args, kwargs)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from modelsummary_ipy.diagnosis.failures import fixes
+from modelsummary_ipy.diagnosis.failures import context
 from modelsummary_ipy.records import fixes as records
 from modelsummary_ipy.summary import ModelSummary
 
@@ -72,7 +72,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A package that counts as installed."""
     file = tmp_path / "zoo.py"
     file.write_text(CODE, encoding="utf-8")
-    for module in (fixes, records):
+    for module in (context, records):
         monkeypatch.setattr(module, "PACKAGES", (str(tmp_path),))
     spec = importlib.util.spec_from_file_location("zoo", file)
     assert spec is not None

@@ -743,7 +743,7 @@ class SignalsWithChannels(nn.Module):
         return self.net(x).last_hidden_state.mean(1)
 
 
-@twin(SignalsWithChannels, (2, 1, 400), reason="a 1-d convolution expects 3")
+@twin(SignalsWithChannels, (2, 1, 400), reason="has 3 dims: the model takes 2, without the 1 of dim 1")
 class SignalsWithChannelsT(SignalsWithChannels):
     def forward(self, x):
         return self.net(x.squeeze(1)).last_hidden_state.mean(1)

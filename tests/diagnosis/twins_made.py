@@ -39,8 +39,15 @@ def vit_gray() -> nn.Module:
     return vit()
 
 
-MADE.append(Twin(vit_image, lambda: vit(image_size=64), ((2, 3, 64, 64),), "doesn't match model (32*32)"))
-MADE.append(Twin(vit_gray, lambda: vit(num_channels=1), ((2, 1, 32, 32),), "Expected 3 but got 1"))
+MADE.append(
+    Twin(
+        vit_image,
+        lambda: vit(image_size=64),
+        ((2, 3, 64, 64),),
+        "is 64 × 64, the positions are those of 32 × 32 (config.image_size)",
+    )
+)
+MADE.append(Twin(vit_gray, lambda: vit(num_channels=1), ((2, 1, 32, 32),), "has 1 channel, the model takes 3"))
 
 
 class BertClassifier(nn.Module):
@@ -54,9 +61,7 @@ class BertClassifier(nn.Module):
         return self.fc(self.bert(ids).pooler_output)
 
 
-@twin(
-    BertClassifier, ints(2, 60), reason="'bert.embeddings.position_embeddings' has 40 (config.max_position_embeddings)"
-)
+@twin(BertClassifier, ints(2, 60), reason="the model has positions for 40 (config.max_position_embeddings)")
 class BertClassifierT(BertClassifier):
     def __init__(self):
         super().__init__()

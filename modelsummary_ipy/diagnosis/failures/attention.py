@@ -160,7 +160,7 @@ class _Heads:
                 changes = {"embed_dim": x.shape[-1], "kdim": None, "vdim": None}
                 if x.shape[-1] % heads:
                     changes["num_heads"] = max(n for n in range(1, heads + 1) if x.shape[-1] % n == 0)
-            search = RESHAPE if self.ctx.is_like_input(x) else ()
+            search = RESHAPE if self.ctx.flow.is_like_input(x.link, x.shape) else ()
             fixes = [self._write(**changes)]
             if "num_heads" in changes:  # rather another layer before than other heads
                 fixes.insert(0, fix_giver(self.ctx, x, wanted))

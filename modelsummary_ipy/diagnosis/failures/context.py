@@ -97,6 +97,7 @@ class Diagnosis:
         goal: What the failed call would have to read, to search sizes for: ``(what to measure of a call, value)``.
         candidates: Inputs worth trying before all others, one ``TensorSpec`` per input leaf.
         code: What kind of failure it is: see ``CODES`` in ``explain.py``.
+        call: The call whose inputs are wrong, where it is not the failed one.
     """
 
     reason: str
@@ -107,6 +108,7 @@ class Diagnosis:
     candidates: tuple[tuple[TensorSpec, ...], ...] = ()
     is_open: bool = False
     code: str = ""
+    call: Call | None = None
 
     @property
     def fixes(self) -> list[Candidate]:
@@ -252,10 +254,6 @@ class FailureContext:
         """The failed call's own plain arguments by name."""
         return dict(self.call.arguments)
 
-    def is_like_input(self, x: Operand) -> bool:
-        """Return whether a tensor is the model's own input or was made of it without a change of shape."""
-        return self.flow.is_like_input(x.link, x.shape)
-
     def list_unread(self) -> list[ModuleFact]:
         """List the modules that have not run yet."""
         ran = {call.module for call in self.trace.calls}
@@ -267,7 +265,7 @@ class FailureContext:
             return "the model's input has"
         origin = self.flow.find_origin(x.link, x.shape, axis, OUTPUT_SETTINGS)
         if origin is None:
-            return "the input has" if self.is_like_input(x) else "there are"
+            return "the input has" if self.flow.is_like_input(x.link, x.shape) else "there are"
         return f"{name_call(origin)} outputs"
 
     def change_input(self, x: Operand, **changes: Any) -> tuple[tuple[TensorSpec, ...], ...]:
@@ -339,6 +337,11 @@ def name_owner(call: Call) -> str:
 def name_call(call: Call) -> str:
     """``"'fc1' (Linear)"`` for a module, ``"cat()"`` for an operation."""
     return f"'{call.path}' ({call.type_name})" if call.kind == "module" else f"{call.type_name}()"
+
+
+def is_of_package(fact: ModuleFact) -> bool:
+    """Return whether a module's class is an installed package's, and not torch's own."""
+    return fact.forward_file.startswith(PACKAGES) and not fact.type_module.startswith("torch.")
 
 
 def build_context(story: Story, edits: tuple[LineEdit, ...] = ()) -> FailureContext | None:

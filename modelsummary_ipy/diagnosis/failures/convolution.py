@@ -144,7 +144,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     got = x.shape[axis]
     where = "no batch dim" if x.rank == spatial + 1 else "dim 1"
     expected = f"{_AXES[spatial]} with C = {channels} (in_channels)"
-    like_input = ctx.is_like_input(x)
+    like_input = ctx.flow.is_like_input(x.link, x.shape)
     search = RESHAPE if like_input else ()
     goal = (dim_of(-spatial - 1), channels)
     if x.rank == 3 and spatial > 1 and x.shape[2] == channels and (sides := _find_grid(ctx, x, spatial)) is not None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import math
 import re
-from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -17,14 +15,11 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, find_own_call, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
-from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands, read_name
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
 from modelsummary_ipy.diagnosis.failures.statements import find_parameters
-from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
@@ -80,9 +75,6 @@ def _explain_lookup(ctx: FailureContext) -> Diagnosis | None:
     x = ctx.operands[0]
     if x.spec.dtype in ("int64", "int32"):
         return None
-    if x.rank > 1 and x.shape[-1] == ctx.setting("embedding_dim") and (given := _give_embeddings(ctx)):
-        reason = f"{write_shape(x.shape)} are features, where token ids belong: inputs_embeds takes them"
-        return Diagnosis(reason, "int64 indices, or inputs_embeds", given)
     if (places := _take_places(ctx, x)) is not None:
         return places
     reason = f"embedding indices must be integers, got {x.spec.dtype}"
@@ -102,21 +94,6 @@ def _take_places(ctx: FailureContext, x: Operand) -> Diagnosis | None:
             reason = f"{call.type_name} returns values and where they stand: the values are looked up"
             return Diagnosis(reason, "int64 indices", fix) if fix else None
     return None
-
-
-def _give_embeddings(ctx: FailureContext) -> list[Candidate]:
-    """Give a model of ``transformers`` features under the name that it has for them."""
-    outer = find_own_call(ctx)
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.Call) and read_name(node.func) == name_member(outer.path):
-            words = [f"{word.arg}={write(word.value)}" for word in node.keywords if word.arg != "input_ids"]
-            first = [write(word.value) for word in node.keywords if word.arg == "input_ids"]
-            texts = [*map(write, node.args), *first]
-            if len(texts) == 1:
-                yield f"{write(node.func)}({', '.join([f'inputs_embeds={texts[0]}', *words])})"
-
-    return rewrite(ctx.at_line_of(outer), change, here=True) if outer is not ctx.call else []
 
 
 def retype_input(ctx: FailureContext, x: Operand, dtype: str) -> tuple[tuple[TensorSpec, ...], ...]:
@@ -348,7 +325,7 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
 def _find_table(ctx: FailureContext, most: int | None) -> str:
     """Return the one table beside it that nothing reads, as wide and with a row for the index."""
     fact = ctx.fact
-    if fact is None or most is None:
+    if fact is None or most is None or ctx.is_in_package:
         return ""
     beside = [
         other.path for other in ctx.list_unread()

@@ -25,6 +25,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_arguments, reorder_input
+from modelsummary_ipy.diagnosis.failures.given_inputs import list_givens
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.late_binding import explain_late
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
@@ -33,6 +34,7 @@ from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
 from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch, reads_channels_as_batch
 from modelsummary_ipy.diagnosis.failures.missing_dims import explain_axis
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
+from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, find_package_call
 from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
@@ -49,6 +51,7 @@ from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.fixes import Candidate, Fix
 from modelsummary_ipy.records.internal_errors import attempt
+from modelsummary_ipy.records.retraced import Specs
 from modelsummary_ipy.records.summary import Story
 
 Family = Callable[[FailureContext], "Diagnosis | None"]
@@ -89,7 +92,7 @@ SIZES: Mapping[str, Family] = {
 #: Explanations from dtypes, devices and values.
 _KINDS: Mapping[str, Family] = {"index-range": explain_index_range, "device": explain_device, "dtype": explain_dtype}
 #: The kinds of failures: what explained one, or why nothing did.
-CODES = (*_FIRST, *SIZES, *_KINDS, "missing-batch", "values-needed", "interrupted", "unsupported", "other")
+CODES = (*_FIRST, *SIZES, *_KINDS, "input", "missing-batch", "values-needed", "interrupted", "unsupported", "other")
 
 
 FindFixes = Callable[[FailureContext, Diagnosis], "tuple[Fix, ...]"]
@@ -122,7 +125,11 @@ def explain(
     diagnosis = diagnose(ctx, errors)
     can_fix = find_fixes is not None and not ctx.failure.limit and not ctx.failure.interrupted
     fixes: tuple[Fix, ...] = ()
-    if retracer is not None and not ctx.failure.limit:
+    if retracer is not None and can_fix and find_fixes is not None:
+        find_given = partial(_explain_given, ctx, retracer, find_fixes)
+        if (found_given := attempt("explanation input", errors, find_given, None)) is not None:
+            diagnosis, fixes = found_given
+    if retracer is not None and not ctx.failure.limit and diagnosis.code != "input":
         missing = attempt("explanation missing_batch", errors, partial(explain_missing_batch, ctx), None)
         is_all = missing is not None and retracer.at(missing.candidates[0]).works
         if missing is not None and not is_all and can_fix and find_fixes is not None and reads_channels_as_batch(ctx):
@@ -162,9 +169,34 @@ def explain(
     )
 
 
+def _explain_given(
+    ctx: FailureContext, retracer: SizeTracer, find_fixes: FindFixes
+) -> tuple[Diagnosis, tuple[Fix, ...]] | None:
+    """Return the first explanation by the inputs of a package's model with which it runs, and its fixes."""
+    package = find_package_call(ctx)
+    for made in list_givens(package) if package is not None else ():
+        if fixes := find_fixes(ctx, made) if made.fixes else ():
+            return made, fixes
+        is_shown = not made.fixes and made.candidates and _shows(ctx, made.candidates[0])
+        if is_shown and retracer.at(made.candidates[0]).works:
+            return made, ()
+    return None
+
+
+def _shows(ctx: FailureContext, specs: Specs) -> bool:
+    """Return whether a trace at other inputs shows anything: integers have no values there, which may be wrong."""
+    pairs = zip((fact.spec for fact in ctx.trace.inputs), specs, strict=True)
+    return not is_of_values(ctx) or all(old == new or old.dtype in FLOATING for old, new in pairs)
+
+
+def is_of_values(ctx: FailureContext) -> bool:
+    """Return whether values, not sizes, made a lookup fail."""
+    return ctx.failure.error_type == "IndexError" and "for dimension" not in ctx.failure.message
+
+
 def _read_numbers(ctx: FailureContext, diagnosis: Diagnosis) -> dict[str, int | tuple[int, ...]]:
     """Return the shapes of what the failed call read, by name, and the size that came and the one that was wanted."""
-    operands, labels = _choose_operands(ctx)
+    operands, labels = _choose_operands(ctx, diagnosis)
     names = [label or x.spec.name or "input" for x, label in zip(operands, labels, strict=False)]
     numbers: dict[str, int | tuple[int, ...]] = {}
     for number, (x, name) in enumerate(zip(operands, names, strict=False)):
@@ -197,7 +229,7 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
         diagnosis = attempt(f"explanation {code}", errors, partial(family, ctx), None)
         if diagnosis is not None:
             return replace(diagnosis, code=code)
-    may_be_size = ctx.failure.error_type not in _NO_SIZES
+    may_be_size = ctx.failure.error_type not in _NO_SIZES and not is_of_values(ctx)
     reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
     search, made = ANYWHERE if may_be_size else (), list(_list_made(ctx))
     if any(word in words for word in _LACKS):
@@ -282,8 +314,9 @@ def _write_message(
         if text:
             lines.append(f"  {label:<8}  {text}")
 
-    add("line", ctx.failure.source_text)
-    for index, text in enumerate(_write_operands(ctx)):
+    at = ctx.at_line_of(diagnosis.call) if diagnosis.call is not None else ctx
+    add("line", at.line if diagnosis.call is not None else ctx.failure.source_text)
+    for index, text in enumerate(_write_operands(ctx, diagnosis)):
         add("received" if index == 0 else "", text)
     add("expected", diagnosis.expected)
     add("reason", reason)
@@ -330,9 +363,9 @@ _MOST_OPERANDS = 8
 _LONGEST_NAME = 32
 
 
-def _write_operands(ctx: FailureContext) -> list[str]:
+def _write_operands(ctx: FailureContext, diagnosis: Diagnosis) -> list[str]:
     """One line per tensor of the call: its name, dtype, shape, formula and where it was made."""
-    operands, labels = _choose_operands(ctx)
+    operands, labels = _choose_operands(ctx, diagnosis)
     texts = [_write_operand(ctx, x) for x in operands[:_MOST_OPERANDS]]
     width = max((len(label) for label in labels[:_MOST_OPERANDS]), default=0)
     lines = [f"{label:<{width}}  {text}" if width else text for label, text in zip(labels, texts, strict=False)]
@@ -341,9 +374,15 @@ def _write_operands(ctx: FailureContext) -> list[str]:
     return lines
 
 
-def _choose_operands(ctx: FailureContext) -> tuple[Sequence[Operand], list[str]]:
+def _choose_operands(ctx: FailureContext, diagnosis: Diagnosis) -> tuple[Sequence[Operand], list[str]]:
     """Choose the tensors to show, named as the failing line does, or as the layer's parameters are named."""
     call = ctx.call
+    if diagnosis.call is not None:  # what a package's code made of them is its own
+        operands = ctx.operands_of(diagnosis.call)
+        names = [x.spec.name for x in operands]
+        if len(names) == len(ctx.trace.inputs) == 1 and diagnosis.call.parent is None:
+            names = [ctx.trace.inputs[0].spec.name]
+        return operands, names
     if call.kind == "module":
         return ctx.operands, [x.spec.name for x in ctx.operands]
     if (heads := find_heads(ctx)) is not None:  # its inside is torch's code

@@ -143,7 +143,7 @@ def _explain_unflattened(ctx: FailureContext, x: Operand, taken: int, expected: 
         return None
     axis = 1 + shape[1:-1].index(taken)
     reason = f"dim {axis} has the {taken} features, the last dim has {shape[-1]}; a Linear multiplies the last dim"
-    search = RESHAPE if ctx.is_like_input(x) else ()
+    search = RESHAPE if ctx.flow.is_like_input(x.link, x.shape) else ()
     fixes = [*list_reordered(ctx, x), fix_argument(ctx, write_move(rank, axis, rank - 1))]
     if rank == 3 and axis == 1 and (pooled := _pool_squeezed(ctx, x)):
         return Diagnosis(
@@ -306,7 +306,7 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     if ctx.call.kind == "op" and ctx.operands[1].shape[0] == got:
         reason = f"the weight {write_shape(ctx.operands[1].shape)} is transposed: a Linear's weight is [out, in]"
         fixes.insert(0, fix_operand(ctx, 1, "{}.t()"))
-    search = RESHAPE if ctx.is_like_input(x) else STEER
+    search = RESHAPE if ctx.flow.is_like_input(x.link, x.shape) else STEER
     goal = None if maker is not None and maker.type_name in CATS else (dim_of(-1), taken)  # no input is too wide there
     return Diagnosis(reason, expected, fixes, search, goal)
 

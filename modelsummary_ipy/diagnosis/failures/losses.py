@@ -12,7 +12,9 @@ from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
 from modelsummary_ipy.diagnosis.failures.made_labels import explain_made_labels
+from modelsummary_ipy.diagnosis.failures.package_calls import change_leaf
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, write_rebuild
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import put_in_brackets
@@ -89,13 +91,14 @@ def _explain_beyond(ctx: FailureContext, name: str, found: re.Match[str]) -> Dia
         if axis == x.rank - 1
         else fix_giver(ctx, x, int(found[1]) + 1, axis - x.rank)
     )
-    if found[2] is None or int(found[1]) < 0:
-        return Diagnosis(reason, expected, wider if int(found[1]) > 0 else NOTHING)
-    least, most = int(found[2]), int(found[3])
-    if least == 1 and most == classes:
-        reason += f": they are counted from 1 to {most}"
-        return Diagnosis(reason, expected, [fix_argument(ctx, "{} - 1", position=1), wider])
-    return Diagnosis(reason, expected, wider)
+    if int(found[1]) < 0:
+        return Diagnosis(reason, expected)
+    count = int(found[1]) + 1
+    made = [wider, *list_rebuilds(ctx, classes, count), write_rebuild(ctx.trace.modules[0], "num_labels", count)]
+    if found[2] is not None and int(found[2]) == 1 and int(found[3]) == classes:
+        reason += f": they are counted from 1 to {found[3]}"
+        made = [fix_argument(ctx, "{} - 1", position=1), change_leaf(ctx, ctx.data[1], "{} - 1"), *made]
+    return Diagnosis(reason, expected, made)
 
 
 def _explain_flat(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:

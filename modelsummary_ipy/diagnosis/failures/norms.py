@@ -101,7 +101,7 @@ def _explain_features(ctx: FailureContext, x: Operand, features: int) -> Diagnos
         return Diagnosis(reason, expected, fix)
     reason = f"{ctx.describe_giver(x, 1 - x.rank)} {x.shape[1]} channels, {ctx.owner} expects {features}"
     fix = fix_module(ctx, num_features=x.shape[1])
-    search = RESHAPE if ctx.is_like_input(x) else ()
+    search = RESHAPE if ctx.flow.is_like_input(x.link, x.shape) else ()
     return Diagnosis(reason, expected, fix, search, (dim_of(1), features))
 
 
@@ -125,7 +125,7 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         reason = f"{ctx.describe_giver(x, -1)} {came[0]} features, {ctx.owner} expects {words}"
     fix = fix_module(ctx, normalized_shape=came) if len(came) == len(wanted) else NOTHING
 
-    search = RESHAPE if ctx.is_like_input(x) else STEER
+    search = RESHAPE if ctx.flow.is_like_input(x.link, x.shape) else STEER
     return Diagnosis(reason, expected, fix, search, (dim_of(-1), wanted[-1]))
 
 

@@ -219,7 +219,7 @@ def _explain_sizes(ctx: FailureContext, call: _Call) -> Diagnosis | None:
             words = f"dim {len(call.shape) - 1} of {write_shape(call.shape)} has the channels, the pattern"
             return Diagnosis(f"{words} has them in dim 1", "channels last", turned, RESHAPE)
         x = _find_tensor(ctx, call.shape)
-        is_own = x is not None and ctx.is_like_input(x)
+        is_own = x is not None and ctx.flow.is_like_input(x.link, x.shape)
         fixes = list(_list_sizes(ctx, given, length, x, axis, is_own))
         root = round(length ** (1 / len(names)))
         if len(names) > 1 and root ** len(names) == length and not unknown:

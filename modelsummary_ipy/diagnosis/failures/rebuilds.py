@@ -51,10 +51,17 @@ def list_rebuilds(ctx: FailureContext, had: int, came: int) -> Iterator[Candidat
     for fact in ctx.trace.modules:
         if fact.config and not fact.config.get("_name_or_path"):
             for name, value in _choose_fields(fact, had, came)[:_MOST]:
-                owner = f"self.{fact.path}" if fact.path else "model"
-                text = f"config.{name} = {value}; {owner} = {fact.type_name}(config)"
-                yield Candidate(text, (ConfigEdit(fact.path, name, value),))
+                yield write_rebuild(fact, name, value)
             return  # of the outermost
+
+
+def write_rebuild(fact: ModuleFact, name: str, value: int) -> Candidate:
+    """Make a model of the ``transformers`` anew, with another value of a field; nothing if it was loaded."""
+    if not fact.config or fact.config.get("_name_or_path"):
+        return Candidate()
+    owner = f"self.{fact.path}" if fact.path else "model"
+    text = f"config.{name} = {value}; {owner} = {fact.type_name}(config)"
+    return Candidate(text, (ConfigEdit(fact.path, name, value),))
 
 
 def name_setting(ctx: FailureContext, size: int) -> str:

@@ -122,7 +122,7 @@ def _fold_cells(ctx: FailureContext, x: Operand) -> Candidate:
 
 def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     expected = f"last dim = {taken} (input_size)"
-    search = RESHAPE if ctx.is_like_input(x) else ()
+    search = RESHAPE if ctx.flow.is_like_input(x.link, x.shape) else ()
     goal = (dim_of(-1), taken)
     if x.rank == 3 and x.shape[1] == taken:
         reason = f"dim 1 has the {taken} features, the last dim has {x.shape[2]}; features come last"

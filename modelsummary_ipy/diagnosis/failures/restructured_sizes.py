@@ -11,7 +11,7 @@ from modelsummary_ipy.records.retraced import Specs
 
 def restructure(ctx: FailureContext, diagnosis: Diagnosis, base: Specs) -> Iterator[Specs]:
     """Other ranks and orders: a batch in front, channels in their place, the channels the first layer takes."""
-    channels, features = _first_channels(ctx)
+    channels, features = read_channels(ctx)
     if diagnosis.goal is not None:
         channels, features = [diagnosis.goal[1], *channels], [diagnosis.goal[1], *features]
     yield from harmonise(base)
@@ -69,7 +69,7 @@ def _reshape(shape: tuple[int, ...], rank: int, channels: list[int], features: l
     yield (1, 1, *shape)
 
 
-def _first_channels(ctx: FailureContext) -> tuple[list[int], list[int]]:
+def read_channels(ctx: FailureContext) -> tuple[list[int], list[int]]:
     """Return the channels and the features that layers take: the failed one first, then those reached, then all."""
     channels: list[int] = []
     features: list[int] = []

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
-
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, find_own_call, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -54,39 +49,8 @@ def fold_steps(ctx: FailureContext, attention: Call, query: Operand) -> Diagnosi
     return Diagnosis(reason, "3 dims", fix_line(ctx, line))
 
 
-_NO_TOKENS = re.compile(
-    r"You (?:have to|must) specify .*(?:decoder_)?input_ids or (?:decoder_)?inputs_embeds"
-    r"|You cannot specify both decoder_input_ids and decoder_inputs_embeds"
-)
-
-
-def _explain_decoder(ctx: FailureContext) -> Diagnosis | None:
-    """A model with an encoder and a decoder was given what the encoder reads alone."""
-    if not _NO_TOKENS.search(ctx.failure.message) or not re.search(r"(?:^|\.)decoder(?:\.|$)", ctx.call.path):
-        return None
-    found: list[str] = []
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or write(node.func) == "super":
-            return
-        words = {word.arg: write(word.value) for word in node.keywords if word.arg}
-        if {"decoder_input_ids", "labels"} & set(words) or not (node.args or words):
-            return
-        ids = words.get("input_ids") or (write(node.args[0]) if node.args else "")
-        name = next(iter(words.values()), ids)
-        given = ids or f"torch.zeros(({name}.size(0), 1), dtype=torch.long, device={name}.device)"
-        found.append(given)
-        yield f"{write(node)[:-1].rstrip().rstrip(',')}, decoder_input_ids={given})"
-
-    fixes = rewrite(ctx.at_line_of(find_own_call(ctx)), change, here=True)
-    reason = "the decoder got no tokens: decoder_input_ids, or labels of which they are made, are not given"
-    return Diagnosis(reason, "decoder_input_ids", fixes) if found else None
-
-
 def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
-    """Explain a Transformer whose decoder reads nothing, or another batch than its encoder."""
-    if (found := _explain_decoder(ctx)) is not None:
-        return found
+    """Explain a Transformer whose decoder reads another batch than its encoder, and a mask of other pairs."""
     fact = ctx.fact
     if fact is not None and fact.type_name.startswith(("TransformerEncoder", "TransformerDecoder")):
         return _explain_mask(ctx, fact.type_name)

@@ -30,6 +30,8 @@ def list_candidates(ctx: FailureContext, diagnosis: Diagnosis) -> Iterator[Candi
     yield from diagnosis.fixes
     if code in (*SIZES, "other"):
         yield from list_undone(ctx)
+    if code == "input":  # each explanation of that kind is tried, and none guessed at
+        return
     is_known = not diagnosis.is_open and diagnosis.search not in ((), ANYWHERE) and not ctx.is_in_package
     if code not in NOT_OF_SIZES and not is_known:
         yield from list_line_changes(ctx)

@@ -6,14 +6,14 @@ import re
 from dataclasses import replace
 from typing import Protocol
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, build_context
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, build_context, is_of_package
 from modelsummary_ipy.diagnosis.failures.explain import diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.fixes.order import NOT_OF_SIZES, list_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
 from modelsummary_ipy.diagnosis.fixes.slips import SLIPS
-from modelsummary_ipy.records.fixes import Candidate, Fix, InputEdit, LayerEdit, LineEdit, Trial, Verdict
+from modelsummary_ipy.records.fixes import Candidate, Fix, GivenEdit, InputEdit, LayerEdit, LineEdit, Trial, Verdict
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Trace
 
@@ -91,10 +91,11 @@ def _resizes_more(candidate: Candidate, trial: Trial) -> bool:
 
 def _write(ctx: FailureContext, trial: Trial, name: str) -> Fix:
     candidate = trial.candidate
-    changes_input = any(isinstance(edit, InputEdit) for edit in candidate.edits)
+    changes_input = any(isinstance(edit, (InputEdit, GivenEdit)) for edit in candidate.edits)
     patch, source = write_patch(ctx.trace, candidate.edits) or (None, "")
-    is_torchs = ctx.trace.modules[0].type_module.startswith("torch.")  # no class of the user's has a self
-    text = _MODEL.sub(lambda found: name if is_torchs or found[0] == "model" else found[0], _order(candidate.text))
+    root = ctx.trace.modules[0]
+    is_own = not is_of_package(root) and not root.type_module.startswith("torch.")  # others have no self to write to
+    text = _MODEL.sub(lambda found: name if not is_own or found[0] == "model" else found[0], _order(candidate.text))
     return Fix(text, patch, trial.trace.outputs, changes_input, source)
 
 
@@ -115,7 +116,7 @@ _INSERTION = re.compile(r"\.insert\((\d+), nn\.")
 
 def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Trial | None:
     """Try a candidate; where the model then fails further on, repair that too, by what its reason says."""
-    trial = None if candidate.edits_a_package else trials.run(candidate)
+    trial = None if candidate.edits_a_package or _drops_layers(ctx, candidate) else trials.run(candidate)
     for _ in range(_MOST_LINKS):
         if trial is None or trial.works or candidate.rank or _makes_anew(candidate):
             break
@@ -126,7 +127,7 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
         following, furthest = None, -1
         for more in diagnose(later, []).fixes[:_MOST_BRANCHES]:
             combined = _combine(candidate, more)
-            is_own = combined is not None and not combined.edits_a_package
+            is_own = combined is not None and not (combined.edits_a_package or _drops_layers(ctx, combined))
             branch = trials.run(combined) if combined is not None and is_own else None
             if branch is None or not (branch.works or _gets_further(later, branch)):
                 continue
@@ -139,6 +140,12 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Tri
             return None
         candidate, ctx, trial = following.candidate, later, following
     return trial if trial is not None and trial.works else None
+
+
+def _drops_layers(ctx: FailureContext, candidate: Candidate) -> bool:
+    """Return whether a package's model is to lose layers, which it was made, and mostly trained, with."""
+    is_dropped = any(isinstance(edit, LayerEdit) and edit.code == "nn.Identity()" for edit in candidate.edits)
+    return is_dropped and is_of_package(ctx.trace.modules[0])
 
 
 def _makes_anew(candidate: Candidate) -> bool:

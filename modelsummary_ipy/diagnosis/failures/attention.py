@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
@@ -281,9 +280,7 @@ class _Heads:
         padding = self.operands.get("key_padding_mask")
         wanted = (batch, source) if batched else (source,)
         if padding is not None and (undone := self._undo_order(padding, wanted)):
-            turned = self._turn_padding() if padding.shape == wanted[::-1] else NOTHING
-            fix = turned if turned and not re.search(r"\)\.t\(\)|\w\.t\(\)", turned.text) else undone
-            return Diagnosis(self._write_moved(padding, wanted), f"key_padding_mask {write_shape(wanted)}", fix)
+            return Diagnosis(self._write_moved(padding, wanted), f"key_padding_mask {write_shape(wanted)}", undone)
         is_turned = padding is not None and padding.shape == wanted[::-1] != wanted and not self._is_turned()
         if is_turned and batched:
             found = self._explain_order(source if self.batch_first else batch)
@@ -291,23 +288,8 @@ class _Heads:
                 return found
         if padding is not None and padding.shape != wanted:
             reason = f"key_padding_mask is {write_shape(padding.shape)}: {batch} samples of {source} keys each"
-            if padding.shape == wanted[::-1] and (turned := self._turn_padding()):
-                return Diagnosis(reason, f"key_padding_mask {write_shape(wanted)}", turned)
             return self._mask_diagnosis(padding, wanted, reason, f"key_padding_mask {write_shape(wanted)}")
         return None
-
-    def _turn_padding(self) -> Candidate:
-        """Put the samples of a mask of keys first, or leave out what put its steps first: ``mask.t()``."""
-
-        def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments | None:
-            word = next((word for word in keywords if word.endswith("key_padding_mask")), None)
-            if word is None:
-                return None
-            kept = re.sub(r"\.(?:t\(\)|T|transpose\((?:0, 1|1, 0)\)|permute\(1, 0\))$", "", keywords[word])
-            turned = kept if kept != keywords[word] else f"{put_in_brackets(kept)}.t()"
-            return arguments, {**keywords, word: turned}
-
-        return fix_call(self.ctx, edit, *list_names(self.ctx, self._find_outermost()))
 
     def _pad_mask(self, mask: Operand, wanted: tuple[int, ...]) -> tuple[str, str]:
         """Write what lets a mask begin, or end, with steps that were joined to the sequence: a class token."""

@@ -192,8 +192,6 @@ def find_sides(ctx: FailureContext, x: Operand, channels: int, spatial: int) -> 
             is_map_of_channels = len(spec.shape) == spatial + 2 and spec.shape[:2] == (x.shape[0], channels)
             if is_map_of_channels and math.prod(spec.shape[1:]) == x.shape[1]:
                 return spec.shape[2:]
-    if x.shape[1] % channels:
-        return None
     side = round((x.shape[1] // channels) ** (1 / spatial))
     return (side,) * spatial if side > 1 and side**spatial * channels == x.shape[1] else None
 

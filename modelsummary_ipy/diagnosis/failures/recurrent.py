@@ -173,14 +173,6 @@ def _find_state_size(ctx: FailureContext, x: Operand, state: Operand, hidden: in
 def _explain_state(
     ctx: FailureContext, x: Operand, state: Operand, wanted: tuple[int, ...], is_cell: bool
 ) -> Diagnosis:
-    if is_cell and x.rank == 2 and state.rank == 2 and state.shape[0] != x.shape[0]:
-        found = re.search(r"\b([A-Za-z_]\w*)\[([A-Za-z_]\w*)\]", ctx.line)
-        maker = ctx.flow.producer(x.link)
-        before = maker.inputs[0].shape if maker is not None and maker.type_name == "getitem" else ()
-        if found is not None and before[:1] == state.shape[:1] and before[1:2] == x.shape[:1]:
-            reason = f"{found[0]} is a sample of {write_shape(before)} and no step: the batch is {state.shape[0]}"
-            line = f"{ctx.line[: found.start()]}{found[1]}[:, {found[2]}]{ctx.line[found.end() :]}"
-            return Diagnosis(reason, "[batch, features]", fix_line(ctx, line))
     if not is_cell and x.rank == 2 and state.rank == 3 and state.shape[1] == x.shape[0]:
         steps = 1 if ctx.setting("batch_first") else 0
         reason = (

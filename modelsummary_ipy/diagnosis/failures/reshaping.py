@@ -241,10 +241,6 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
     if wanted[0] == -1 and x.rank == 2 and len(wanted) > 2 and -1 not in wanted[1:]:
         fix = fix_giver(ctx, x, fixed)  # a sample of each row
-    if -1 not in wanted and fixed and (mended := _name_own_size(ctx, x, wanted)):
-        own, fix = fix, mended
-        if own and _is_set(ctx, 1 + channels):  # the model's own number, which a layer does not give
-            fix = own
     if wanted.count(-1) == 1 and wanted[-1] > 2 and x.rank > 1 and x.shape[-1] % (wanted[-1] - 1) == 0:  # a class more
         more, maker = x.shape[-1] // (wanted[-1] - 1) * wanted[-1], ctx.flow.producer(x.link)
         fix = fix_giver(ctx, x, more)
@@ -312,12 +308,6 @@ def _widen_others(ctx: FailureContext, fix: Candidate, number: int) -> Candidate
     return found
 
 
-def _is_set(ctx: FailureContext, place: int) -> bool:
-    """Return whether the line writes an attribute or a number for a size of the target, and no size of a tensor."""
-    texts = find_operands(ctx.line, ctx.function, ctx.earlier)
-    return len(texts) > place and re.fullmatch(r"self\.\w+|\d+", texts[place]) is not None
-
-
 def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Iterator[Candidate]:
     """List shapes that hold as many numbers: other sides of a feature map, a last dim that is worked out."""
     batch = x.shape[0]
@@ -341,24 +331,6 @@ def _write_sides(ctx: FailureContext, wanted: tuple[int, ...], side: int) -> Can
         return set_value(ctx.call.path, f"nn.Unflatten({ctx.given('dim')}, {sizes})")
     old = ", ".join(map(str, wanted[2:]))
     return fix_line(ctx, ctx.line.replace(old, ", ".join([str(side)] * count))) if ctx.line.count(old) == 1 else NOTHING
-
-
-def _name_own_size(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Candidate:
-    """Write -1 for the one size of the target that another tensor has: the steps of the query for those of the key."""
-    shared = [
-        axis
-        for axis in range(1, min(x.rank, len(wanted)))
-        if wanted[axis] != x.shape[axis] and wanted[:axis] == x.shape[:axis]
-        and math.prod(wanted) // max(wanted[axis], 1) * x.shape[axis] == x.numel
-    ]  # fmt: skip
-    if len(shared) != 1:
-        return NOTHING
-
-    def edit(items: list[str]) -> list[str] | None:
-        at = shared[0] + 1
-        return [*items[:at], "-1", *items[at + 1 :]] if len(items) == len(wanted) + 1 else None
-
-    return fix_line(ctx, change_operation(ctx.line, ctx.function, edit, ctx.earlier))
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

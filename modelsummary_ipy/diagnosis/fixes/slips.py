@@ -88,7 +88,6 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             found += rewrite(ctx.at_line_of(call), _move_otherwise, here=True, alone=True)
         elif call.type_name in ("pad", "constant_pad_nd"):
             found += rewrite(ctx.at_line_of(call), _drop_step, here=True, alone=True)
-            found += rewrite(ctx.at_line_of(call), _reach_less, here=True, alone=True)
     yield from (replace(candidate, rank=-1) for candidate in found)
 
 
@@ -347,16 +346,6 @@ def _swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iter
         is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
         if len(names) == 2 and names[0] != names[1] and is_module:
             yield f"{write(node.func)}({names[1]}, {names[0]})"
-
-
-def _reach_less(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Pad by what a kernel reaches back: ``(k - 1) * dilation`` for ``k * dilation``."""
-    del around
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        if isinstance(node.left, (ast.Name, ast.Attribute)):
-            yield f"({write(node.left)} - 1) * {write(node.right)}"
-        if isinstance(node.right, (ast.Name, ast.Attribute)):
-            yield f"{write(node.left)} * ({write(node.right)} - 1)"
 
 
 def _drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

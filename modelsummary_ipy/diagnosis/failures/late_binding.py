@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import write_at
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_text, splice_node
-from modelsummary_ipy.diagnosis.failures.statements import drop_remark, list_nodes
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, list_around, list_loops
 from modelsummary_ipy.records.fixes import Candidate
-
-_LOOPS = (ast.For, ast.ListComp, ast.DictComp, ast.GeneratorExp, ast.SetComp)
 
 
 def explain_late(ctx: FailureContext) -> Diagnosis | None:
@@ -33,8 +31,8 @@ def _list_made(ctx: FailureContext) -> Iterator[tuple[ast.Lambda, str]]:
     source = ctx.failure.source
     if source is None:
         return
-    loops = [node for node in list_nodes(source.filename, ast.AST) if isinstance(node, _LOOPS)]
-    for made in list_nodes(source.filename, ast.Lambda):
+    loops = list_loops(source)
+    for made in list_around(source, (ast.Lambda,)):
         if not made.lineno <= source.line <= (made.end_lineno or made.lineno):
             continue
         read = {node.id for node in ast.walk(made.body) if isinstance(node, ast.Name)}

@@ -6,7 +6,7 @@ import ast
 from typing import TypeGuard
 
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
-from modelsummary_ipy.diagnosis.failures.statements import list_nodes
+from modelsummary_ipy.diagnosis.failures.statements import list_around, list_nodes
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 _CONTAINERS = ("Sequential", "ModuleList", "ModuleDict")
@@ -108,8 +108,9 @@ def find_conditions(fact: ModuleFact) -> list[str]:
 def list_tests(source: Source) -> list[str]:
     """List the attributes that the ``if`` around a line, or in it, tests: ``["use_res"]``."""
     found = []
-    for node in list_nodes(source.filename, ast.AST):
-        if isinstance(node, (ast.If, ast.IfExp)) and _is_self(node.test):
+    kinds: tuple[type[ast.If | ast.IfExp], ...] = (ast.If, ast.IfExp)
+    for node in list_around(source, kinds):
+        if _is_self(node.test):
             body = node.body if isinstance(node.body, list) else [node.body]
             if body[0].lineno <= source.line <= (body[-1].end_lineno or body[-1].lineno):
                 found.append(node.test.attr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from modelsummary_ipy.diagnosis.torch_names import CATS
@@ -25,11 +26,13 @@ _COMPARISONS: dict[str, type[ast.cmpop]] = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=512)  # one line is asked for its calls, its names, its operations
 def parse_line(line: str) -> ast.AST | None:
     """Parse a statement, or the head of one: ``"for x in xs:"``, ``"elif x:"``; positions are those in ``line``."""
     for before, after in (("", ""), ("", " pass"), ("if 1: pass\n", " pass")):
         try:
-            return ast.increment_lineno(ast.parse(before + line + after), -1 if before else 0)
+            tree = ast.parse(before + line + after)
+            return ast.increment_lineno(tree, -1) if before else tree
         except (SyntaxError, ValueError):
             continue
     return None

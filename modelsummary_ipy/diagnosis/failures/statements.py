@@ -74,14 +74,24 @@ def _parse(filename: str, lines: list[str], first: int, last: int) -> ast.Module
 
 
 def list_nodes(filename: str, kind: type[_Node]) -> list[_Node]:
-    """List the nodes of a kind in a file or a cell, in the order of ``ast.walk``; none if it is no Python."""
+    """List the nodes of one class in a file or a cell, in the order of ``ast.walk``; none if it is no Python."""
     tree = parse_file(filename)
-    return [node for node in _walk(tree) if isinstance(node, kind)] if tree is not None else []
+    return [*_list_by_kind(tree).get(kind, ())] if tree is not None else []
+
+
+def list_around(source: Source, kinds: tuple[type[_Node], ...]) -> list[_Node]:
+    """List the nodes of some kinds in the function or class at the margin of a file that a line is in."""
+    tree = parse_around(source) if source.filename else None
+    found = _list_by_kind(tree) if tree is not None else {}
+    return [node for kind in kinds for node in found.get(kind, ())]  # type: ignore[misc]  # of these kinds
 
 
 @lru_cache(maxsize=_MOST_TREES)
-def _walk(tree: ast.Module) -> tuple[ast.AST, ...]:
-    return tuple(ast.walk(tree))
+def _list_by_kind(tree: ast.Module) -> dict[type[ast.AST], list[ast.AST]]:
+    found: dict[type[ast.AST], list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        found.setdefault(type(node), []).append(node)
+    return found
 
 
 @lru_cache(maxsize=_MOST_TREES)
@@ -110,7 +120,7 @@ def read_statement(source: Source | None) -> Statement | None:
     lines = linecache.getlines(source.filename)
     if not 0 < source.line <= len(lines):
         return None
-    tree = parse_file(source.filename)
+    tree = parse_around(source)
     first, last = _find_range(tree.body, source.line) if tree is not None else (source.line, source.line)
     text = textwrap.dedent("".join(lines[first - 1 : last])) if last > first else lines[first - 1].strip()
     return Statement(source.filename, first, last, text.rstrip())
@@ -158,12 +168,19 @@ def use_imports(filename: str, code: str) -> str:
     return re.sub(r"(?<![\w.])F\.", "nn.functional." if "nn" in names else "torch.nn.functional.", code)
 
 
+Loop = ast.For | ast.ListComp | ast.GeneratorExp | ast.SetComp | ast.DictComp
+
+
+def list_loops(source: Source) -> list[Loop]:
+    """List the loops and comprehensions in the function or class at the margin that a line is in."""
+    kinds: tuple[type[Loop], ...] = (ast.For, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)
+    return list_around(source, kinds)
+
+
 def find_loops(source: Source | None) -> list[tuple[str, ast.expr]]:
     """List the names that loops around a line give to items, each with what is looped over, the innermost first."""
     found: list[tuple[int, str, ast.expr]] = []
-    for node in list_nodes(source.filename, ast.AST) if source is not None else ():
-        if not isinstance(node, (ast.For, ast.ListComp, ast.GeneratorExp, ast.SetComp, ast.DictComp)):
-            continue
+    for node in list_loops(source) if source is not None else ():
         if source is None or not node.lineno <= source.line <= (node.end_lineno or node.lineno):
             continue
         for loop in [node] if isinstance(node, ast.For) else node.generators:

@@ -36,27 +36,6 @@ def _find_table(pair: Pair) -> int | None:
     return fed.index(False) if fed[0] != fed[1] else None
 
 
-def explain_channels(pair: Pair) -> Diagnosis | None:
-    """A parameter has one number a channel, and the channels are not the last dim."""
-    ctx = pair.ctx
-    for table, data, place, _ in pair.each():
-        param = find_param(ctx, table)
-        if param is None or table.rank != 1 or data.rank < 3 or data.shape[1] != table.shape[0]:
-            continue
-        name = ctx.trace.params[param].names[0]
-        ones = ", 1" * (data.rank - 2)
-        reason = (
-            f"'{name}' [{table.shape[0]}] is aligned with the last dim, which has {data.shape[-1]}; "
-            f"dim 1 has the {table.shape[0]} channels"
-        )
-        fixes = [fix_operand(ctx, place, f"{{}}.view(-1{ones})")]
-        if data.rank == 4:
-            fixes.append(fix_operand(ctx, place, "{}[:, None, None]"))
-        expected = f"'{name}' as {write_shape((table.shape[0], *[1] * (data.rank - 2)))}"
-        return Diagnosis(reason, expected, fixes)
-    return None
-
-
 def explain_matrix(pair: Pair) -> Diagnosis | None:
     """The numbers of a matrix stand in one dim where the other tensor is that matrix: a transform of each sample."""
     for flat, matrix, place, _ in pair.each():
@@ -202,28 +181,6 @@ def explain_angles(pair: Pair) -> Diagnosis | None:
             reason += "for two of them"
             counts = ", ".join(["1"] * (x.rank - 1) + ["2"])
             return Diagnosis(reason, f"last dim = {data.shape[-1]}", fix_operand(ctx, place, f"{{}}.repeat({counts})"))
-    return None
-
-
-def explain_spread(pair: Pair) -> Diagnosis | None:
-    """The dims of a table are dims of the other tensor, with others between them: anchors by positions by sizes."""
-    ctx = pair.ctx
-    for table, data, place, _ in pair.each():
-        if not 1 < table.rank < data.rank or find_param(ctx, table) is None or 1 in table.shape:
-            continue
-        places, at = [], data.rank - 1
-        for size in reversed(table.shape):
-            while at > 0 and data.shape[at] != size:
-                at -= 1
-            places.append(at)
-            at -= 1
-        if 0 in places or min(places) < 1:
-            continue
-        index = ", ".join(":" if axis in places else "None" for axis in range(min(places), data.rank))
-        shape = [data.shape[axis] if axis in places else 1 for axis in range(min(places), data.rank)]
-        reason = f"{write_shape(table.shape)} is aligned with the last dims of {write_shape(data.shape)}; "
-        reason += f"{write_shape(shape)} would broadcast"
-        return Diagnosis(reason, write_shape(shape), fix_operand(ctx, place, f"{{}}[{index}]"))
     return None
 
 

@@ -11,13 +11,11 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
     explain_angles,
     explain_bias,
     explain_centers,
-    explain_channels,
     explain_matrix,
     explain_order,
     explain_other_mask,
     explain_pieces,
     explain_scaled_rows,
-    explain_spread,
     explain_table,
     explain_turned,
     explain_vector,
@@ -300,38 +298,51 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
 
 
 def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
-    """One tensor has fewer dims, and one more of size 1 in the right place would work."""
-    small, big, place, _ = min(pair.each(), key=lambda item: item[0].rank)
-    missing = big.rank - small.rank
-    fitting = [
-        at
-        for at in range(small.rank + 1)
-        if not find_clashes((*small.shape[:at], *[1] * missing, *small.shape[at:]), big.shape)
-    ]
-    if not fitting or not missing:
+    """One tensor has fewer dims, and more of size 1 in the right places would work: a number for each channel."""
+    ctx, (small, big, place, _) = pair.ctx, min(pair.each(), key=lambda item: item[0].rank)
+    param, missing = find_param(ctx, small), big.rank - small.rank
+    whole = {at: (*range(at), *range(at + missing, big.rank)) for at in range(1, small.rank + 1)}
+    whole = {at: axes for at, axes in whole.items() if not find_clashes(_spread(small, axes, big.rank), big.shape)}
+    inner = itertools.combinations(range(1, big.rank), small.rank) if param is not None and 1 not in small.shape else ()
+    parted = [axes for axes in inner if not find_clashes(_spread(small, axes, big.rank), big.shape)]
+    if not missing or not (whole or parted):
         return None
-    at = max(fitting, key=lambda a: sum(x == y for x, y in zip(small.shape[:a], big.shape, strict=False)))
-    products = {call.type_name for call in pair.ctx.flow.walk_back(big.link, 4)} & {"matmul", "bmm", "einsum"}
-    is_made = small.rank > 2 and find_param(pair.ctx, small) is None
+    at = max(whole, key=lambda a: sum(x == y for x, y in zip(small.shape[:a], big.shape, strict=False)), default=0)
+    axes = whole[at] if whole and not ((1,) in parted and big.rank > 2) else parted[0 if small.rank == 1 else -1]
+    products = {call.type_name for call in ctx.flow.walk_back(big.link, 4)} & {"matmul", "bmm", "einsum"}
+    is_made = small.rank > 2 and param is None
     is_mask = small.shape[-1:] == big.shape[-1:] and (small.spec.dtype == "bool" or (bool(products) and is_made))
     if is_mask:  # a mask is of the keys, which the softmax runs over
-        at = max(a for a in fitting if a < small.rank) if any(a < small.rank for a in fitting) else at
-    template = f"{{}}.unsqueeze({at})"
-    if missing > 1:
-        index = ", ".join([":"] * at + ["None"] * missing)
-        template = f"{{}}[{index}]"
-    sizes = (*small.shape[:at], *[1] * missing, *small.shape[at:])
-    reason = (
-        f"{write_shape(small.shape)} is aligned with the last dims of {write_shape(big.shape)}; "
-        f"{write_shape(sizes)} would broadcast"
-    )
+        axes = whole.get(max((a for a in whole if a < small.rank), default=0), axes)
+    held = ctx.trace.params[param] if param is not None else None
+    name = f"'{held.names[0]}' " if held is not None and held.shape == small.shape else ""
+    wanted = write_shape(_spread(small, axes, big.rank)[axes[0] :])
+    reason = f"{name}{write_shape(small.shape)} is aligned with the last dims of {write_shape(big.shape)}; "
+    reason += f"{wanted} would broadcast"
     if is_mask:
         reason += f"; the softmax runs over the last dim, whose {small.shape[-1]} the mask has last"
-    templates = [template, *(f"{{}}.unsqueeze({a})" for a in fitting if a != at and missing == 1)]
-    fixes = [fix_operand(pair.ctx, place, text) for text in templates]
+    others = whole.values() if missing == 1 else ()
+    templates = [_write_index(item, big.rank) for item in dict.fromkeys((axes, *others))]
+    fixes = [fix_operand(ctx, place, text) for text in templates]
     if not any(fixes):  # in a library's code, of what the user's line gives it: ``dist.log_prob(target)``
-        fixes = [made for text in templates for made in _change_arguments(pair.ctx, text)]
-    return Diagnosis(reason, write_shape(sizes), fixes)
+        fixes = [made for text in templates for made in _change_arguments(ctx, text)]
+    return Diagnosis(reason, wanted, fixes)
+
+
+def _spread(x: Operand, axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Return the shape of a tensor whose dims are brought to other places, with dims of 1 between them."""
+    sizes = dict(zip(axes, x.shape, strict=True))
+    return tuple(sizes.get(axis, 1) for axis in range(rank))
+
+
+def _write_index(axes: tuple[int, ...], rank: int) -> str:
+    """Write what brings dims to other places: ``"{}.unsqueeze(1)"``, ``"{}[:, None, None]"``."""
+    index = [":" if axis in axes else "None" for axis in range(axes[0], rank)]
+    if index.count("None") == 1:
+        return f"{{}}.unsqueeze({index.index('None')})"
+    while index[-1] == ":":
+        index.pop()
+    return f"{{}}[{', '.join(index)}]"
 
 
 def _change_arguments(ctx: FailureContext, template: str) -> list[Candidate]:
@@ -405,10 +416,10 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_edges, explain_folded_queries, explain_cut_batch, explain_cut_table, explain_empty, explain_folded,
     explain_longest, explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each,
     explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
-    explain_differences, explain_channels, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
+    explain_differences, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
     explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_same_place,
     explain_parted_rows, explain_repeated_steps, explain_turned, explain_bias, explain_angles,
-    explain_spread, explain_centers, explain_table, explain_spectrum, explain_output_padding, explain_half_pixel,
+    explain_centers, explain_table, explain_spectrum, explain_output_padding, explain_half_pixel,
     explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces, explain_vector,
     explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual, explain_margin,
     explain_pooled, explain_padded_steps, _explain_rows, _explain_permuted,

@@ -447,7 +447,11 @@ class ChannelBias(nn.Module):
         return x + self.b
 
 
-@twin_of(ChannelBias, (4, 3, 32, 32), reason="'b' [16] is aligned with the last dims of [4, 16, 30, 30]; [16, 1, 1] would broadcast")
+@twin_of(
+    ChannelBias,
+    (4, 3, 32, 32),
+    reason="'b' [16] is aligned with the last dims",
+)
 class ChannelBiasTwin(ChannelBias):
     def forward(self, x):
         return self.c(x) + self.b.view(-1, 1, 1)

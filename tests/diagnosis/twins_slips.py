@@ -331,7 +331,7 @@ class DepthKept(nn.Module):
         return self.out(torch.cat([x, self.up(self.pool(x))], 1))
 
 
-@twin(DepthKept, (1, 1, 4, 8, 8), reason="'up' enlarges 2 × 2 × 2 times, 1 × 2 × 2 give the other's 4 × 8 × 8")
+@twin(DepthKept, (1, 1, 4, 8, 8), reason="1 × 2 × 2 times to the other's 4 × 8 × 8")
 class DepthKeptT(DepthKept):
     kernel = (1, 2, 2)
 

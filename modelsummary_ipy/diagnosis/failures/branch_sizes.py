@@ -131,11 +131,8 @@ def explain_strided(pair: Pair) -> Diagnosis | None:
         if call is None or fact is None or call.outputs[0].shape[2:] != x.shape[2:]:
             continue
         before, strides = call.inputs[0].shape[2:], _list_sides(fact, "stride")
-        if call.type_name in TRANSPOSED_CONVOLUTIONS:
-            if (found := _explain_enlarging(ctx, fact, before, other)) is not None:
-                return found
-            continue
-        if any(other.link in call.input_links for call in ctx.flow.walk_back(x.link, 40)):
+        is_transposed = call.type_name in TRANSPOSED_CONVOLUTIONS
+        if is_transposed or any(other.link in call.input_links for call in ctx.flow.walk_back(x.link, 40)):
             continue  # it was made of the other one: it was not enlarged again
         wanted = tuple(-(-size // goal) for size, goal in zip(before, other.shape[2:], strict=True) if goal)
         if _strides_alike(ctx, other, fact) or len(wanted) != len(strides) or 0 in wanted or wanted == strides:
@@ -187,22 +184,6 @@ def _write_padding(padding: tuple[int, ...]) -> str:
 
 def _list_convolutions(ctx: FailureContext, x: Operand) -> list[Call]:
     return [call for call in ctx.flow.walk_back(x.link, 12) if call.type_name in CONVOLUTIONS and call.inputs]
-
-
-def _explain_enlarging(
-    ctx: FailureContext, fact: ModuleFact, before: tuple[int, ...], other: Operand
-) -> Diagnosis | None:
-    """A transposed convolution enlarges a dim by more than the pooling on the way down made it smaller."""
-    sizes = list(zip(before, other.shape[2:], strict=True))
-    strides, kernel = _list_sides(fact, "stride"), _list_sides(fact, "kernel_size")
-    if kernel != strides or any(not size or goal % size for size, goal in sizes):
-        return None
-    wanted = tuple(goal // size for size, goal in sizes)
-    if any(new not in (1, old) for new, old in zip(wanted, strides, strict=True)):
-        return None
-    reason = f"'{fact.path}' enlarges {write_times(strides)} times, {write_times(wanted)} give the other's "
-    fix = remake(ctx, fact, stride=wanted, kernel_size=wanted)
-    return Diagnosis(reason + write_times(other.shape[2:]), "equal sizes", fix)
 
 
 def explain_spectrum(pair: Pair) -> Diagnosis | None:

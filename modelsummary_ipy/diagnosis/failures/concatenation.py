@@ -39,6 +39,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.sizes_in_scope import explain_other_size
+from modelsummary_ipy.diagnosis.failures.skip_connections import explain_enlarged
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_operation, read_text, splice_node
 from modelsummary_ipy.diagnosis.failures.undone import undo_move
@@ -288,7 +289,8 @@ def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnos
         strided, pooled = explain_strided(pair), explain_pooled(pair)
         if strided is not None and pooled is not None:
             return replace(strided, fix=[*strided.fixes, *pooled.fixes])
-        if (found := strided or pooled) is not None:
+        enlarged = explain_enlarged(pair) if len(axes) < first.rank - 2 else None  # else rather another level's map
+        if (found := strided or pooled or enlarged) is not None:
             return found
     has_one = 1 in (first.shape[axes[0]], x.shape[axes[0]]) and along == first.rank - 1
     if along is not None and (has_one or not is_other_dim) and (ones := explain_ones(pair)) is not None:

@@ -174,37 +174,37 @@ def explain_enlarged(pair: Pair) -> Diagnosis | None:
         fact = ctx.flow.module_of(call)
         if call is None or call.outputs[0].shape[2:] != x.shape[2:] or len(call.inputs[0].shape) != x.rank:
             continue
-        factors = {
-            find_stride(big, small) for big, small in zip(other.shape[2:], call.inputs[0].shape[2:], strict=True)
-        }
-        had = {find_stride(big, small) for big, small in zip(x.shape[2:], call.inputs[0].shape[2:], strict=True)}
-        factor, before = factors.pop(), had.pop()
-        if factors or had or factor is None or before is None or min(factor, before) < 2:
+        had, factors = (
+            tuple(find_stride(big, small) or 0 for big, small in zip(sides, call.inputs[0].shape[2:], strict=True))
+            for sides in (x.shape[2:], other.shape[2:])
+        )
+        if min(had) < 2 or 0 in factors or max(factors) < 2:
             continue
-        if call.type_name == "interpolate":
-            line = set_argument(read_line(ctx, call.source), "interpolate", "scale_factor", 2, str(factor))
+        if call.type_name == "interpolate" and len({*factors}) == 1:
+            line = set_argument(read_line(ctx, call.source), "interpolate", "scale_factor", 2, str(factors[0]))
             fix, name = place_line(ctx, call, line), "interpolate"
         elif fact is not None:
-            fix, name = _enlarge(ctx, fact, x.rank, factor), f"'{fact.path}'"
+            fix, name = _enlarge(ctx, fact, factors), f"'{fact.path}'"
         else:
             continue
         if fix:
             sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
-            reason = f"{name} enlarges {before} times to {sides[0]}, {factor} times to the other's {sides[1]}"
+            times = [str(some[0]) if len({*some}) == 1 else write_times(some) for some in (had, factors)]
+            reason = f"{name} enlarges {times[0]} times to {sides[0]}, {times[1]} times to the other's {sides[1]}"
             return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix)
     return None
 
 
-def _enlarge(ctx: FailureContext, fact: ModuleFact, rank: int, factor: int) -> Candidate:
-    """Let a transposed convolution or an Upsample enlarge ``factor`` times."""
+def _enlarge(ctx: FailureContext, fact: ModuleFact, factors: tuple[int, ...]) -> Candidate:
+    """Let a transposed convolution or an Upsample enlarge each side some times."""
     kernel = fact.settings.get("kernel_size")
     if fact.type_name in TRANSPOSED_CONVOLUTIONS and isinstance(kernel, tuple) and len(set(kernel)) == 1:
-        side = kernel[0] if kernel[0] >= factor and (kernel[0] - factor) % 2 == 0 else factor
-        changes = {"kernel_size": side, "stride": factor, "padding": (side - factor) // 2, "output_padding": 0}
-        sized = {name: (value,) * (rank - 2) for name, value in changes.items()}
-        return remake(ctx, fact, **sized)
+        wide = [kernel[0] if kernel[0] >= factor and (kernel[0] - factor) % 2 == 0 else factor for factor in factors]
+        padding = tuple((side - factor) // 2 for side, factor in zip(wide, factors, strict=True))
+        sized = {"kernel_size": tuple(wide), "stride": factors, "padding": padding}
+        return remake(ctx, fact, **sized, output_padding=(0,) * len(factors))
     if fact.type_name == "Upsample" and fact.settings.get("scale_factor"):
-        return remake(ctx, fact, scale_factor=factor)
+        return remake(ctx, fact, scale_factor=factors if len({*factors}) > 1 else factors[0])
     return NOTHING
 
 

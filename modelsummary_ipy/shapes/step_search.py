@@ -189,18 +189,31 @@ class StepSearch:
             are_tied = may_be and not self._works({names[0]: self._base[names[0]] + step})
         if are_tied:
             self._tied += [(names[0], other) for other in names[1:]]
-        far = set[str]()
-        if step == 1 and len(names) > 1 and not are_tied:  # a layer that takes few heights may take any width
-            far = {name for name in names if name in self._narrow and self._works({name: self._narrow[name]})}
+        beside = self._plan_beside(names, are_tied=bool(are_tied)) if step == 1 else {}
+        self._plans.update(beside)
         for turn, name in enumerate(names):
-            if name in far:
-                self._plans[name] = plan_sizes(self._names, self._base, names)[name]
-                del self._narrow[name]
+            if name in beside:
                 continue
             steps = LITTLE[0 if are_tied else turn % len(LITTLE)]
             self._plans[name] = tuple(max(self._base[name] + step * count, 1) for count in steps)
             self._little[name] = step
         self._plans.update(wide or (self._plan_wide(names, step, are_tied=True) if are_tied else {}))
+
+    def _plan_beside(self, names: list[str], *, are_tied: bool) -> dict[str, tuple[int, ...]]:
+        """Plan sides of which few more work: any width beside few heights, or less, as of a table that is cut."""
+        sides = [name for name in names if name in self._narrow]
+        alone = sides if len(names) > 1 and not are_tied else []
+        wide = plan_sizes(self._names, self._base, names)
+        found = {name: wide[name] for name in alone if self._works({name: self._narrow[name]})}
+        for name in found:
+            del self._narrow[name]
+        less: dict[str, tuple[int, ...]] = {}
+        for turn, name in enumerate(name for name in sides if name not in found):
+            size = self._base[name]
+            less[name] = tuple(size - size // part - (0 if are_tied else turn) for part in (4, 2, 3, 5))
+        if less and self._works({name: plan[0] for name, plan in less.items()}):
+            found.update(less)
+        return found
 
     def _plan_wide(self, names: list[str], step: int, *, are_tied: bool = False) -> dict[str, tuple[int, ...]]:
         """Plan many steps more for the sides of a feature map, where these work; where they were traced, the same."""

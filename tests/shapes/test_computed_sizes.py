@@ -293,9 +293,22 @@ class Spectra(nn.Module):
         return self.out(self.mix(x.unsqueeze(1)).permute(0, 3, 1, 2).flatten(2))
 
 
+class CutTable(nn.Module):
+    """Adds a table of 64 positions, cut to as many patches as there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.table = nn.Conv2d(3, 4, 8, 8), nn.Parameter(torch.ones(64, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        patches = self.patch(x).flatten(2).mT
+        return patches + self.table[: patches.shape[1]]
+
+
 @pytest.mark.parametrize(
     ("model", "given", "others"),
     [
+        (CutTable, (2, 3, 64, 64), [(1, 3, 71, 65), (2, 3, 33, 50), (2, 3, 8, 60)]),
         (Segments, (2, 500), [(3, 460), (1, 541), (2, 80), (2, 19)]),
         (Spectra, (2, 80, 100), [(1, 80, 131), (3, 82, 23), (2, 79, 400)]),
         (Periods, (2, 1, 22050), [(3, 1, 22041), (1, 1, 22094), (2, 1, 50)]),

@@ -322,14 +322,25 @@ FIRST_LINES = """rows => rows.map(row => {
 
 
 def test_a_size_that_is_longer_than_its_column_leaves_the_row_on_its_first_line(new_page: Callable[..., Page]) -> None:
-    page = new_page(viewport={"width": 720, "height": 640})
+    page = new_page(viewport={"width": 840, "height": 640})
     net = nn.Sequential(nn.Conv3d(3, 16, 3, padding=1), nn.ReLU())
-    show_page(page, ModelSummary(net, (2000, 3, 16, 1024, 1024), memory="90TB").to_html(standalone=True))
+    show_page(page, ModelSummary(net, (2000, 3, 16384, 10240, 10240), memory="90TB").to_html(standalone=True))
     rows = page.locator(".ms-r tr:visible")
     assert max(rows.evaluate_all("rows => rows.map(row => row.offsetHeight)")) > 60, "two lines each way"
     assert max(rows.evaluate_all(FIRST_LINES)) <= 2
     arrows = page.locator("td > bdi:visible").evaluate_all("all => all.map(one => one.offsetHeight)")
     assert max(arrows) < 50, "no line has the arrow alone"
+
+
+def test_a_name_beside_five_columns_is_not_broken_in_a_narrow_notebook(new_page: Callable[..., Page]) -> None:
+    known = ModelSummary(nn.TransformerEncoderLayer(16, 2, 32), (5, 2, 16), memory="24GB")
+    page = new_page(viewport={"width": 740, "height": 900})
+    show_page(page, known.to_html(standalone=True))
+    lines = "all => all.map(one => one.offsetHeight)"
+    assert max(page.locator(".ms-r > summary th:visible").evaluate_all(lines)) < 30, "a line each"
+    narrow = page.locator(".ms-cols td, .ms-cols th").evaluate_all("all => all.map(one => one.offsetLeft)")
+    first = page.locator(".ms-r tr:visible").first.locator("td, th")
+    assert first.evaluate_all("all => all.map(one => one.offsetLeft)") == narrow, "below their heads"
 
 
 def test_with_everything_stripped_but_tables_the_rows_still_read_in_order(page: Page, summary: ModelSummary) -> None:

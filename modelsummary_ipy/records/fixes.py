@@ -88,6 +88,16 @@ class ConfigEdit(NamedTuple):
     value: int
 
 
+class RemadeEdit(NamedTuple):
+    """The model is made anew by a call, with the lines of its classes that other edits change.
+
+    Attributes:
+        code: ``"ResNet(Bottleneck, [2, 2])"``; ``old`` is the model that is there.
+    """
+
+    code: str
+
+
 class ModeEdit(NamedTuple):
     """The model is put in train or eval mode."""
 
@@ -111,7 +121,7 @@ class GivenEdit(NamedTuple):
     arguments: tuple[tuple[str, str], ...]
 
 
-Edit = LineEdit | LayerEdit | AroundEdit | SettingEdit | ConfigEdit | ModeEdit | InputEdit | GivenEdit
+Edit = LineEdit | LayerEdit | AroundEdit | SettingEdit | ConfigEdit | RemadeEdit | ModeEdit | InputEdit | GivenEdit
 
 
 @dataclass(frozen=True)

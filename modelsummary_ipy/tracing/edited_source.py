@@ -54,6 +54,27 @@ def bind_edited(modules: Sequence[nn.Module], edits: Sequence[LineEdit]) -> None
         raise UnfitEditError("no function of the model has the line")
 
 
+def edit_class(kind: type, edits: Sequence[LineEdit], code: str) -> dict[str, Any]:
+    """Return what a call of a class reads by name, where lines of the classes' own methods are changed.
+
+    Args:
+        kind: The class that is called.
+        edits: Lines of one file; none leaves the classes as they are.
+        code: The call.
+
+    Raises:
+        UnfitEditError: If the changed lines are no Python, or no method that the call leads to has them.
+    """
+    space = {**getattr(kind.__dict__.get("__init__"), "__globals__", {}), kind.__name__: kind}
+    if edits:
+        rebuilder = _Rebuilder(edits[0].filename, edits, makes_classes=True)
+        read = [name for name in compile(code, "<fix>", "eval").co_names if isinstance(space.get(name), type)]
+        space.update({name: rebuilder.rebuild_class(space[name]) for name in read})
+        if not rebuilder.is_used:
+            raise UnfitEditError("no class that the call leads to has the line")
+    return space
+
+
 class _Edited(NamedTuple):
     """What the modules of one class get.
 
@@ -88,21 +109,23 @@ def _find_methods(kind: type, rebuilders: Sequence[_Rebuilder]) -> _Edited:
     return _Edited(changed, _inherit(kind, inherited) if inherited else kind)
 
 
-def _inherit(kind: type, inherited: Mapping[type, dict[str, Any]]) -> type:
-    """Make a class that inherits from ``kind``, with other methods in the place of those of its bases.
+def _inherit(kind: type, inherited: Mapping[type, dict[str, Any]], own: Mapping[str, Any] | None = None) -> type:
+    """Make a class that inherits from ``kind``, with ``own`` methods, and others in the place of those of its bases.
 
     A class is made in front of each such base: it is what ``super()`` finds in the methods of ``kind``.
     """
     if type(kind) is not type or "__init_subclass__" in {name for base in kind.__mro__[:-1] for name in vars(base)}:
         raise UnfitEditError("the class does more when another inherits from it")
     made = [type(base.__name__, (base,), {**own, "__module__": base.__module__}) for base, own in inherited.items()]
-    return type(kind.__name__, (kind, *made), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
+    names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (kind, *made), {**(own or {}), **names})
 
 
 class _Rebuilder:
     """Makes functions anew that hold an edited line of one file, or lead to one that does."""
 
-    def __init__(self, filename: str, edits: Sequence[LineEdit]) -> None:
+    def __init__(self, filename: str, edits: Sequence[LineEdit], *, makes_classes: bool = False) -> None:
+        self._makes_classes = makes_classes
         lines = linecache.getlines(filename)
         if not lines or any(edit.last > len(lines) for edit in edits):
             raise UnfitEditError("the source can't be read")
@@ -126,6 +149,18 @@ class _Rebuilder:
             self._made[id(value)] = value  # a function that leads to itself
             self._made[id(value)] = self._make(value, depth)
         return self._made[id(value)]
+
+    def rebuild_class(self, kind: type) -> type:
+        """Return a class whose methods lead to the edited lines; ``kind`` itself if none of its methods does."""
+        if not issubclass(kind, nn.Module) or kind.__module__.startswith("torch."):
+            return kind
+        if id(kind) not in self._made:
+            self._made[id(kind)] = kind  # a method that names its own class
+            edited = _find_methods(kind, [self])
+            if edited.methods or edited.kind is not kind:
+                self._made[id(kind)] = _inherit(edited.kind, {}, edited.methods)
+        made: type = self._made[id(kind)]
+        return made
 
     def rebuild_held(self, value: Any) -> Any:
         """Return what a module keeps, ``self.encode = one_hot``, with the functions in it that lead to edited lines."""
@@ -181,6 +216,10 @@ class _Rebuilder:
                 made = self.rebuild(value, depth + 1)
                 if made is not value:
                     found[name] = made
+            elif self._makes_classes and isinstance(value, type):
+                kind = self.rebuild_class(value)
+                if kind is not value:
+                    found[name] = kind
         return found
 
 

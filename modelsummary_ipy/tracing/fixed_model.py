@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode
+from modelsummary_ipy.fake.fake_tensors import make_fake
 from modelsummary_ipy.isolation.global_state import draws_undone
 from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.output import quiet_output
@@ -26,10 +27,11 @@ from modelsummary_ipy.records.fixes import (
     LayerEdit,
     LineEdit,
     ModeEdit,
+    RemadeEdit,
     SettingEdit,
 )
 from modelsummary_ipy.torch_compat.fakes import TorchDispatchMode, disable_function, find_operator
-from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited
+from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited, edit_class
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.overrun import check_values, find_overrun
 from modelsummary_ipy.tracing.prepared import TraceResult
@@ -76,6 +78,10 @@ class FixedModel(ShadowTemplate):
         """Make a copy with the fix; its weights are made at once."""
         work = super().build_fake_shadow(fake_mode)
         assert work.fake_mode is not None
+        for edit in self._edits:
+            if isinstance(edit, RemadeEdit):
+                self._remake(work, edit)
+                return work
         with disable_function(), work.fake_mode, torch.device(work.device):
             self.apply(work)
         return work
@@ -99,9 +105,33 @@ class FixedModel(ShadowTemplate):
                 self._set_everywhere(work, edit)
             elif isinstance(edit, ModeEdit):
                 work.module.train(edit.training)
+            elif isinstance(edit, RemadeEdit):
+                raise UnfitEditError("a model is made anew with fakes only: its weights may take any memory")
         lines = [edit for edit in self._edits if isinstance(edit, LineEdit)]
         if lines:
             bind_edited(work.modules, lines)
+
+    def _remake(self, work: Shadow, edit: RemadeEdit) -> None:
+        """Put a model that a call makes, with all lines changed, in the place of the one that is there."""
+        old = work.module
+        names = edit_class(type(old), [edit for edit in self._edits if isinstance(edit, LineEdit)], edit.code)
+        names["old"] = old
+        try:
+            with draws_undone():
+                made = _make_unfilled(work, edit.code, names)
+        except Exception as error:  # the user's class refuses what was changed, or the call reads a name of a function
+            raise UnfitEditError(str(error)) from error
+        if not isinstance(made, nn.Module):
+            raise UnfitEditError(edit.code)
+        _take_dtype(made, next(iter(old.parameters()), None))
+        made.train(old.training)
+        with draws_undone():
+            tree = self.tree = read_tree(made)
+        work.module, work.modules = made, list(tree.objects)
+        work.index_of = {id(module): index for index, module in enumerate(tree.objects)}
+        work.param_tensors = dict(enumerate(tree.tensors))
+        work.param_of = {id(tensor): index for index, tensor in enumerate(tree.tensors)}
+        tree.forget_objects()
 
     def _set_everywhere(self, work: Shadow, edit: SettingEdit) -> None:
         """Set a plain attribute of a layer and of those in it that have it."""
@@ -248,6 +278,32 @@ class _GuessedValues(TorchDispatchMode):
         if func is _READ_NUMBER:
             return False if args[0].dtype == torch.bool else 0.0 if args[0].is_floating_point() else 0
         return func(*args, **(kwargs or {}))
+
+
+def _make_unfilled(work: Shadow, code: str, names: dict[str, Any]) -> Any:
+    """Make a model whose weights are fakes: on the meta device, where filling them costs a sixth of what fakes take.
+
+    An ``__init__`` that asks for values, which meta tensors have not, is run with fakes, and guessed values.
+    """
+    assert work.fake_mode is not None
+    try:
+        with torch.device("meta"):
+            made = eval(code, names)
+    except (RuntimeError, NotImplementedError) as error:
+        if "meta" not in str(error):
+            raise
+        with work.fake_mode, torch.device(work.device), _GuessedValues():
+            return eval(code, names)
+    fakes: dict[int, Any] = {}
+    for module in made.modules() if isinstance(made, nn.Module) else ():
+        own: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
+        for held in own:
+            for name, tensor in held.items():
+                if isinstance(tensor, Tensor):
+                    if id(tensor) not in fakes:
+                        fakes[id(tensor)] = make_fake(tensor, work.fake_mode, work.device)
+                    held[name] = fakes[id(tensor)]
+    return made
 
 
 def _take_dtype(made: nn.Module, like: Tensor | None) -> None:

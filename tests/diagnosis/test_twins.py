@@ -20,6 +20,7 @@ from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis.twins import TWINS as FIRST
 from tests.diagnosis.twins_asked import ASKED
 from tests.diagnosis.twins_calls import CALLS
+from tests.diagnosis.twins_constructors import CONSTRUCTORS
 from tests.diagnosis.twins_counts import COUNTS
 from tests.diagnosis.twins_einops import EINOPS
 from tests.diagnosis.twins_features import FEATURES
@@ -40,7 +41,7 @@ from tests.fix_is_true import CHECKED, apply_patch
 
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
-    *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS, *SLIPS,
+    *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS, *SLIPS, *CONSTRUCTORS,
 ]  # fmt: skip
 
 

@@ -25,8 +25,9 @@ _OPERATORS = {
 _LIBRARIES = frozenset({"nn", "torch", "math", "F", "np", "numpy"})
 _READ_FILES = frozenset({"load", "save", "hub", "fromfile", "from_file", "tofile"})
 _BUILTINS = frozenset(
-    {"super", "range", "len", "int", "float", "tuple", "list", "dict", "zip", "enumerate", "max", "min", "sum",
-     "isinstance"}
+    {"super", "range", "len", "int", "float", "bool", "str", "tuple", "list", "dict", "set", "zip", "enumerate", "map",
+     "reversed", "sorted", "max", "min", "sum", "abs", "round", "pow", "all", "any", "isinstance", "hasattr", "getattr",
+     "setattr", "print", "ValueError", "TypeError"}
 )  # fmt: skip
 
 
@@ -191,37 +192,55 @@ def evaluate(node: ast.expr, names: Mapping[str, Any]) -> Any:
 
 
 def is_plain_init(trace: Trace, fact: ModuleFact, node: ast.ClassDef) -> bool:
-    """Return whether a class's ``__init__``, with those that it calls, only makes layers and tensors."""
+    """Return whether a class's ``__init__``, with all of the user's that it calls, only makes layers and tensors."""
     files = dict.fromkeys([*(other.forward_file for other in trace.modules if other.forward_file), fact.forward_file])
     trees = [parse_file(name) for name in files if not name.startswith(PACKAGES)]
-    classes = {
-        item.name: item for tree in trees if tree is not None for item in tree.body if isinstance(item, ast.ClassDef)
+    made = {
+        item.name: item
+        for tree in trees
+        if tree is not None
+        for item in tree.body
+        if isinstance(item, (ast.ClassDef, ast.FunctionDef))
     }
-    return _is_plain(node, classes, set())
+    return _is_plain(node, made, set())
 
 
-def _is_plain(node: ast.ClassDef, classes: Mapping[str, ast.ClassDef], seen: set[str]) -> bool:
-    init = find_init(node)
+def list_made_by(node: ast.ClassDef | ast.FunctionDef) -> list[ast.FunctionDef]:
+    """List the functions that run when a class is called: ``__init__``, and methods that it names; or a function."""
+    if isinstance(node, ast.FunctionDef):
+        return [node]
+    methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
+    found = [methods[name] for name in ("__init__",) if name in methods]
+    for function in found:
+        for item in ast.walk(function):
+            is_own = isinstance(item, ast.Attribute) and read_name(item.value) == "self" and item.attr in methods
+            if isinstance(item, ast.Attribute) and is_own and methods[item.attr] not in found:
+                found.append(methods[item.attr])
+    return found
+
+
+def _is_plain(
+    node: ast.ClassDef | ast.FunctionDef, made: Mapping[str, ast.ClassDef | ast.FunctionDef], seen: set[str]
+) -> bool:
     seen.add(node.name)
-    for call in [item for item in ast.walk(init) if isinstance(item, ast.Call)] if init is not None else ():
-        root = call.func
-        while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
-            if isinstance(root, ast.Attribute) and root.attr in _READ_FILES:
+    for function in list_made_by(node):
+        nodes = list(ast.walk(function))
+        own = {item.id for item in nodes if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
+        own |= {item.arg for item in nodes if isinstance(item, ast.arg)}
+        for call in [item for item in nodes if isinstance(item, ast.Call)]:
+            root = call.func
+            while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
+                if isinstance(root, ast.Attribute) and root.attr in _READ_FILES:
+                    return False
+                root = root.func if isinstance(root, ast.Call) else root.value
+            if not isinstance(root, ast.Name) or root.id in own:
+                continue
+            if isinstance(call.func, ast.Attribute):
+                if root.id not in _LIBRARIES | {"self", "super"}:
+                    return False
+            elif root.id in made:
+                if root.id not in seen and not _is_plain(made[root.id], made, seen):
+                    return False
+            elif root.id not in _BUILTINS:
                 return False
-            root = root.func if isinstance(root, ast.Call) else root.value
-        if not isinstance(root, ast.Name):
-            continue
-        if isinstance(call.func, ast.Attribute):
-            own = (
-                {item.id for item in ast.walk(init) if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
-                if init
-                else set()
-            )
-            if root.id not in _LIBRARIES | own | {"self", "super"}:
-                return False
-        elif root.id in classes:
-            if root.id not in seen and not _is_plain(classes[root.id], classes, seen):
-                return False
-        elif root.id not in _BUILTINS:
-            return False
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import linecache
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from modelsummary_ipy.diagnosis.failures.constructions import (
@@ -144,12 +144,10 @@ def _read_arguments(fact: ModuleFact, made: ast.ClassDef) -> dict[str, Any] | No
 
 def find_root_calls(trace: Trace) -> list[RootCall]:
     """Find where the class of the model is called, in its file and in cells, with arguments that can be read."""
-    fact = trace.modules[0]
-    made = _find_made(fact)
+    made = _find_made(trace.modules[0])
     if made is None:
         return []
-    files = [fact.forward_file, *(name for name, entry in linecache.cache.items() if _is_cell(name, entry))]
-    trees = {name: parse_file(name) for name in dict.fromkeys(files)}
+    trees = _parse_all(trace)
     names: dict[str, Any] = {}
     for tree in trees.values():
         for node in tree.body if tree is not None else ():
@@ -159,15 +157,31 @@ def find_root_calls(trace: Trace) -> list[RootCall]:
                 except LookupError:
                     names.pop(node.targets[0].id, None)
     found = []
-    for name, tree in trees.items():
-        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)] if tree is not None else []
-        for call in calls:
-            is_own = getattr(call.func, "id", "") == fact.type_name
-            starred = any(isinstance(item, ast.Starred) for item in call.args)
-            arguments = bind_arguments(made, call, names) if is_own and not starred else None
-            if arguments is not None:
-                found.append(RootCall(name, call, arguments))
+    for name, call in _find_calls(trace, trees):
+        arguments = bind_arguments(made, call, names)
+        if arguments is not None:
+            found.append(RootCall(name, call, arguments))
     return found[::-1]
+
+
+def list_root_calls(trace: Trace) -> list[ast.Call]:
+    """List the calls of the model's class in its file and in cells, the last one first."""
+    return [call for _, call in _find_calls(trace, _parse_all(trace))][::-1]
+
+
+def _parse_all(trace: Trace) -> dict[str, ast.Module | None]:
+    files = [
+        trace.modules[0].forward_file, *(name for name, entry in linecache.cache.items() if _is_cell(name, entry))
+    ]  # fmt: skip
+    return {name: parse_file(name) for name in dict.fromkeys(files)}
+
+
+def _find_calls(trace: Trace, trees: Mapping[str, ast.Module | None]) -> Iterator[tuple[str, ast.Call]]:
+    for name, tree in trees.items():
+        for node in ast.walk(tree) if tree is not None else ():
+            is_own = isinstance(node, ast.Call) and getattr(node.func, "id", "") == trace.modules[0].type_name
+            if isinstance(node, ast.Call) and is_own and not any(isinstance(item, ast.Starred) for item in node.args):
+                yield name, node
 
 
 def _is_cell(name: str, entry: tuple[Any, ...]) -> bool:

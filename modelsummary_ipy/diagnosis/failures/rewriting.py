@@ -86,6 +86,14 @@ def rewrite(ctx: FailureContext, change: Change, *, here: bool = False, alone: b
     return [item for item in made if item]
 
 
+def rewrite_statement(statement: Statement, change: Change) -> Iterator[str]:
+    """Write a statement anew, one expression at a time, for each text that there is for it."""
+    line = drop_remark(statement.text)
+    tree = parse_line(line)
+    for node, new in _list_changes(line, tree, change) if tree is not None else ():
+        yield splice_node(line, node, new)
+
+
 def explain_rewrite(
     ctx: FailureContext, change: Note, reason: str, expected: str, *, here: bool = True, alone: bool = False
 ) -> Diagnosis | None:

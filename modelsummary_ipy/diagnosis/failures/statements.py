@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from modelsummary_ipy.records.trace import Source
+from modelsummary_ipy.records.trace import Source, Trace
 
 _Node = TypeVar("_Node", bound=ast.AST)
 
@@ -124,6 +124,12 @@ def read_statement(source: Source | None) -> Statement | None:
     first, last = _find_range(tree.body, source.line) if tree is not None else (source.line, source.line)
     text = textwrap.dedent("".join(lines[first - 1 : last])) if last > first else lines[first - 1].strip()
     return Statement(source.filename, first, last, text.rstrip())
+
+
+def name_file(trace: Trace, filename: str) -> str:
+    """Return what a person calls a file or cell that lines of a trace are in: ``"In [5]"``."""
+    sources = (source for call in trace.calls for source in (call.source, *call.lines) if source is not None)
+    return next((source.file for source in sources if source.filename == filename), filename.rpartition("/")[2])
 
 
 def read_last_statement(filename: str, line: int) -> tuple[Statement, str] | None:

@@ -13,8 +13,8 @@ from modelsummary_ipy.records.fixes import Candidate
 #: What Python refuses by a name, a type or a signature, and what torch has not: no other order of dims mends it.
 NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsupported")
 #: Where one size came and another was wanted.
-_OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape",
-             "convolution")  # fmt: skip
+OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape",
+            "convolution")  # fmt: skip
 
 
 def list_candidates(ctx: FailureContext, diagnosis: Diagnosis) -> Iterator[Candidate]:
@@ -25,7 +25,7 @@ def list_candidates(ctx: FailureContext, diagnosis: Diagnosis) -> Iterator[Candi
     read.
     """
     code = diagnosis.code
-    if code in _OF_SIZES:
+    if code in OF_SIZES:
         yield from list_exact(ctx)
     yield from diagnosis.fixes
     if code in (*SIZES, "other"):

@@ -20,8 +20,17 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import (
     splice_node,
     write_call,
 )
-from modelsummary_ipy.diagnosis.failures.statements import list_nodes, parse_file, read_statement
-from modelsummary_ipy.records.fixes import AroundEdit, ConfigEdit, Edit, LayerEdit, LineEdit, SettingEdit, change_lines
+from modelsummary_ipy.diagnosis.failures.statements import list_nodes, name_file, parse_file, read_statement
+from modelsummary_ipy.records.fixes import (
+    AroundEdit,
+    ConfigEdit,
+    Edit,
+    LayerEdit,
+    LineEdit,
+    RemadeEdit,
+    SettingEdit,
+    change_lines,
+)
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace, join_path
 
@@ -51,23 +60,19 @@ def write_patch(trace: Trace, edits: Sequence[Edit]) -> tuple[str, str] | None:
             lines += placed_calls
         elif isinstance(edit, LineEdit):
             lines.append(edit)
-        else:
+        elif not isinstance(edit, RemadeEdit):
             return None
     merged = _merge(list(dict.fromkeys(lines)))  # alike modules are of one line
     if merged is None:
         return None
-    names = {
-        source.filename: source.file
-        for call in trace.calls
-        for source in (call.source, *call.lines)
-        if source is not None
-    }
-    if trace.failure is not None and trace.failure.source is not None:
-        names[trace.failure.source.filename] = trace.failure.source.file
+    failed = trace.failure.source if trace.failure is not None else None
     patch, source = "", ""
     for filename in dict.fromkeys(edit.filename for edit in merged):
         own = [edit for edit in merged if edit.filename == filename]
-        patch += _write_file(filename, names.get(filename, filename.rpartition("/")[2]), own)
+        is_failed = failed is not None and failed.filename == filename
+        patch += _write_file(
+            filename, failed.file if failed is not None and is_failed else name_file(trace, filename), own
+        )
         source += _write_blocks(filename, own)
     return patch, source
 

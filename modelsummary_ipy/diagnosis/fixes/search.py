@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, build_context, is_of_package
 from modelsummary_ipy.diagnosis.failures.explain import diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
-from modelsummary_ipy.diagnosis.fixes.order import NOT_OF_SIZES, list_candidates
+from modelsummary_ipy.diagnosis.fixes.constructors import leaves_out, list_constructor_slips, list_makings
+from modelsummary_ipy.diagnosis.fixes.order import NOT_OF_SIZES, OF_SIZES, list_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
 from modelsummary_ipy.diagnosis.fixes.slips import SLIPS
@@ -20,6 +23,9 @@ from modelsummary_ipy.records.trace import Trace
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
 _MOST_LINKS = 16
+#: A longer chain waits until the classes that make the layers were looked at, so long.
+_FEW_LINKS = 4
+_REMADE_SECONDS = 0.75
 #: So many ways to repair each further failure are tried.
 _MOST_BRANCHES = 3
 
@@ -37,6 +43,9 @@ class Trials(Protocol):
     def is_over(self) -> bool:
         """Whether nothing more is tried."""
 
+    def extend(self, seconds: float) -> None:
+        """Let what follows take so long, whatever was spent before."""
+
 
 def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: str = "model") -> tuple[Fix, ...]:
     """Find the changes that make a model run.
@@ -47,37 +56,104 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     Returns:
         Those that work, the best first.
     """
-    found: list[tuple[Trial, Verdict]] = []
-    tried: set[tuple[object, ...]] = set()
-    written = diagnosis.fixes
-    least_plain: int | None = None  # the rank of what left nothing to wish for
-    for candidate in list_candidates(ctx, diagnosis):
-        if trials.is_over or len(found) >= _MOST_FIXES:
-            break
-        is_guess = candidate not in written
-        if least_plain is not None and (is_guess or least_plain):
-            break  # of what is written for the reason each is tried, of all else the first that is plain is enough
-        if found and is_guess and candidate.rank > 1 and (candidate.rank >= SLIPS or not diagnosis.is_open):
-            break  # what was written for the reason is better than any guess
-        way = (*candidate.edits, not candidate.rank)
-        if not candidate or way in tried:
-            continue
-        tried.add(way)
-        trial = _try_chain(ctx, candidate, trials)
-        if trial is None or (candidate.rank and compares_by_chance(ctx, trial)):
-            continue
-        if diagnosis.code in (*NOT_OF_SIZES, "returned") and _resizes_more(candidate, trial):
-            continue  # the wrong one of several was taken, and a layer made to fit it
-        verdict = trials.judge(trial)
-        plain = is_plain(ctx, trial, verdict)
-        if plain or candidate.rank <= 0 or diagnosis.is_open:
-            found.append((trial, verdict))
-        if plain and least_plain is None:
-            least_plain = candidate.rank
+    search = _Search(ctx, diagnosis, trials)
+    candidates = list_candidates(ctx, diagnosis)
+    search.try_each(candidates)
+    if not any(is_plain(ctx, *item) and not item[0].candidate.links for item in search.found):
+        search.found += _try_constructors(ctx, diagnosis, trials)
+    if search.cut and not any(is_plain(ctx, *item) for item in search.found):
+        search.go_on(candidates)
+    found = search.found
     kept = [item for item in found if item[1].keeps_batch is not False]
     found = sorted(kept or found, key=lambda item: rank(ctx, *item))
     distinct = {trial.candidate.text: trial for trial, _ in found[::-1]}  # two ways may lead to one change
     return tuple(_write(ctx, trial, name) for trial, _ in found if distinct[trial.candidate.text] is trial)
+
+
+class _Search:
+    """Tries candidates one after the other.
+
+    Attributes:
+        found: What works.
+        cut: Chains of repairs that are long, as far as they were followed.
+    """
+
+    def __init__(self, ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> None:
+        self._ctx = ctx
+        self._diagnosis = diagnosis
+        self._trials = trials
+        self._tried: set[tuple[object, ...]] = set()
+        self._least_plain: int | None = None  # the rank of what left nothing to wish for
+        self._next = Candidate()
+        self.found: list[tuple[Trial, Verdict]] = []
+        self.cut: list[Candidate] = []
+
+    def try_each(self, candidates: Iterator[Candidate]) -> None:
+        """Try all until one is enough, or a guess is next and a long chain was cut."""
+        written, is_open = self._diagnosis.fixes, self._diagnosis.is_open
+        for candidate in candidates:
+            if self._trials.is_over or len(self.found) >= _MOST_FIXES:
+                break
+            is_guess = candidate not in written
+            if self._least_plain is not None and (is_guess or self._least_plain):
+                break  # of what is written for the reason each is tried, of all else the first that is plain is enough
+            if self.found and is_guess and candidate.rank > 1 and (candidate.rank >= SLIPS or not is_open):
+                break  # what was written for the reason is better than any guess
+            if self.cut and is_guess:
+                self._next = candidate
+                break
+            self._try(candidate, self.cut)
+
+    def go_on(self, candidates: Iterator[Candidate]) -> None:
+        """Follow the chains that were cut to their ends, then try what is left."""
+        chains, self.cut = self.cut, []
+        for chain in chains:
+            self._try(chain, None)
+        self.try_each(itertools.chain([self._next], candidates))
+
+    def _try(self, candidate: Candidate, cut: list[Candidate] | None) -> None:
+        ctx, code = self._ctx, self._diagnosis.code
+        way = (*candidate.edits, not candidate.rank)
+        if not candidate or way in self._tried:
+            return
+        self._tried.add(way)
+        trial = _try_chain(ctx, candidate, self._trials, cut)
+        if trial is None or (candidate.rank and compares_by_chance(ctx, trial)):
+            return
+        if code in (*NOT_OF_SIZES, "returned") and _resizes_more(candidate, trial):
+            return  # the wrong one of several was taken, and a layer made to fit it
+        verdict = self._trials.judge(trial)
+        plain = is_plain(ctx, trial, verdict)
+        if plain or candidate.rank <= 0 or self._diagnosis.is_open:
+            self.found.append((trial, verdict))
+        if plain and self._least_plain is None:
+            self._least_plain = candidate.rank
+
+
+def _try_constructors(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> list[tuple[Trial, Verdict]]:
+    """Make the model anew with one expression of its classes changed: the first that leaves nothing to wish for."""
+    for making in list_makings(ctx) if diagnosis.code in OF_SIZES else ():
+        trials.extend(_REMADE_SECONDS)
+        made = trials.run(making)
+        again = build_context(Story(made.trace, ())) if made is not None else None
+        if made is None or again is None or _describe_failure(again) != _describe_failure(ctx):
+            continue  # it was made otherwise
+        for candidate in list_constructor_slips(ctx, making):
+            if trials.is_over:
+                break
+            trial = trials.run(candidate)
+            if trial is None or not trial.works or leaves_out(ctx.trace, trial):
+                continue  # what is left out can't fail
+            verdict = trials.judge(trial)
+            if is_plain(ctx, trial, verdict):
+                return [(trial, verdict)]
+        break
+    return []
+
+
+def _describe_failure(ctx: FailureContext) -> object:
+    """Return what two failures have in common that are the same: the call, its line and what it was given."""
+    return ctx.call.index, ctx.call.path, ctx.failure.source, [spec.shape for spec in ctx.call.inputs]
 
 
 def _resizes_more(candidate: Candidate, trial: Trial) -> bool:
@@ -114,10 +190,17 @@ def _order(text: str) -> str:
 _INSERTION = re.compile(r"\.insert\((\d+), nn\.")
 
 
-def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials) -> Trial | None:
-    """Try a candidate; where the model then fails further on, repair that too, by what its reason says."""
+def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials, cut: list[Candidate] | None) -> Trial | None:
+    """Try a candidate; where the model then fails further on, repair that too, by what its reason says.
+
+    Args:
+        cut: Takes what a long chain has repaired so far; ``None`` to follow it to its end.
+    """
     trial = None if candidate.edits_a_package or _drops_layers(ctx, candidate) else trials.run(candidate)
-    for _ in range(_MOST_LINKS):
+    for link in range(_MOST_LINKS):
+        if cut is not None and link == _FEW_LINKS and trial is not None and not trial.works:
+            cut.append(candidate)
+            return None
         if trial is None or trial.works or candidate.rank or _makes_anew(candidate):
             break
         lines = tuple(edit for edit in candidate.edits if isinstance(edit, LineEdit))

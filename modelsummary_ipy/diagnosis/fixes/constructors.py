@@ -1,0 +1,247 @@
+"""Slips of the pen where the user's classes make their layers: a loop too short, a width of another layer."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from modelsummary_ipy.diagnosis.failures.constructions import find_init, is_plain_init, list_made_by
+from modelsummary_ipy.diagnosis.failures.context import FailureContext
+from modelsummary_ipy.diagnosis.failures.fixes import write_at
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_root_calls
+from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite_statement
+from modelsummary_ipy.diagnosis.failures.setters import find_class
+from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
+from modelsummary_ipy.diagnosis.failures.statements import Statement, name_file, parse_file, read_statement
+from modelsummary_ipy.records.fixes import Candidate, LineEdit, RemadeEdit, Trial
+from modelsummary_ipy.records.packages import PACKAGES
+from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
+
+#: So many calls of the model's class are tried, and so many statements of a class changed.
+_MOST_CALLS = 3
+_MOST_STATEMENTS = 30
+#: So many of each kind are tried of one statement.
+_MOST_OF_A_KIND = 10
+_MOST_MAKERS = 6
+#: What is left of ``c + (n - 1) * growth``: ``c + (n) * growth``.
+_IN_BRACKETS = re.compile(r"(?<=[-+*/=] )\((\w+)\)")
+
+
+class _Place(NamedTuple):
+    """A statement that runs when a class's instance is made.
+
+    Attributes:
+        source: Its first line.
+        function: What it is in.
+    """
+
+    source: Source
+    statement: Statement
+    function: ast.FunctionDef
+
+
+def list_makings(ctx: FailureContext) -> Iterator[Candidate]:
+    """List how the model that failed may have been made, nothing changed: one that fails in the same way is right."""
+    fact = ctx.trace.modules[0]
+    made = find_class(fact) if fact.forward_file and not fact.forward_file.startswith(PACKAGES) else None
+    if made is None or not is_plain_init(ctx.trace, fact, made):
+        return
+    calls = dict.fromkeys(ast.unparse(call) for call in list_root_calls(ctx.trace))
+    yield from (Candidate(code, (RemadeEdit(code),)) for code in itertools.islice(calls, _MOST_CALLS))
+    init = find_init(made)
+    if init is not None and not calls:
+        needed = init.args.args[1 : len(init.args.args) - len(init.args.defaults)]
+        kept = [item.arg for item in (*init.args.args[1:], *init.args.kwonlyargs)]
+        words = [
+            f"{name}=old.{name}" for name in kept if name in {item.arg for item in needed} or name in fact.settings
+        ]
+        code = f"{fact.type_name}({', '.join(words)})"
+        yield Candidate(code, (RemadeEdit(code),))
+
+
+def list_constructor_slips(ctx: FailureContext, making: Candidate) -> Iterator[Candidate]:
+    """List changes of one expression in the classes that made the layer that failed, or what gave it its input.
+
+    Args:
+        making: How the model is made.
+    """
+    places = _list_places(ctx)
+    scale = _scale_by(places)
+    for kind in range(5):
+        for place in places:
+            changes = (_turn_order, _move_bounds(place), _change_operator, scale, _take_names(place))
+            made = itertools.islice(rewrite_statement(place.statement, changes[kind]), _MOST_OF_A_KIND)
+            lines = (_IN_BRACKETS.sub(r"\1", line) for line in made)
+            for candidate in (write_at(place.source, place.statement, line) for line in lines):
+                yield Candidate(candidate.text, (*making.edits, *candidate.edits), -1)
+
+
+def leaves_out(before: Trace, trial: Trial) -> bool:
+    """Return whether a model has fewer blocks, or a shorter loop made fewer layers; a shortcut may not be needed."""
+    after = trial.trace.modules
+    has_loop = any(isinstance(edit, LineEdit) and "range(" in edit.text for edit in trial.candidate.edits)
+    numbers = [
+        sum(has_loop or not fact.type_module.startswith("torch.") for fact in facts)
+        for facts in (before.modules, after)
+    ]  # fmt: skip
+    return numbers[1] < numbers[0]
+
+
+def _list_owners(ctx: FailureContext) -> Iterator[ModuleFact]:
+    """List the modules of the user's classes around the failed layer and around those that made its input."""
+    makers = (call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS))
+    paths = dict.fromkeys(call.path for call in (ctx.call, *ctx.flow.around(ctx.call), *makers) if call.path)
+    by_path = {path: fact for fact in ctx.trace.modules for path in fact.paths}
+    for path in paths:
+        while path:
+            if path in by_path:
+                yield by_path[path]
+            path = path.rpartition(".")[0]
+    yield ctx.trace.modules[0]
+
+
+def _list_places(ctx: FailureContext) -> list[_Place]:
+    """List the statements that make what failed, the likeliest first."""
+    names = {name for call in (ctx.call, *ctx.flow.around(ctx.call)) for name in call.path.split(".")}
+    seen: set[tuple[str, int]] = set()
+    found: list[_Place] = []
+    for fact in _list_owners(ctx):
+        made = find_class(fact) if fact.forward_file and not fact.forward_file.startswith(PACKAGES) else None
+        if made is None or (fact.forward_file, made.lineno) in seen:
+            continue
+        seen.add((fact.forward_file, made.lineno))
+        own = []
+        for function in _list_functions(made, fact.forward_file):
+            for node in ast.walk(function):
+                if isinstance(node, ast.stmt) and node is not function and not isinstance(node, ast.FunctionDef):
+                    file = name_file(ctx.trace, fact.forward_file)
+                    place = Source(file, node.lineno, function.name, fact.forward_file)
+                    statement = read_statement(place)
+                    if statement is not None and statement.first == node.lineno:
+                        own.append(_Place(place, statement, function))
+        found += sorted(own, key=partial(_rank_place, names))[:_MOST_STATEMENTS]
+    return sorted(found, key=partial(_rank_place, names))
+
+
+def _rank_place(names: set[str], place: _Place) -> tuple[bool, bool]:
+    """Sort a statement: first those that make no layer, for a layer that does not fit was repaired by itself."""
+    text = place.statement.text
+    return "nn." in text, not any(f"self.{name}" in text for name in names if name)
+
+
+def _list_functions(made: ast.ClassDef, filename: str) -> list[ast.FunctionDef]:
+    """List what runs when the class is called: its own methods, and functions of its file that they call."""
+    tree = parse_file(filename)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)} if tree is not None else {}
+    found = list_made_by(made)
+    called = (read_name(node.func) for item in found for node in ast.walk(item) if isinstance(node, ast.Call))
+    return found + [functions[name] for name in dict.fromkeys(called) if name in functions]
+
+
+# -- what stands for what ---------------------------------------------------------------------------------------------
+
+
+def _turn_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Take from the other end, or go through the other way: ``widths.pop()`` for ``widths.pop(0)``."""
+    if isinstance(node, ast.Call):
+        name = read_name(node.func)
+        if name == "pop" and isinstance(node.func, ast.Attribute):
+            yield f"{write(node.func)}({'' if node.args else '0'})"
+        elif name == "reversed" and len(node.args) == 1:
+            yield write(node.args[0])
+    if isinstance(node, ast.Subscript):
+        if write(node.slice) == "::-1":
+            yield write(node.value)
+        elif write(node.slice) in ("0", "-1"):
+            yield f"{write(node.value)}[{'-1' if write(node.slice) == '0' else '0'}]"
+    is_looped = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
+    if is_looped and isinstance(node, (ast.Name, ast.Attribute)):
+        yield f"{write(node)}[::-1]"
+
+
+def _move_bounds(place: _Place) -> Change:
+    """Begin or end one earlier or later: ``range(n - 1)`` for ``range(1, n)``, ``n // 2 + 1`` for ``n // 2``."""
+    loops = [node for node in ast.walk(place.function) if isinstance(node, (ast.For, ast.comprehension))]
+    counts = {node.id for loop in loops for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Call) and read_name(node.func) == "range":
+            words = [write(item) for item in node.args]
+            if len(words) == 1:
+                yield from (f"range({words[0]} - 1)", f"range({words[0]} + 1)", f"range(1, {words[0]})")
+            elif len(words) == 2:
+                first, last = words
+                yield from (f"range({last} - 1)", f"range({last})", f"range({first}, {last} + 1)")
+                yield from (f"range({first}, {last} - 1)", f"range({first} + 1, {last})")
+        if isinstance(node, ast.BinOp):
+            is_step = isinstance(node.right, ast.Constant) and node.right.value in (1, 2)
+            if isinstance(node.op, (ast.Add, ast.Sub)) and is_step:
+                yield write(node.left)
+            elif isinstance(node.op, ast.FloorDiv) and not isinstance(around, ast.BinOp):
+                yield f"{write(node)} + 1"
+        if isinstance(around, ast.Subscript) and around.slice is node and isinstance(node, (ast.Name, ast.BinOp)):
+            yield from (f"{write(node)} + 1", f"{write(node)} - 1")
+        if isinstance(around, ast.Compare) and isinstance(node, ast.Name) and node.id in counts:
+            yield from (f"{write(node)} - 1", f"{write(node)} + 1")
+
+    return change
+
+
+def _scale_by(places: Sequence[_Place]) -> Change:
+    """Multiply by what other lines multiply by, or leave out a factor: ``planes * block.expansion``."""
+    products = [
+        node for place in places for node in ast.walk(place.function)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
+    ]  # fmt: skip
+    sides = [side for node in products for side in (node.right, node.left)]
+    sides = [side for side in sides if not isinstance(side, ast.Constant) or side.value in (2, 3, 4)]
+    factors = dict.fromkeys(map(ast.unparse, sides))
+    objects = {
+        ast.unparse(node.value) for place in places for node in ast.walk(place.function)
+        if isinstance(node, (ast.Attribute, ast.Subscript))
+    }  # fmt: skip
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.FloorDiv)):
+            yield write(node.left)
+            if isinstance(node.op, ast.Mult):
+                yield write(node.right)
+        is_value = isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load)
+        is_given = isinstance(around, (ast.Call, ast.Assign, ast.keyword)) and getattr(around, "func", None) is not node
+        is_counted = isinstance(around, ast.Call) and read_name(around.func) == "len"
+        if is_value and is_given and not is_counted and write(node) not in objects:
+            yield from (f"{write(node)} * {factor}" for factor in factors if factor != write(node))
+
+    return change
+
+
+def _change_operator(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Multiply what was added, and the other way round: ``len(ratios) * len(scales)``."""
+    del around
+    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult)):
+        sign = "*" if isinstance(node.op, ast.Add) else "+"
+        if not isinstance(node.left, ast.Constant) and not isinstance(node.right, ast.Constant):
+            yield f"{write(node.left)} {sign} {write(node.right)}"
+
+
+def _take_names(place: _Place) -> Change:
+    """Read another number of the function: ``out_channels`` for ``in_channels``."""
+    args = place.function.args
+    names = [item.arg for item in (*args.args[1:], *args.kwonlyargs)]
+    names += [
+        node.id for node in ast.walk(place.function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.lineno < place.source.line
+    ]  # fmt: skip
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
+        del write
+        is_given = isinstance(around, (ast.Call, ast.keyword, ast.BinOp, ast.Assign))
+        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or not is_given or node.id not in names:
+            return ()
+        return [name for name in dict.fromkeys(names) if name != node.id]
+
+    return change

@@ -24,7 +24,8 @@ from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 #: So many calls of the model's class are tried, and so many statements of a class changed.
 _MOST_CALLS = 3
 _MOST_STATEMENTS = 30
-#: So many of each kind are tried of one statement.
+#: So many are tried in all, and of each kind of one statement.
+_MOST_SLIPS = 60
 _MOST_OF_A_KIND = 10
 _MOST_MAKERS = 6
 #: What is left of ``c + (n - 1) * growth``: ``c + (n) * growth``.
@@ -69,7 +70,10 @@ def list_constructor_slips(ctx: FailureContext, making: Candidate) -> Iterator[C
     Args:
         making: How the model is made.
     """
-    places = _list_places(ctx)
+    yield from itertools.islice(_list_changes(_list_places(ctx), making), _MOST_SLIPS)
+
+
+def _list_changes(places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
     scale = _scale_by(places)
     for kind in range(5):
         for place in places:
@@ -198,8 +202,7 @@ def _scale_by(places: Sequence[_Place]) -> Change:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
     ]  # fmt: skip
     sides = [side for node in products for side in (node.right, node.left)]
-    sides = [side for side in sides if not isinstance(side, ast.Constant) or side.value in (2, 3, 4)]
-    factors = dict.fromkeys(map(ast.unparse, sides))
+    factors = dict.fromkeys(ast.unparse(side) for side in sides if _is_factor(side))
     objects = {
         ast.unparse(node.value) for place in places for node in ast.walk(place.function)
         if isinstance(node, (ast.Attribute, ast.Subscript))
@@ -217,6 +220,13 @@ def _scale_by(places: Sequence[_Place]) -> Change:
             yield from (f"{write(node)} * {factor}" for factor in factors if factor != write(node))
 
     return change
+
+
+def _is_factor(node: ast.expr) -> bool:
+    """Return whether a number may be how many times another is as large: not a scale, nor a tensor."""
+    if isinstance(node, ast.Call):
+        return read_name(node.func) == "len"
+    return isinstance(node, (ast.Name, ast.Attribute)) or (isinstance(node, ast.Constant) and node.value in (2, 3, 4))
 
 
 def _change_operator(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

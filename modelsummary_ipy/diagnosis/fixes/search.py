@@ -23,7 +23,7 @@ from modelsummary_ipy.records.trace import Trace
 #: Most fixes that are kept, and most failures one after the other that one fix repairs.
 _MOST_FIXES = 5
 _MOST_LINKS = 16
-#: A longer chain waits until the classes that make the layers were looked at, so long.
+#: A longer chain waits until the classes that make the layers were looked at, so long; as long is what is left tried.
 _FEW_LINKS = 4
 _REMADE_SECONDS = 0.75
 #: So many ways to repair each further failure are tried.
@@ -106,6 +106,7 @@ class _Search:
 
     def go_on(self, candidates: Iterator[Candidate]) -> None:
         """Follow the chains that were cut to their ends, then try what is left."""
+        self._trials.extend(_REMADE_SECONDS)
         chains, self.cut = self.cut, []
         for chain in chains:
             self._try(chain, None)
@@ -197,6 +198,7 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials, cut: l
         cut: Takes what a long chain has repaired so far; ``None`` to follow it to its end.
     """
     trial = None if candidate.edits_a_package or _drops_layers(ctx, candidate) else trials.run(candidate)
+    seen = {candidate.edits}  # a repair may undo the one before
     for link in range(_MOST_LINKS):
         if cut is not None and link == _FEW_LINKS and trial is not None and not trial.works:
             cut.append(candidate)
@@ -211,7 +213,8 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials, cut: l
         for more in diagnose(later, []).fixes[:_MOST_BRANCHES]:
             combined = _combine(candidate, more)
             is_own = combined is not None and not (combined.edits_a_package or _drops_layers(ctx, combined))
-            branch = trials.run(combined) if combined is not None and is_own else None
+            is_new = combined is not None and combined.edits not in seen
+            branch = trials.run(combined) if combined is not None and is_own and is_new else None
             if branch is None or not (branch.works or _gets_further(later, branch)):
                 continue
             count = _count_run(branch.trace)
@@ -222,6 +225,7 @@ def _try_chain(ctx: FailureContext, candidate: Candidate, trials: Trials, cut: l
         if following is None:
             return None
         candidate, ctx, trial = following.candidate, later, following
+        seen.add(candidate.edits)
     return trial if trial is not None and trial.works else None
 
 

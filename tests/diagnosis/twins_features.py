@@ -278,7 +278,7 @@ class PairsOfNodes(nn.Module):
         return self.score(pairs).squeeze(-1).softmax(-1) @ x
 
 
-@twin(PairsOfNodes, (2, 5, 4), reason="cat along dim 2, and 4 + 4 = 8")
+@twin(PairsOfNodes, (2, 5, 4), reason="cat joins along dim 2: there are 4 + 4 = 8 features")
 class PairsOfNodesT(PairsOfNodes):
     def forward(self, x):
         one = x.unsqueeze(2).expand(-1, -1, x.size(1), -1)

@@ -65,6 +65,7 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         or explain_stacked(ctx, x, -1, taken, expected)
         or _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)
+        or explain_joined(ctx, x, taken, expected)
         or _explain_features(ctx, x, taken, expected)
     )
 
@@ -268,8 +269,7 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     if swapped := _swap_layers(ctx, got, taken):
         reason = f"the layers of the line are in the other order: {ctx.owner} expects {taken} features, got {got}"
         return Diagnosis(reason, expected, [swapped, fix])
-    turned = _join_features(ctx, maker, taken) if maker is not None and maker.type_name in CATS else NOTHING
-    if x.rank > 3 and not turned and maker is not None and is_map(ctx, x):
+    if x.rank > 3 and maker is not None and is_map(ctx, x):
         return _explain_map(ctx, x, taken, expected, fix)
     reason = f"{ctx.describe_giver(x, -1)} {got} features, {ctx.owner} expects {taken}"
     if got == 2 * taken and (name := _find_bidirectional(ctx, x)):
@@ -297,10 +297,6 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
         fixes.insert(1, both)
-    if maker is not None and turned:
-        sizes = [spec.shape[-1] for spec in maker.inputs]
-        reason += f": cat along dim {ctx.flow.setting(maker, 'dim', 0)}, and {' + '.join(map(str, sizes))} = {taken}"
-        fixes.insert(0, turned)
     if ctx.call.kind == "op" and ctx.operands[1].shape[0] == got:
         reason = f"the weight {write_shape(ctx.operands[1].shape)} is transposed: a Linear's weight is [out, in]"
         fixes.insert(0, fix_operand(ctx, 1, "{}.t()"))
@@ -335,26 +331,22 @@ def _keep_samples(ctx: FailureContext, view: Call) -> Candidate:
     return place_line(ctx, view, line) if found == 1 else NOTHING
 
 
-def _join_features(ctx: FailureContext, maker: Call, taken: int) -> Candidate:
-    """Concatenate along the last dim what was concatenated along another, if that gives the features."""
-    rank = len(maker.inputs[0].shape)
-    if ctx.flow.setting(maker, "dim", 0) in (-1, rank - 1) or sum(spec.shape[-1] for spec in maker.inputs) != taken:
-        return NOTHING
-    line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1" if rank == 2 else "-1")
-    return place_line(ctx, maker, line)
-
-
 def explain_joined(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis | None:
     """Steps were joined one behind the other whose features were to be joined."""
     maker = ctx.flow.producer(x.link)
-    fix = _join_features(ctx, maker, taken) if maker is not None and maker.type_name in CATS else NOTHING
-    if maker is None or not fix:
+    if maker is None or maker.type_name not in CATS:
         return None
-    sizes = " + ".join(str(spec.shape[-1]) for spec in maker.inputs)
-    reason = (
-        f"cat joins along dim {ctx.flow.setting(maker, 'dim', 0)}: there are {sizes} = {taken} features in the last dim"
+    rank, dim, sizes = (
+        len(maker.inputs[0].shape),
+        ctx.flow.setting(maker, "dim", 0),
+        [x.shape[-1] for x in maker.inputs],
     )
-    return Diagnosis(reason, expected, fix)
+    if dim in (-1, rank - 1) or sum(sizes) != taken:
+        return None
+    line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1" if rank == 2 else "-1")
+    fix = place_line(ctx, maker, line)
+    reason = f"cat joins along dim {dim}: there are {' + '.join(map(str, sizes))} = {taken} features in the last dim"
+    return Diagnosis(reason, expected, fix) if fix else None
 
 
 _LAST_STATE = re.compile(r"\b(\w+)\[(?:-1|0|1)(?:, :)*\]")

@@ -8,14 +8,13 @@ from typing import Any
 from modelsummary_ipy.diagnosis.failures.attention_product import explain_product
 from modelsummary_ipy.diagnosis.failures.causal_masks import explain_causal
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, name_owner
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation, fix_size_read
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_call,
-    fix_creation,
     fix_giver,
     fix_line,
-    fix_size_read,
     list_names,
     name_size,
     remake,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_creation, fix_line
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments
 from modelsummary_ipy.diagnosis.formatting import write_shape

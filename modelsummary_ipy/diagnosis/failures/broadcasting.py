@@ -38,6 +38,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Pair,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.earlier_cuts import (
     explain_cut_batch,
     explain_cut_table,
@@ -49,7 +50,6 @@ from modelsummary_ipy.diagnosis.failures.edge_lists import explain_edges
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_argument,
-    fix_creation,
     fix_giver,
     fix_operand,
     name_input_size,

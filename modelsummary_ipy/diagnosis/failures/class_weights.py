@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_creation, fix_giver
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin, resize_param
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import TensorSpec

@@ -24,11 +24,11 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.earlier_cuts import explain_cut_batch, explain_folded
 from modelsummary_ipy.diagnosis.failures.edge_lists import explain_edges
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
-    fix_creation,
     fix_line,
     fix_operand,
     fix_setting,

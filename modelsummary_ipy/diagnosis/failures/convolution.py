@@ -20,10 +20,10 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
     name_call,
 )
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
-    fix_creation,
     fix_giver,
     fix_line,
     fix_module,

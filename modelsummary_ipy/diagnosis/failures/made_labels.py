@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_argument, fix_creation, read_arguments
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation
+from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_argument, read_arguments
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate
 

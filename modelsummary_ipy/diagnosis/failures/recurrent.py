@@ -8,20 +8,18 @@ from dataclasses import replace
 from functools import reduce
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, dim_of
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation, fix_size_read, read_other_size
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_call,
-    fix_creation,
     fix_giver,
     fix_line,
     fix_module,
-    fix_size_read,
     name_input_size,
     place_line,
     read_arguments,
     read_line,
-    read_other_size,
     set_value,
     write_size,
 )

@@ -86,10 +86,8 @@ CASES = (
     Case("BERT-base 8×128", _transformer("Bert"), (8, 128), IDS),
     Case("ViT-B/16 8×224²", _transformer("ViT"), (8, 3, 224, 224)),
     Case("GPT-2 2×256", _transformer("GPT2", use_cache=False), (2, 256), IDS),
-    Case(
-        "Llama-70B meta 1×2048", _llama_on_meta, (1, 2048), IDS, "meta", 3, ("rows", "everything", "floor", "forward")
-    ),
+    Case("Llama-70B meta 1×2048", _llama_on_meta, (1, 2048), IDS, "meta", 3, ("rows", "everything", "bare", "forward")),
     Case("1,000 modules", _sequential(1_000), (2, 4)),
-    Case("10,000 modules", _sequential(10_000), (2, 4), rounds=3, tools=("rows", "everything", "floor", "torchinfo")),
+    Case("10,000 modules", _sequential(10_000), (2, 4), rounds=3, tools=("rows", "everything", "bare", "torchinfo")),
     Case("50,000 modules", _sequential(50_000), (2, 4), rounds=1, tools=("rows", "torchinfo")),
 )

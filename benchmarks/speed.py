@@ -24,8 +24,8 @@ def measure(case: Case, names: Sequence[str]) -> dict[str, tuple[float, float, f
     """Time the tools in turn, round by round, so that a slow spell of the machine slows them all.
 
     Returns:
-        By tool: median seconds, median over the rounds of its time over the floor's in that round, and peak MiB; or
-        why it did not answer.
+        By tool: median seconds, median over the rounds of its time over that of torch's own fakes in that round, and
+        peak MiB; or why it did not answer.
     """
     model = case.build()
     runs: dict[str, Callable[[], object]] = {}
@@ -48,9 +48,9 @@ def measure(case: Case, names: Sequence[str]) -> dict[str, tuple[float, float, f
             started = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - started)
-    base = times.get("floor") or times.get("rows") or [float("nan")] * case.rounds
+    base = times.get("bare") or times.get("rows") or [float("nan")] * case.rounds
     for name, taken in times.items():
-        ratio = statistics.median(mine / floor for mine, floor in zip(taken, base, strict=True))
+        ratio = statistics.median(mine / bare for mine, bare in zip(taken, base, strict=True))
         found[name] = (statistics.median(taken), ratio, _measure_memory(runs[name]))
     return found
 
@@ -97,7 +97,7 @@ def main(words: Sequence[str]) -> None:
     """Print the table; words choose the cases whose names hold one of them."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    print(f"{'case':24}{'tool':12}{'ms':>10}{'× floor':>10}{'MiB':>9}")
+    print(f"{'case':24}{'tool':12}{'ms':>10}{'× bare':>10}{'MiB':>9}")
     for case in CASES:
         if words and not any(word.lower() in case.name.lower() for word in words):
             continue

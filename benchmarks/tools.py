@@ -24,16 +24,24 @@ def rows(model: nn.Module, case: Case) -> Callable[[], object]:
 
 
 def everything(model: nn.Module, case: Case) -> Callable[[], object]:
-    """Ours: rows, operations, MACs, bytes and flags."""
+    """Ours: rows, operations, MACs, bytes and flags: all of the first table."""
     from modelsummary_ipy import ModelSummary
 
     data = case.make_input()
 
     def run() -> object:
         summary = ModelSummary(model, input_data=data, engine="fake")
-        return summary.rows, summary.costs, summary.memory, summary.flags
+        return summary.rows, summary.costs, summary.flags
 
     return run
+
+
+def step(model: nn.Module, case: Case) -> Callable[[], object]:
+    """Ours: a training step with AdamW, which is shown where it is asked for."""
+    from modelsummary_ipy import ModelSummary
+
+    data = case.make_input()
+    return lambda: ModelSummary(model, input_data=data, engine="fake").memory
 
 
 def page(model: nn.Module, case: Case) -> Callable[[], object]:
@@ -42,6 +50,22 @@ def page(model: nn.Module, case: Case) -> Callable[[], object]:
 
     data = case.make_input()
     return lambda: ModelSummary(model, input_data=data, engine="fake").to_html()
+
+
+def bare(model: nn.Module, case: Case) -> Callable[[], object]:
+    """Torch itself, asked for shapes: the forward with fakes made anew, without grad; all else is compared with it."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    data = case.make_input()
+
+    def run() -> object:
+        mode = FakeTensorMode()
+        tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        fakes = {name: mode.from_tensor(tensor) for name, tensor in tensors.items()}
+        with mode, torch.no_grad():
+            return torch.func.functional_call(model, fakes, (mode.from_tensor(data),))
+
+    return run
 
 
 def floor(model: nn.Module, case: Case) -> Callable[[], object]:
@@ -101,10 +125,12 @@ def torchview(model: nn.Module, case: Case) -> Callable[[], object]:
 
 
 TOOLS: dict[str, Tool] = {
+    "bare": bare,
     "floor": floor,
     "rows": rows,
     "everything": everything,
     "page": page,
+    "step": step,
     "forward": forward,
     "torchinfo": torchinfo,
     "torchview": torchview,

@@ -42,7 +42,7 @@ _MOST_OFFERS = 8
 class SummaryForm:
     """A form that summarises a model again with other sizes, dtypes, device and mode.
 
-    The fields are read by a grammar; nothing typed is evaluated. A change runs by itself after 300 ms, in a thread that
+    The fields are read by a grammar; nothing typed is evaluated. A change runs by itself after 200 ms, in a thread that
     traces the shadow, so a training in another cell goes on undisturbed; a newer change cancels what runs.
 
     Args:
@@ -217,7 +217,7 @@ class SummaryForm:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def run(self, *, now: bool = False) -> None:
-        """Run with the fields as they are, in 300 ms or at once; if one can't be read, nothing runs."""
+        """Run with the fields as they are, in 200 ms or at once; if one can't be read, nothing runs."""
         settings = self.fields.read(is_entered=True)
         if settings is not None:
             self._submit(settings, now=now)

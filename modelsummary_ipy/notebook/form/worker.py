@@ -27,7 +27,7 @@ class Worker(Generic[Request]):
         self,
         work: Callable[[Request, Callable[[], bool]], None],
         failed: Callable[[BaseException], None],
-        delay: float = 0.3,
+        delay: float = 0.2,
     ) -> None:
         self._work = work
         self._failed = failed

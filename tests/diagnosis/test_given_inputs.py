@@ -79,6 +79,18 @@ def gpt2() -> nn.Module:
     return transformers.GPT2ForSequenceClassification(config)
 
 
+def encodec() -> nn.Module:
+    sizes = {"num_filters": 8, "hidden_size": 16, "codebook_dim": 16, "codebook_size": 32, "num_lstm_layers": 1}
+    return transformers.EncodecModel(transformers.EncodecConfig(**sizes, upsampling_ratios=[4, 2]))
+
+
+def lxmert() -> nn.Module:
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "visual_feat_dim": 48}
+    return transformers.LxmertModel(
+        transformers.LxmertConfig(**sizes, vocab_size=100, l_layers=1, x_layers=1, r_layers=1)
+    )
+
+
 def summarise(model: nn.Module, given: dict[str, Tensor]) -> ForwardError:
     error = ModelSummary(model.eval(), given).error
     assert error is not None
@@ -181,6 +193,15 @@ CASES: dict[str, Case] = {
         "the 80 (config.num_mel_bins) are dim 2 of input_features [2, 100, 80], and belong in dim 1",
         "input_features = input_features.transpose(1, 2)", "input_features=(2, 80, 100) decoder_input_ids=(2, 8):int64",
     ),
+    "a signal without a channel": (
+        encodec, {"input_values": torch.rand(2, 400)}, "input_values [2, 400] has 2 dims: the model takes 3, with a 1",
+        "model(input_values.unsqueeze(1))", "input_values=(2, 1, 400)",
+    ),
+    "features of a layer": (
+        lxmert, {"input_ids": ids(2, 8), "visual_feats": torch.rand(2, 5, 40), "visual_pos": torch.rand(2, 5, 4)},
+        "visual_feats [2, 5, 40] has 40 features in dim 2, 'encoder.visn_fc.visn_fc' takes 48 (config.visual_feat_dim)",
+        "", "input_ids=(2, 8):int64 visual_feats=(2, 5, 48) visual_pos=(2, 5, 4):float32",
+    ),
     "images that are not given": (
         clip, {"input_ids": ids(2, 8)}, "pixel_values was not given, and the model reads it",
         "model(input_ids=input_ids, pixel_values=torch.rand(input_ids.shape[0], 3, 32, 32))", "",
@@ -236,7 +257,10 @@ def test_sizes_are_not_said_to_mend_values() -> None:
     model = transformers.LayoutLMModel(transformers.LayoutLMConfig(**_TEXT))
     error = summarise(model, {"input_ids": ids(2, 16), "bbox": torch.full((2, 16, 4), 2000)})
     assert error.sizes == ()
-    assert error.reason == "The `bbox`coordinate values should be within 0-1000 range"
+    assert error.reason == (
+        "The `bbox`coordinate values should be within 0-1000 range: 'embeddings.x_position_embeddings' has 1024 rows "
+        "(config.max_2d_position_embeddings)"
+    )
 
 
 def test_a_negative_index_is_found() -> None:

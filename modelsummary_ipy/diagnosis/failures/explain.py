@@ -36,7 +36,7 @@ from modelsummary_ipy.diagnosis.failures.missing_dims import explain_axis
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, find_package_call
 from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
-from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.returned import explain_returned
@@ -234,7 +234,24 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     search, made = ANYWHERE if may_be_size else (), list(_list_made(ctx))
     if any(word in words for word in _LACKS):
         return Diagnosis(reason, code="unsupported")
-    return Diagnosis(reason or ctx.failure.error_type, fix=made, search=search, is_open=True, code="other")
+    reason, expected = reason or ctx.failure.error_type, ""
+    if is_of_values(ctx) and (lookup := _find_lookup(ctx)) is not None:
+        path, rows = lookup
+        field = name_setting(ctx, rows)
+        reason, expected = (
+            f"{reason}: '{path}' has {rows} rows{f' ({field})' if field else ''}",
+            f"indices 0 … {rows - 1}",
+        )
+    return Diagnosis(reason, expected, made, search, is_open=True, code="other")
+
+
+def _find_lookup(ctx: FailureContext) -> tuple[str, int] | None:
+    """Find the table whose lookup failed, where code around it raised another error: its path and rows."""
+    for call in ctx.trace.calls[ctx.call.index + 1 :]:
+        rows = ctx.flow.setting(call, "num_embeddings") if call.status == "failed" else None
+        if isinstance(rows, int):
+            return call.path, rows
+    return None
 
 
 def _list_made(ctx: FailureContext) -> Iterator[Candidate]:

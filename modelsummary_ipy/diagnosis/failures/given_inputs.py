@@ -38,7 +38,7 @@ def list_givens(package: PackageCall) -> Iterator[Diagnosis]:
     yield from _list_fields_to_set(package)
     for given in _order(package):
         yield from _list_dtypes(package, given)
-        ways = (_list_images, _list_widths, _list_orders, _list_ranks)
+        ways = (_list_images, _list_read_widths, _list_widths, _list_orders, _list_ranks, _list_missing_dims)
         for way in (way for list_ways in ways for way in list_ways(package, given)):
             yield _write(package, given, way, givens)
         yield from _list_lengths(package, given)
@@ -260,6 +260,33 @@ def _list_orders(package: PackageCall, given: Given) -> Iterator[_Way]:
         axis, field = next(fields, (0, ""))
         what = f"the {shape[axis]}{field} are dim {axis} of {given.text}, and belong in dim {3 - axis}"
         yield _Way("{}.transpose(1, 2)", turned, what if field else f"dims 1 and 2 of {given.text} are exchanged")
+
+
+def _list_read_widths(package: PackageCall, given: Given) -> Iterator[_Way]:
+    """Features that are not as many as the linear layer reads which failed."""
+    ctx = package.ctx
+    width = ctx.setting("in_features") if ctx.function == "linear" else None
+    links = [x.link for x in ctx.data[:1]]
+    is_read = given.leaf is not None and any(
+        link is not None and link.call < 0 and link.leaf == given.leaf for link in links
+    )
+    if is_read and isinstance(width, int) and len(given.shape) > 1 and width > 1:
+        field = _name_field(package, width, r"dim$|size$|_in$|channels$|width$")
+        reason = f"{given.text} has {given.shape[-1]} features in dim {len(given.shape) - 1}, {ctx.owner} takes {width}"
+        yield _Way("", (*given.shape[:-1], width), f"{reason}{field}")
+
+
+def _list_missing_dims(_: PackageCall, given: Given) -> Iterator[_Way]:
+    """A dim of one that is not there, and both channels of a recording."""
+    shape, rank = given.shape, len(given.shape)
+    if not given.is_floating or rank not in (2, 3):
+        return
+    if rank == 3 and given.name == "input_values" and shape[1] == 2:
+        reason = f"{given.text} has 2 channels: the model takes one signal a sample, their mean say"
+        yield _Way("{}.mean(1)", (shape[0], shape[2]), reason)
+    for axis, size in ((1, (shape[0], 1, *shape[1:])), (rank, (*shape, 1))):
+        reason = f"{given.text} has {rank} dims: the model takes {rank + 1}, with a 1 in dim {axis}"
+        yield _Way(f"{{}}.unsqueeze({axis})", size, reason)
 
 
 def _list_widths(package: PackageCall, given: Given) -> Iterator[_Way]:

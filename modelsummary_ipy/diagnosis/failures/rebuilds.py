@@ -26,6 +26,8 @@ from modelsummary_ipy.records.trace import ModuleFact, Trace
 _NAMES = re.compile(
     r"position|source|len|block|context|ctx|image|img|resol|size|channel|mel|vocab|label|class|batch|num|n_|win|patch|ws|mode"
 )
+#: Of these, what counts rows of a table: the side of a patch may be the same number by chance.
+_COUNTS = re.compile(r"position|source|target|len|block|context|ctx|vocab|label|class|max")
 _MOST = 3
 
 
@@ -71,7 +73,7 @@ def name_setting(ctx: FailureContext, size: int) -> str:
         ``"max_len=100"``, ``"config.max_position_embeddings"``; ``""`` if none is known.
     """
     for fact in ctx.trace.modules:
-        fields = [name for name, value in fact.config.items() if value == size and _NAMES.search(name)]
+        fields = [name for name, value in fact.config.items() if value == size and _COUNTS.search(name)]
         if fields:
             return f"config.{min(fields, key=_rank_name)}"
     root = _find_root(ctx, size)

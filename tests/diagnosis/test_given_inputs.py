@@ -249,6 +249,7 @@ def test_the_users_line_is_shown_and_changed(make: Callable[[], nn.Module], give
     error = summarise(Around(make()), given)
     assert error.fix == fix
     assert "  line      return self.model(" in error.message
+    assert str(error.source).startswith("test_given_inputs.py:")
     assert error.fixes[0].patch is not None
 
 

@@ -153,10 +153,12 @@ def explain(
         if found.specs and not diagnosis.fixes:
             diagnosis = replace(diagnosis, fix=reorder_input(ctx, found.specs[0]))
         fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
-    source = ctx.failure.source
-    place = source.text if source is not None else None
+    source, called = ctx.failure.source, diagnosis.call.source if diagnosis.call is not None else None
+    inside = source.text if source is not None else None
+    place = called.text if called is not None else inside  # the line of the user's
+    head = f"{inside}, called at {place}" if called is not None else place
     return ForwardError(
-        _write_message(ctx, diagnosis, reason, fixes, sizes, place),
+        _write_message(ctx, diagnosis, reason, fixes, sizes, head),
         path=ctx.call.path,
         row=story.row_of_call.get(ctx.call.index),
         source=place,

@@ -424,3 +424,239 @@ class StatesAsWide(nn.Module):
 @twin(StatesAsWide, (3, 11, 5), reason="'rnn' is bidirectional: it outputs 2 × 6 = 12 features, 'fc' expects 6")
 class StatesAsWideT(StatesAsWide):
     directions = 2
+
+
+class HeightFirst(nn.Module):
+    """What is padded to the size of a skip connection is padded along the other sides."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv2d(3, 8, 3, padding=1), nn.ConvTranspose2d(8, 8, 2, stride=2)
+        self.out = nn.Conv2d(16, 2, 1)
+
+    def forward(self, x):
+        skip = self.down(x)
+        y = self.up(F.max_pool2d(skip, 2))
+        dy, dx = skip.size(2) - y.size(2), skip.size(3) - y.size(3)
+        y = F.pad(y, [dy // 2, dy - dy // 2, dx // 2, dx - dx // 2])
+        return self.out(torch.cat([skip, y], 1))
+
+
+@twin(HeightFirst, (2, 3, 17, 20), reason="[17, 20]")
+class HeightFirstT(HeightFirst):
+    def forward(self, x):
+        skip = self.down(x)
+        y = self.up(F.max_pool2d(skip, 2))
+        dy, dx = skip.size(2) - y.size(2), skip.size(3) - y.size(3)
+        y = F.pad(y, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])
+        return self.out(torch.cat([skip, y], 1))
+
+
+class HalvesTheSteps(nn.Module):
+    """The gate of a convolution module halves the steps, where it is to halve the channels."""
+
+    def __init__(self, d=12):
+        super().__init__()
+        self.widen, self.depth = nn.Conv1d(d, 2 * d, 1), nn.Conv1d(d, d, 3, padding=1, groups=d)
+        self.norm = nn.BatchNorm1d(d)
+
+    def forward(self, x):
+        h = F.glu(self.widen(x.transpose(1, 2)), dim=-1)
+        return x + F.silu(self.norm(self.depth(h))).transpose(1, 2)
+
+
+@twin(HalvesTheSteps, (2, 20, 12), reason="outputs 24 channels, 'depth' expects 12")
+class HalvesTheStepsT(HalvesTheSteps):
+    def forward(self, x):
+        h = F.glu(self.widen(x.transpose(1, 2)), dim=1)
+        return x + F.silu(self.norm(self.depth(h))).transpose(1, 2)
+
+
+class LargestOfTheChannels(nn.Module):
+    """The largest is taken over the channels of each point, not over the points."""
+
+    def __init__(self):
+        super().__init__()
+        self.points, self.head = nn.Conv1d(3, 32, 1), nn.Linear(32, 5)
+
+    def forward(self, x):
+        y = F.relu(self.points(x))
+        return self.head(torch.max(y, dim=1)[0])
+
+
+@twin(LargestOfTheChannels, (4, 3, 50), reason="outputs 50 features, 'head' expects 32")
+class LargestOfTheChannelsT(LargestOfTheChannels):
+    def forward(self, x):
+        y = F.relu(self.points(x))
+        return self.head(torch.max(y, dim=2)[0])
+
+
+class EnlargesToTheGate(nn.Module):
+    """The map of weights is enlarged to the size of the gate, which it has, not to that of what it weighs."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.look = nn.Conv2d(8, 4, 1), nn.Conv2d(6, 4, 2, stride=2)
+        self.weigh = nn.Conv2d(4, 1, 1)
+
+    def forward(self, x, g):
+        weights = torch.sigmoid(self.weigh(F.relu(self.gate(g) + self.look(x))))
+        weights = F.interpolate(weights, size=g.shape[2:], mode="bilinear", align_corners=False)
+        return x * weights
+
+
+@twin(EnlargesToTheGate, (2, 6, 16, 12), (2, 8, 8, 6), reason="12 against 6")
+class EnlargesToTheGateT(EnlargesToTheGate):
+    def forward(self, x, g):
+        weights = torch.sigmoid(self.weigh(F.relu(self.gate(g) + self.look(x))))
+        return x * F.interpolate(weights, size=x.shape[2:], mode="bilinear", align_corners=False)
+
+
+class StepsOfTheBatch(nn.Module):
+    """A loop over steps reads samples: the sequences are batch first."""
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.cell, self.out = nn.Linear(5 + 3, 12), nn.GRUCell(12, 12), nn.Linear(12, 2)
+
+    def step(self, state, action, seen):
+        return self.cell(F.elu(self.read(torch.cat([seen, action], -1))), state)
+
+    def forward(self, seen, actions):
+        state = seen.new_zeros(seen.size(0), 12)
+        states = []
+        for t in range(seen.size(1)):
+            state = self.step(state, actions[t], seen[t])
+            states.append(state)
+        return self.out(torch.stack(states, 1))
+
+
+@twin(StepsOfTheBatch, (4, 6, 5), (4, 6, 3))
+class StepsOfTheBatchT(StepsOfTheBatch):
+    def forward(self, seen, actions):
+        state = seen.new_zeros(seen.size(0), 12)
+        states = []
+        for t in range(seen.size(1)):
+            state = self.step(state, actions[:, t], seen[:, t])
+            states.append(state)
+        return self.out(torch.stack(states, 1))
+
+
+class FlatBlocks(nn.Module):
+    """Blocks lie in one list, stage by stage, and are read as if each stage had one."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_kernels = 3
+        self.ups = nn.ModuleList([nn.ConvTranspose1d(16, 8, 4, 2, 1), nn.ConvTranspose1d(8, 4, 4, 2, 1)])
+        self.blocks = nn.ModuleList([nn.Conv1d(c, c, k, padding=k // 2) for c in (8, 4) for k in (3, 5, 7)])
+
+    def forward(self, x):
+        for i, up in enumerate(self.ups):
+            x = up(x)
+            total = 0
+            for j in range(self.num_kernels):
+                total = total + self.blocks[i + j](x)
+            x = total / self.num_kernels
+        return x
+
+
+@twin(FlatBlocks, (2, 16, 10), reason="outputs 4 channels, 'blocks.1' expects 8")
+class FlatBlocksT(FlatBlocks):
+    def forward(self, x):
+        for i, up in enumerate(self.ups):
+            x = up(x)
+            total = 0
+            for j in range(self.num_kernels):
+                total = total + self.blocks[i * self.num_kernels + j](x)
+            x = total / self.num_kernels
+        return x
+
+
+class Trend(nn.Module):
+    """Returns the forecast first, where the other basis returns it last."""
+
+    def __init__(self):
+        super().__init__()
+        self.past, self.next = nn.Linear(8, 20), nn.Linear(8, 5)
+
+    def forward(self, theta):
+        return self.next(theta), self.past(theta)
+
+
+class TrendT(Trend):
+    def forward(self, theta):
+        return self.past(theta), self.next(theta)
+
+
+class Generic(Trend):
+    def forward(self, theta):
+        return self.past(theta), self.next(theta)
+
+
+class TwoBases(nn.Module):
+    """A loop unpacks what all bases return; one returns it the other way round."""
+
+    kind = Trend
+
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.ModuleList([nn.Linear(20, 8), nn.Linear(20, 8)])
+        self.bases = nn.ModuleList([Generic(), self.kind()])
+
+    def forward(self, x):
+        total = 0
+        for encode, basis in zip(self.encode, self.bases, strict=True):
+            back, fore = basis(encode(x))
+            x = x - back
+            total = total + fore
+        return total
+
+
+@twin(TwoBases, (3, 20), reason="'back' is the one of [3, 5]")
+class TwoBasesT(TwoBases):
+    kind = TrendT
+
+
+class TableOfDoubles(nn.Module):
+    """A table of float64 that is added makes all after it float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.read = nn.Linear(6, 16)
+        self.register_buffer("table", torch.zeros(1, 40, 16, dtype=torch.float64))
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, x):
+        y = self.read(x) + self.table[:, : x.size(1)]
+        return self.out(self.layer(y)[:, -1])
+
+
+@twin(TableOfDoubles, (2, 15, 6), reason="what meets it becomes so")
+class TableOfDoublesT(TableOfDoubles):
+    def forward(self, x):
+        y = self.read(x) + self.table[:, : x.size(1)].float()
+        return self.out(self.layer(y)[:, -1])
+
+
+class MaskOfTurnedIds(nn.Module):
+    """The padding mask is made of token ids whose steps were brought to the front."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(50, 16)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32), 1, enable_nested_tensor=False)
+        self.out = nn.Linear(16, 3)
+
+    def forward(self, tokens):
+        ids = tokens.t()
+        mask = ids.eq(0)
+        return self.out(self.encoder(self.embed(ids), src_key_padding_mask=mask)[0])
+
+
+@twin(MaskOfTurnedIds, ints(4, 9), reason="samples come first in it")
+class MaskOfTurnedIdsT(MaskOfTurnedIds):
+    def forward(self, tokens):
+        ids = tokens.t()
+        return self.out(self.encoder(self.embed(ids), src_key_padding_mask=tokens.eq(0))[0])

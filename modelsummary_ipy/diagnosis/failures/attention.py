@@ -9,7 +9,7 @@ from modelsummary_ipy.diagnosis.failures.attention_product import explain_produc
 from modelsummary_ipy.diagnosis.failures.causal_masks import explain_causal
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, name_owner
 from modelsummary_ipy.diagnosis.failures.creations import fix_creation, fix_size_read
-from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, retype_input
+from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, find_promotion, retype_input
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_call,
@@ -87,6 +87,8 @@ class _Heads:
         odd = next((p for p in (self.query, self.key, self.value) if p.spec.dtype != wanted), None)
         if odd is not None and self.call.autocast is None:
             reason = f"got {odd.spec.dtype}, {name_owner(self.call)} has {wanted} weights"
+            if odd.spec.dtype in FLOATING and (promoted := find_promotion(self.ctx, odd, wanted)):
+                return Diagnosis(f"{reason}: {promoted[0]}", f"{wanted}, as the weights are", promoted[1])
             fix = _change_all(self.ctx, self.call, cast(wanted))
             candidates = retype_input(self.ctx, odd, wanted)
             return Diagnosis(reason, f"{wanted}, as the weights are", fix, candidates=candidates)
@@ -279,7 +281,8 @@ class _Heads:
         padding = self.operands.get("key_padding_mask")
         wanted = (batch, source) if batched else (source,)
         if padding is not None and (undone := self._undo_order(padding, wanted)):
-            return Diagnosis(self._write_moved(padding, wanted), f"key_padding_mask {write_shape(wanted)}", undone)
+            fixes = [undone, self._fix_mask("key_padding_mask", ".transpose(0, 1)")]  # it is made of what was moved
+            return Diagnosis(self._write_moved(padding, wanted), f"key_padding_mask {write_shape(wanted)}", fixes)
         is_turned = padding is not None and padding.shape == wanted[::-1] != wanted and not self._is_turned()
         if is_turned and batched:
             found = self._explain_order(source if self.batch_first else batch)

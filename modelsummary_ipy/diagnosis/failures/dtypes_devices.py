@@ -12,6 +12,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_module,
     fix_operand,
     place_line,
+    read_arguments,
     read_line,
     set_value,
 )
@@ -25,6 +26,7 @@ from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
+_MOST_STEPS = 30
 _CASTS = {"float32": "float", "float64": "double", "float16": "half", "bfloat16": "bfloat16", "int64": "long",
           "bool": "bool"}  # fmt: skip
 FLOATING = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
@@ -159,9 +161,26 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
     own = next((x for x in ctx.operands if x.param is not None), None) if ctx.call.kind == "op" else None
     if is_complex and own is not None and own.param is not None and (made := _make_complex(ctx, own.param)):
         return Diagnosis(f"{reason}: real weights of complex numbers", f"{odd.spec.dtype} weights", made)
+    if odd.spec.dtype in FLOATING and (promoted := find_promotion(ctx, odd, wanted)):
+        return Diagnosis(f"{reason}: {promoted[0]}", f"{wanted}, as the weights are", promoted[1])
     fix = fix_argument(ctx, f"{{}}{change}", position=position)
     candidates = retype_input(ctx, odd, wanted) if odd.spec.dtype != "bool" else ()
     return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fix, candidates=candidates)
+
+
+def find_promotion(ctx: FailureContext, odd: Operand, wanted: str) -> tuple[str, Candidate] | None:
+    """Find where a tensor of the wanted dtype met one of the odd dtype, and took that: a table made by numpy."""
+    for call in ctx.flow.walk_back(odd.link, _MOST_STEPS):
+        dtypes = [spec.dtype for spec in call.inputs]
+        at = ctx.at_line_of(call)
+        if call.kind == "op" and {wanted, odd.spec.dtype} <= set(dtypes) and not at.is_in_package:
+            place = dtypes.index(odd.spec.dtype)
+            fix = fix_operand(at, place, f"{{}}{cast(wanted)}")
+            texts = read_arguments(at)
+            name = texts[place] if place < len(texts) else "a tensor"
+            where = f" at {call.source.text}" if call.source is not None else ""
+            return (f"{name}{where} is, and what meets it becomes so", fix) if fix else None
+    return None
 
 
 def _make_complex(ctx: FailureContext, param: int) -> Candidate:

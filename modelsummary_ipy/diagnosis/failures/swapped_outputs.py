@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_arguments, read_line
+import ast
+
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Pair
+from modelsummary_ipy.diagnosis.failures.fixes import place_line, read_arguments, read_line, write_at
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_unpacking
+from modelsummary_ipy.diagnosis.failures.statements import list_nodes, name_file, read_statement
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call, Source
 
 
 def explain_swapped(pair: Pair) -> Diagnosis | None:
@@ -24,8 +28,26 @@ def explain_swapped(pair: Pair) -> Diagnosis | None:
             names[at], names[fitting[0]] = names[fitting[0]], names[at]
             shapes = " and ".join(write_shape(spec.shape) for spec in call.outputs)
             reason = f"'{call.path}' returns {shapes}, and '{texts[place]}' is the one of {write_shape(x.shape)}"
-            return Diagnosis(reason, write_shape(other.shape), place_line(ctx, call, f"{', '.join(names)} = {right}"))
+            unpacked = place_line(ctx, call, f"{', '.join(names)} = {right}")
+            return Diagnosis(reason, write_shape(other.shape), [unpacked, _turn_return(ctx, call)])
     return None
+
+
+def _turn_return(ctx: FailureContext, call: Call) -> Candidate:
+    """Return two outputs the other way round, in the module that made them: one line unpacks those of several."""
+    inner = [other for other in ctx.trace.calls[call.index :] if other.output_links == call.output_links]
+    fact = ctx.flow.module_of(inner[-1]) if inner else None
+    if fact is None:
+        return NOTHING
+    for node in list_nodes(fact.forward_file, ast.FunctionDef):
+        last = node.body[-1]
+        is_own = fact.forward_line in (node.lineno, *(at.lineno for at in node.decorator_list))
+        if is_own and isinstance(last, ast.Return) and isinstance(last.value, ast.Tuple) and len(last.value.elts) == 2:
+            source = Source(name_file(ctx.trace, fact.forward_file), last.lineno, node.name, fact.forward_file)
+            statement = read_statement(source)
+            one, other = map(ast.unparse, last.value.elts)
+            return NOTHING if statement is None else write_at(source, statement, f"return {other}, {one}")
+    return NOTHING
 
 
 def _list_unpacked(pair: Pair, place: int) -> list[Call]:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, remake
-from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite
+from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name
 from modelsummary_ipy.diagnosis.failures.statements import find_function, find_parameters, list_stored, read_statement
@@ -34,6 +34,9 @@ _MOST_VIEWS = 4
 _FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "argmax", "softmax", "log_softmax",
           "size", "logsumexp", "cumsum", "unbind", "unsqueeze", "squeeze", "select", "narrow", "index_select",
           "gather")  # fmt: skip
+#: The first of them leave one number of all along the dim.
+_NUM_REDUCTIONS = 9
+_HALVES = ("glu", "chunk", "split", "tensor_split")
 _SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
 _NAMESPACES = ("torch", "F", "functional", "linalg")
 
@@ -50,6 +53,7 @@ def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
             _take_other_part,
             _take_numbers(at),
             _drop_step,
+            _stride_index(at),
         )
         others = (rewrite(at, change, alone=True) for change in changes)
         kinds = (_take_names(at, _LIKELY), *others, _take_names(at, _AS_PATTERN))
@@ -66,8 +70,9 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     """List slips that are no chance where they leave just the size that is wanted: they are tried before all else.
 
     A tensor that was made and that nothing reads; a second name for the same tensor; the sizes of a table the other
-    way round; another order of dims that are then folded into the features of a layer; a number that is added to, or
-    taken off, how far a signal is padded.
+    way round; another order of dims that are then folded into the features of a layer; another dim that is halved, or
+    that the largest or the mean is taken along; how far a signal is padded, the width first; the size of another tensor
+    that a map is enlarged to; steps that are read where samples are first.
     """
     if ctx.statement is None or ctx.is_in_package:
         return
@@ -88,6 +93,12 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             found += rewrite(ctx.at_line_of(call), _move_otherwise, here=True, alone=True)
         elif call.type_name in ("pad", "constant_pad_nd"):
             found += rewrite(ctx.at_line_of(call), _drop_step, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), _turn_pairs, here=True, alone=True)
+        elif call.type_name in _HALVES or call.type_name in _FIRST[:_NUM_REDUCTIONS]:
+            found += rewrite(ctx.at_line_of(call), _take_dims, here=True, alone=True)
+        elif call.type_name == "interpolate":
+            found += _take_names(ctx.at_line_of(call), _AS_PATTERN)
+    found += [_index_steps(ctx, source) for source in _list_lines(ctx)]
     yield from (replace(candidate, rank=-1) for candidate in found)
 
 
@@ -157,6 +168,7 @@ def _take_names(ctx: FailureContext, which: int) -> Iterator[Candidate]:
         if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or node.id not in tensors:
             return ()
         is_pattern = isinstance(around, ast.Call) and read_name(around.func).endswith(("_like", "_as"))
+        is_pattern |= isinstance(around, ast.Attribute) and around.attr in ("shape", "size")
         if isinstance(around, ast.Call) and around.func is node:
             return ()
         others = [name for name in tensors if name != node.id]
@@ -355,3 +367,68 @@ def _drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[
         return
     if isinstance(node.right, ast.Constant) and node.right.value in (1, 2):
         yield write(node.left)
+
+
+def _turn_pairs(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Pad the width first, as ``pad`` counts from the last dim: ``[dx, dx, dy, dy]`` for ``[dy, dy, dx, dx]``."""
+    if isinstance(around, ast.Call) and isinstance(node, (ast.List, ast.Tuple)) and len(node.elts) == 4:
+        top, bottom, left, right = map(write, node.elts)
+        ends = "[]" if isinstance(node, ast.List) else "()"
+        yield f"{ends[0]}{left}, {right}, {top}, {bottom}{ends[1]}"
+
+
+def _list_lines(ctx: FailureContext) -> list[Source]:
+    """List the failing line and those that called its function, as operations of the function before it know them."""
+    here = ctx.failure.source
+    if here is None:
+        return []
+    beside = (call.lines for call in reversed(ctx.trace.calls[: ctx.call.index]) if call.parent == ctx.call.parent)
+    lines = next((at for at in beside if at and at[0][2:] == here[2:]), ())
+    return [here, *(ctx.call.lines or lines)]
+
+
+def _index_steps(ctx: FailureContext, source: Source) -> Candidate:
+    """Read a step of every sample, in all places of a loop over steps: ``x[:, t]`` for ``x[t]``."""
+    ctx = replace(ctx, failure=replace(ctx.failure, source=source, source_text=""))
+    loops = [node for node in _walk(ctx) if isinstance(node, ast.For) and isinstance(node.target, ast.Name)]
+    held = ctx.failure.names
+    loop = next((node for node in reversed(loops) if ctx.statement and _spans(node, ctx.statement.first)), None)
+    if loop is None or not isinstance(loop.target, ast.Name):
+        return Candidate()
+    index = loop.target.id
+    made = Candidate()
+    for node in loop.body:
+        names = {
+            item.value.id for item in ast.walk(node)
+            if isinstance(item, ast.Subscript) and isinstance(item.value, ast.Name)
+            and isinstance(item.slice, ast.Name) and item.slice.id == index and isinstance(item.ctx, ast.Load)
+            and (item.value.id not in held or held[item.value.id].kind == "Tensor")
+        }  # fmt: skip
+        statement = ctx.read_at(node.lineno) if names else None
+        if statement is not None:
+            line = re.sub(rf"\b({'|'.join(sorted(names))})\[{index}\]", rf"\1[:, {index}]", statement.text)
+            one = write_statement(ctx, statement, line)
+            made = made + one if made else one
+    return made
+
+
+def _spans(node: ast.stmt, line: int) -> bool:
+    return node.lineno <= line <= (node.end_lineno or node.lineno)
+
+
+def _stride_index(ctx: FailureContext) -> Change:
+    """Count what lies in a flat list row by row: ``blocks[i * self.num_kernels + j]`` for ``blocks[i + j]``."""
+    owner = ctx.flow.module_of(ctx.parent) if ctx.call.kind == "op" else ctx.flow.module_of(ctx.call)
+    owners = [owner, *(ctx.flow.module_of(call) for call in ctx.flow.around(ctx.call))]
+    settings = {name: value for fact in owners if fact is not None for name, value in fact.settings.items()}
+    strides = [f"self.{name}" for name, value in settings.items() if type(value) is int and value > 1]
+    strides += [name for name, held in ctx.failure.names.items() if held.kind == "int"]
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        is_sum = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)
+        if isinstance(around, ast.Subscript) and isinstance(node, ast.BinOp) and is_sum and around.slice is node:
+            one, other = write(node.left), write(node.right)
+            if isinstance(node.left, ast.Name) and isinstance(node.right, ast.Name):
+                yield from (f"{one} * {stride} + {other}" for stride in strides if stride not in (one, other))
+
+    return change

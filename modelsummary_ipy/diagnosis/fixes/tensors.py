@@ -16,8 +16,6 @@ from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 
-_FLOATING = ("float32", "float64", "float16", "bfloat16")
-
 
 def list_undone(ctx: FailureContext) -> Iterator[Candidate]:
     """List what is left of the failing line, or of one before, without a step that moved or made dims."""
@@ -69,7 +67,7 @@ def _list_results(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
         if missing > 0 and spec.shape:
             yield replace(fix_line(earlier, change_value(earlier.line, "{}[:" + ", None" * missing + "]")), rank=30)
         kinds = (".unsqueeze(", ".transpose(") if missing > 0 else (".squeeze(", ".transpose(")
-        templates = _list_templates(Operand(spec), (), with_dtypes=False)
+        templates = _list_templates(Operand(spec), (), with_dtypes=False, wants_integers=False)
         for template in itertools.islice((text for text in templates if any(kind in text for kind in kinds)), 4):
             yield replace(fix_line(earlier, change_value(earlier.line, template)), rank=31)
 
@@ -92,7 +90,10 @@ _MOST_LINES = 3
 def _list_changes(caller: FailureContext, least: int) -> Iterator[Candidate]:
     operands = caller.operands
     with_dtypes = any(word in caller.failure.message for word in _OF_DTYPES)
-    options = [list(_list_templates(x, operands, with_dtypes=with_dtypes)) for x in operands[:4]]
+    integers = any(word in caller.failure.message for word in _OF_INTEGERS)
+    options = [
+        list(_list_templates(x, operands, with_dtypes=with_dtypes, wants_integers=integers)) for x in operands[:4]
+    ]
     for x, texts in zip(operands[:4], options, strict=True):
         if x.rank > 1 and fix_giver(caller, x, x.shape[-1] + 1):  # features, which are not cut off
             cut = "[" + ":, " * (x.rank - 1) + ":{"
@@ -119,10 +120,13 @@ def _find_callers_view(ctx: FailureContext) -> FailureContext | None:
 
 #: Each of their operands has as many dims.
 _OF_ONE_RANK = ("bmm", "grid_sample", "grid_sampler")
+_OF_INTEGERS = ("Long", "Int", "int")
 _OF_DTYPES = ("dtype", "type", "Long", "Int", "int", "Float", "float", "Byte", "Bool")
 
 
-def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: bool) -> Iterator[str]:
+def _list_templates(
+    x: Operand, operands: tuple[Operand, ...], *, with_dtypes: bool, wants_integers: bool
+) -> Iterator[str]:
     """List what may become of one tensor: ``"{}.unsqueeze(1)"``."""
     rank = x.rank
     if rank > 1 and x.shape[0] == 1:
@@ -149,7 +153,10 @@ def _list_templates(x: Operand, operands: tuple[Operand, ...], *, with_dtypes: b
         yield "{}[:, -1]"
         yield "{}.flatten(0, 1)"
     if with_dtypes:
-        yield "{}.long()" if x.spec.dtype in _FLOATING else "{}.float()"
+        if x.spec.dtype != "float32":
+            yield "{}.float()"
+        elif wants_integers:  # they lose all behind the point
+            yield "{}.long()"
     for index, other in enumerate(operands):
         if other is not x and other.rank == rank:
             differ = [axis for axis in range(rank) if other.shape[axis] not in (1, x.shape[axis])]

@@ -79,7 +79,7 @@ class _Finder:
             if alone and all(self._fails(sizes) for sizes in alone):
                 yield self._build(self._write_tie(one, two), alone[0])
         upper = self._find_upper_limits()
-        lower, smallest_batch = self._find_lower_limits()
+        lower, smallest_batch = self._find_lower_limits(upper)
         yield from self._write_limits(lower, upper)
         yield from smallest_batch
         for name in self._samples.rigid:
@@ -274,7 +274,7 @@ class _Finder:
     def _last_in_steps(self, name: str, works: int, fails: int, step: int) -> int:
         return last_true(range(works + step, fails, step), lambda size: self._works({name: size})) or works
 
-    def _find_lower_limits(self) -> tuple[dict[str, int], list[Constraint]]:
+    def _find_lower_limits(self, upper: Sizes) -> tuple[dict[str, int], list[Constraint]]:
         """Try the smallest sizes that leave nothing empty, all together first: mostly they work.
 
         Returns:
@@ -286,7 +286,8 @@ class _Finder:
             lowest[one] = lowest[two] = max(lowest[one], lowest[two])
         batch_name = self._names.batch
         batch = {batch_name: self._step(batch_name)} if batch_name in self._samples.free else {}
-        if self._demands is not None:
+        # What operations demand of a map with an upper limit was read off a few sizes: smaller ones are tried.
+        if self._demands is not None and not any(self._names.is_spatial(name) for name in upper):
             likely = {**lowest, **{name: self._find_smallest(name) for name in batch}}
             if all(size <= self._step(name) for name, size in likely.items()):
                 return {}, []  # no operation demands more

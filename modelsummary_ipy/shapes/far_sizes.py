@@ -84,10 +84,29 @@ def plan_smaller_sizes(samples: SampleSizes, names: InputNames) -> list[Sizes]:
     return planned
 
 
-def plan_nearby_sizes(samples: SampleSizes) -> list[Sizes]:
-    """Plan sizes for dims that move a little: a few steps are not enough to show what a stride makes of them."""
-    narrow = {name: samples.base[name] for name in samples.narrow if name in samples.free}
-    return [{**samples.base, **{name: size + size // 20 for name, size in narrow.items()}}] if narrow else []
+def plan_nearby_sizes(samples: SampleSizes, names: InputNames) -> Iterator[tuple[list[Sizes], list[Sizes]]]:
+    """Plan sizes for dims that move a little: a few steps are not enough to show what a stride makes of them.
+
+    Of larger and of smaller ones a tenth, and a twentieth; each is more for one dim than for its neighbour, and in
+    another one less: what is made of one is none of the other.
+    """
+    narrow = [name for name in samples.free if name in samples.narrow or _moves_little(name, samples, names)]
+    if not narrow or not samples.sizes:
+        return
+    for sign in (1, -1):
+        pairs: list[list[Sizes]] = []
+        for part in (10, 20):
+            parts = [{name: part * (1 + (place + turn) % 2) for place, name in enumerate(narrow)} for turn in (0, 1)]
+            moved = [
+                {name: samples.base[name] + sign * samples.base[name] // of[name] for name in narrow} for of in parts
+            ]
+            pairs.append([{**samples.sizes[-1], **at} for at in moved])
+        yield pairs[0], pairs[1]
+
+
+def _moves_little(name: str, samples: SampleSizes, names: InputNames) -> bool:
+    base = samples.base[name]
+    return names.is_spatial(name) and all(abs(sizes[name] - base) <= base // 16 for sizes in samples.sizes)
 
 
 def plan_parting_sizes(samples: SampleSizes, names: InputNames, rivals: Collection[Pair]) -> list[Sizes]:

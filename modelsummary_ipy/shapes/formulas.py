@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import TypeAlias
 
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.walk import Demand
@@ -31,6 +32,8 @@ from modelsummary_ipy.tracing.retracer import Retracer
 
 Table = Mapping[int, tuple[tuple[int, ...] | None, ...]]
 FormulaTable = Mapping[int, tuple[Formula | None, ...]]
+#: Sizes, and what came of a trace there.
+_Found: TypeAlias = "tuple[Sizes, Retraced, Trace]"
 #: At how many sizes the model is tried where two sizes differ that were alike in all traces.
 _MOST_PARTING = 3
 
@@ -190,9 +193,16 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
             walked = walk_formulas(trace, samples, names.dims)
         if walked is not None:
             samples, walked = _look_far(walked, trace, samples, names, retracer)
-            _check_lowest(walked, trace, samples, names, retracer)
-            for at, _, there in _trace_at(plan_nearby_sizes(samples), retracer):
-                walked.confirm(trace, at, there)
+            samples, walked = _check_lowest(walked, trace, samples, names, retracer)
+            pairs = [
+                wide if retracer.at(wide[0]).works else little for wide, little in plan_nearby_sizes(samples, names)
+            ]
+            nearby = _trace_at([at for pair in pairs for at in pair], retracer)
+            if not _confirm_all(walked, trace, nearby):
+                demands, is_whole = walked.demands, walked.is_whole
+                samples, walked = _find_again(walked, trace, samples, names, nearby, [])
+                if not (is_whole and walked.is_whole):  # limits are confirmed by traces
+                    walked.demands, walked.is_whole = demands, is_whole
     if walked is None:
         return Formulas(names, samples=samples, retracer=retracer)
     write = _Writer(list(samples.base)).write
@@ -293,25 +303,44 @@ def _look_far(
     else:
         return samples, walked
     found = _trace_at(tried, retracer)
-    agree = [walked.confirm(trace, at, there) for at, _, there in found]
-    if not found or (all(agree) and (walked.is_complete or plan is None)):
+    agrees = _confirm_all(walked, trace, found)
+    if not found or (agrees and (walked.is_complete or plan is None)):
         return samples, walked
     others = _trace_at(later, retracer)
-    for at, _, there in others:
-        walked.confirm(trace, at, there)
+    _confirm_all(walked, trace, others)
+    return _find_again(walked, trace, samples, names, found, others)
+
+
+def _confirm_all(walked: WalkedFormulas, trace: Trace, found: Sequence[_Found]) -> bool:
+    """Take out what some traces contradict; ``False`` if they contradict any."""
+    agree = [walked.confirm(trace, at, there) for at, _, there in found]  # each takes out its own
+    return all(agree)
+
+
+def _find_again(
+    walked: WalkedFormulas,
+    trace: Trace,
+    samples: SampleSizes,
+    names: InputNames,
+    found: Sequence[_Found],
+    others: Sequence[_Found],
+) -> tuple[SampleSizes, WalkedFormulas]:
+    """Find all formulas from more traces too, and confirm them by others.
+
+    The last trace is walked over: what others do not do is read there. All together show what each side does alone.
+    """
     before = samples
-    # The last trace is walked over: what others do not do is read there. All together show what each side does alone.
-    for first, last in ((found, []), ([], found), ([*others, *found], [])):
+    for first, last in ((found, ()), ((), found), ((*others, *found), ())) if others else ((found, ()), ((), found)):
         more = replace(
             before,
-            is_wide=True,
+            is_wide=before.is_wide or bool(others),
             sizes=(*(at for at, _, _ in first), *before.sizes, *(at for at, _, _ in last)),
             retraced=(*(there for _, there, _ in first), *before.retraced, *(there for _, there, _ in last)),
         )
         again = walk_formulas(trace, more, names.dims)
         if again is not None:
-            for at, _, there in others:
-                again.confirm(trace, at, there)
+            _confirm_all(again, trace, others)
+            again.contradicted = walked.contradicted  # another branch is no fault of an entry
             if again.num_known >= walked.num_known:
                 samples, walked = more, again
         if walked.is_complete:
@@ -321,19 +350,24 @@ def _look_far(
 
 def _check_lowest(
     walked: WalkedFormulas, trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer
-) -> None:
+) -> tuple[SampleSizes, WalkedFormulas]:
     """Trace just below what operations demand of each side: where that works, the code does otherwise there."""
     demands = Demands(walked.demands, samples.base)
+    planned: list[Sizes] = []
     for name in samples.free if walked.is_whole else ():
         tied, step = samples.tied_to(name), samples.strides.get(name, 1)
         below = demands.first(tied, step) - step if names.is_spatial(name) and name not in samples.windows else 0
-        found = retracer.at(dict.fromkeys(tied, below)) if below > 0 else None
-        if found is not None and found.works and found.trace is not None:
-            walked.confirm(trace, {**samples.base, **dict.fromkeys(tied, below)}, found.trace)
-            walked.is_whole = False  # limits are searched by tracing
+        planned += [{**samples.base, **dict.fromkeys(tied, below)}] if below > 0 else []
+    found = _trace_at(planned, retracer)
+    if not _confirm_all(walked, trace, found):
+        smaller = _trace_at(plan_smaller_sizes(samples, names)[-1:], retracer)
+        _confirm_all(walked, trace, smaller)
+        samples, walked = _find_again(walked, trace, samples, names, found, smaller)
+    walked.is_whole = walked.is_whole and not found  # else limits are searched by tracing
+    return samples, walked
 
 
-def _trace_at(sizes: Sequence[Sizes], retracer: Retracer) -> list[tuple[Sizes, Retraced, Trace]]:
+def _trace_at(sizes: Sequence[Sizes], retracer: Retracer) -> list[_Found]:
     """Trace at sizes; those at which the model does not run are left out."""
     found = [(at, retracer.at(at)) for at in sizes]
     return [(at, there, there.trace) for at, there in found if there.works and there.trace is not None]

@@ -107,6 +107,37 @@ class FewPositions(nn.Module):
         return self.patch(x) + self.table
 
 
+class SamePatches(nn.Module):
+    """Pads so that layers with a stride of 2 see all, and takes sides of 193 to 224 only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Conv2d(3, 3, 3, stride=2) for _ in range(5))
+        self.head = nn.Linear(3 * 49, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            added = [max((-(-side // 2) - 1) * 2 + 3 - side, 0) for side in x.shape[2:]]
+            x = layer(F.pad(x, (added[1] // 2, added[1] - added[1] // 2, added[0] // 2, added[0] - added[0] // 2)))
+        return self.head(x.flatten(1))
+
+
+class PoolsSmall(nn.Module):
+    """Pools a map that is smaller than a kernel to its size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.layer = nn.Conv2d(3, 4, 8, stride=8), nn.Conv2d(4, 4, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(widen(self.patch(x)))
+
+
+def widen(x: Tensor) -> Tensor:
+    """Give each side at least 7 positions."""
+    return F.adaptive_avg_pool2d(x, [max(side, 7) for side in x.shape[2:]]) if min(x.shape[2:]) < 7 else x
+
+
 def cut_windows(x: Tensor) -> Tensor:
     """Cut a sequence into windows of 8, or of all of it where it is shorter."""
     window = 8
@@ -216,6 +247,21 @@ def test_a_size_that_a_few_steps_do_not_change_is_no_number() -> None:
     ms = ModelSummary(FewPositions().eval(), (1, 3, 160, 160))
     for height, width in ((160, 160), (163, 188), (175, 169)):
         compare(ms, FewPositions(), {"B": 2, "H": height, "W": width}, (2, 3, height, width))
+
+
+def test_sides_that_move_little_are_traced_further_off() -> None:
+    ms = ModelSummary(SamePatches().eval(), (1, 3, 224, 224))
+    assert "193 ≤ H, W ≤ 224" in ms.constraints
+    for height, width in ((224, 193), (193, 224), (200, 217), (210, 205)):
+        compare(ms, SamePatches(), {"B": 3, "H": height, "W": width}, (3, 3, height, width))
+
+
+def test_a_pool_of_small_maps_alone_is_in_the_formula() -> None:
+    ms = ModelSummary(PoolsSmall().eval(), (1, 3, 56, 56))
+    assert ms.formulas[ms["layer"].index] is not None
+    assert None not in ms.formulas[ms["layer"].index]
+    for height, width in ((56, 56), (16, 90), (120, 9), (64, 200)):
+        compare(ms, PoolsSmall(), {"B": 3, "H": height, "W": width}, (3, 3, height, width))
 
 
 def test_a_branch_of_the_given_size_alone_has_the_formula_of_the_other_where_both_agree() -> None:

@@ -143,9 +143,8 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
     elif (called := _CALLED.fullmatch(rest)) is not None:
         _add_hooks(model, called[1], None)
     elif fix.patch is not None:
-        remade = _make_of_patched(model, trace, fix) if fix.text.startswith("at ") else None
-        if remade is not None:
-            return remade.train(model.training)
+        if _runs_when_made(model, fix):
+            return _make_of_patched(model, fix)
         _edit_methods(model, trace, fix.patch)
     elif rest.strip("\n"):
         patch = _write_line(trace, rest.strip("\n"))
@@ -155,44 +154,36 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
     return model
 
 
-def _make_of_patched(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
-    """Call the patched class, where the patch is of what runs when an instance is made; ``None`` if it is not.
+def _runs_when_made(model: nn.Module, fix: Fix) -> bool:
+    """Return whether a fix is of a line that runs when an instance of the model's class is made."""
+    function = type(model).__init__
+    place = re.match(r"at .+?(?:line |:)(\d+): ", fix.text)
+    if place is None or not isinstance(function, types.FunctionType) or (fix.patch or "").count("\n--- "):
+        return False
+    tree = _parse("".join(linecache.getlines(function.__code__.co_filename)))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    around = [node for node in functions if node.lineno <= int(place[1]) <= (node.end_lineno or 0)]
+    calls = [item for node in functions if node.name == "__init__" for item in ast.walk(node)]
+    called = {getattr(item.func, "attr", getattr(item.func, "id", "")) for item in calls if isinstance(item, ast.Call)}
+    return bool(around) and around[-1].name in {"__init__", *called}
 
-    Its arguments are its defaults: a model that was made with others gives no such failure, or no such output.
-    """
+
+def _make_of_patched(model: nn.Module, fix: Fix) -> nn.Module | None:
+    """Call the patched class with its defaults; ``None`` if it has arguments without one."""
+    kind, function = type(model), type(model).__init__
     assert fix.patch is not None
-    kind = type(model)
-    function = kind.__dict__.get("__init__")
-    if (
-        function is None
-        or fix.patch.count("\n--- ")
-        or any(item.default is item.empty for item in list(inspect.signature(kind).parameters.values()))
-    ):
+    if any(item.default is item.empty for item in inspect.signature(kind).parameters.values()):
         return None
-    filename = function.__code__.co_filename
-    lines = linecache.getlines(filename)
-    old = _parse("".join(lines))
-    line = int(re.search(r"(?:line |:)(\d+): ", fix.text)[1])  # type: ignore[index]
-    around = [node for node in ast.walk(old) if isinstance(node, ast.FunctionDef) and _spans(node, line)]
-    makers = [node for node in ast.walk(old) if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    called = {getattr(item.func, "attr", getattr(item.func, "id", "")) for node in makers for item in ast.walk(node)
-              if isinstance(item, ast.Call)}  # fmt: skip
-    if not around or (around[-1].name != "__init__" and around[-1].name not in called):
-        return None
+    lines = linecache.getlines(function.__code__.co_filename)
     space = dict(function.__globals__)
-    new = _parse_patched(old, lines, fix.patch)
-    for node in new.body:
+    for node in _parse_patched(_parse("".join(lines)), lines, fix.patch).body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name in space:
             node = copy.deepcopy(node)
             node.decorator_list = []
             exec(compile(ast.Module([node], []), "<fixed>", "exec"), space)
     made = space[kind.__name__]()
     assert isinstance(made, nn.Module)
-    return made
-
-
-def _spans(node: ast.FunctionDef, line: int) -> bool:
-    return node.lineno <= line <= (node.end_lineno or 0)
+    return made.train(model.training)
 
 
 def _write_line(trace: Trace, line: str) -> str | None:

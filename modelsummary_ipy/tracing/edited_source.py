@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import linecache
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from functools import lru_cache, partial
 from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor, nn
 
 from modelsummary_ipy.model.attribute_reads import walk_code
 from modelsummary_ipy.records.fixes import LineEdit, change_lines
@@ -66,13 +67,35 @@ def edit_class(kind: type, edits: Sequence[LineEdit], code: str) -> dict[str, An
         UnfitEditError: If the changed lines are no Python, or no method that the call leads to has them.
     """
     space = {**getattr(kind.__dict__.get("__init__"), "__globals__", {}), kind.__name__: kind}
+    read = [name for name in compile(code, "<fix>", "eval").co_names if name in space]
+    if _reads_modules(kind, set()) or any(isinstance(space[name], (nn.Module, Tensor)) for name in read):
+        raise UnfitEditError("a module or tensor that was there before would become a part of it")
+    classes = [name for name in read if isinstance(space[name], type)]
+    try:
+        copies = {name: copy.deepcopy(space[name]) for name in read if not callable(space[name])}
+    except Exception as error:  # whatever a configuration raises that can't be copied
+        raise UnfitEditError(str(error)) from error
+    space.update(copies)
     if edits:
         rebuilder = _Rebuilder(edits[0].filename, edits, makes_classes=True)
-        read = [name for name in compile(code, "<fix>", "eval").co_names if isinstance(space.get(name), type)]
-        space.update({name: rebuilder.rebuild_class(space[name]) for name in read})
+        space.update({name: rebuilder.rebuild_class(space[name]) for name in classes})
         if not rebuilder.is_used:
             raise UnfitEditError("no class that the call leads to has the line")
     return space
+
+
+def _reads_modules(value: Any, seen: set[int]) -> bool:
+    """Return whether a class or function of the user's, or one that it leads to, reads a module that is there."""
+    if id(value) in seen or (getattr(value, "__module__", None) or "torch").partition(".")[0] == "torch":
+        return False
+    seen.add(id(value))
+    if isinstance(value, type):
+        return issubclass(value, nn.Module) and any(_reads_modules(item, seen) for item in list(vars(value).values()))
+    if not isinstance(value, FunctionType):
+        return isinstance(value, (nn.Module, Tensor))
+    named = (value.__globals__.get(name) for code in walk_code(value.__code__) for name in code.co_names)
+    kept = [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *named]
+    return any(isinstance(item, (nn.Module, Tensor)) or _reads_modules(item, seen) for item in kept)
 
 
 class _Edited(NamedTuple):

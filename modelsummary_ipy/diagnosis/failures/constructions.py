@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
@@ -219,14 +219,66 @@ def list_made_by(node: ast.ClassDef | ast.FunctionDef) -> list[ast.FunctionDef]:
     return found
 
 
+#: Methods that change what they are of.
+_CHANGING = frozenset(
+    {
+        "append",
+        "extend",
+        "insert",
+        "pop",
+        "remove",
+        "clear",
+        "reverse",
+        "sort",
+        "update",
+        "setdefault",
+        "popitem",
+        "add",
+    }
+)
+
+
+def _changes_others(node: ast.AST, own: Set[str], given: Set[str], kept: Set[str]) -> bool:
+    """Return whether a node changes what its function did not make: a global, a class, what it was given.
+
+    Args:
+        own: Names that the function gives something itself.
+        given: Its parameters.
+        kept: Attributes that the class's functions set on ``self``.
+    """
+    if isinstance(node, (ast.Global, ast.Nonlocal)):
+        return True
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id in given:
+        return isinstance(node.value, (ast.List, ast.Tuple, ast.ListComp))  # a list grows in its place
+    changed: ast.AST | None = None
+    if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+        changed = node.value
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
+        changed = node.func.value
+    above = ""
+    while isinstance(changed, (ast.Attribute, ast.Subscript, ast.Call)):
+        above = changed.attr if isinstance(changed, ast.Attribute) else above
+        changed = changed.func if isinstance(changed, ast.Call) else changed.value
+    if not isinstance(changed, ast.Name):
+        return False
+    return above not in {"", *kept} if changed.id == "self" else changed.id not in own | {"super"}
+
+
 def _is_plain(
     node: ast.ClassDef | ast.FunctionDef, made: Mapping[str, ast.ClassDef | ast.FunctionDef], seen: set[str]
 ) -> bool:
     seen.add(node.name)
+    attributes = [
+        item for item in ast.walk(node) if isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store)
+    ]
+    kept = {item.attr for item in attributes if read_name(item.value) == "self"}
     for function in list_made_by(node):
         nodes = list(ast.walk(function))
         own = {item.id for item in nodes if isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store)}
-        own |= {item.arg for item in nodes if isinstance(item, ast.arg)}
+        given = {item.arg for item in nodes if isinstance(item, ast.arg)} - {"self"}
+        if any(_changes_others(item, own, given, kept) for item in nodes):
+            return False
+        own |= given
         for call in [item for item in nodes if isinstance(item, ast.Call)]:
             root = call.func
             while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):

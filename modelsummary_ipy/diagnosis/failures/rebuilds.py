@@ -97,7 +97,7 @@ def _choose_fields(fact: ModuleFact, had: int, came: int) -> list[tuple[str, int
 def _find_root(ctx: FailureContext, size: int) -> tuple[RootCall | None, dict[str, Any], list[str]] | None:
     """Find how the model's class was called with a size: the call, all arguments, and names of those of that size."""
     fact = ctx.trace.modules[0]
-    made = _find_made(fact)
+    made = find_made(fact)
     if made is None or not is_plain_init(ctx.trace, fact, made):
         return None
     calls = find_root_calls(ctx.trace)
@@ -111,7 +111,7 @@ def _find_root(ctx: FailureContext, size: int) -> tuple[RootCall | None, dict[st
     return (given, arguments or {}, sorted(named, key=_rank_name)) if named else None
 
 
-def _find_made(fact: ModuleFact) -> ast.ClassDef | None:
+def find_made(fact: ModuleFact) -> ast.ClassDef | None:
     """Find the class whose ``__init__`` makes the model: its own, or one that it inherits from in the same file."""
     tree = parse_file(fact.forward_file) if fact.forward_file and not fact.forward_file.startswith(PACKAGES) else None
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)} if tree is not None else {}
@@ -146,7 +146,7 @@ def _read_arguments(fact: ModuleFact, made: ast.ClassDef) -> dict[str, Any] | No
 
 def find_root_calls(trace: Trace) -> list[RootCall]:
     """Find where the class of the model is called, in its file and in cells, with arguments that can be read."""
-    made = _find_made(trace.modules[0])
+    made = find_made(trace.modules[0])
     if made is None:
         return []
     trees = _parse_all(trace)

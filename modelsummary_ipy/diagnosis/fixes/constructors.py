@@ -12,13 +12,11 @@ from typing import NamedTuple
 from modelsummary_ipy.diagnosis.failures.constructions import find_init, is_plain_init, list_made_by
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import write_at
-from modelsummary_ipy.diagnosis.failures.rebuilds import list_root_calls
+from modelsummary_ipy.diagnosis.failures.rebuilds import find_made, list_root_calls
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite_statement
-from modelsummary_ipy.diagnosis.failures.setters import find_class
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import Statement, name_file, parse_file, read_statement
 from modelsummary_ipy.records.fixes import Candidate, LineEdit, RemadeEdit, Trial
-from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 #: So many calls of the model's class are tried, and so many statements of a class changed.
@@ -48,7 +46,7 @@ class _Place(NamedTuple):
 def list_makings(ctx: FailureContext) -> Iterator[Candidate]:
     """List how the model that failed may have been made, nothing changed: one that fails in the same way is right."""
     fact = ctx.trace.modules[0]
-    made = find_class(fact) if fact.forward_file and not fact.forward_file.startswith(PACKAGES) else None
+    made = find_made(fact)
     if made is None or not is_plain_init(ctx.trace, fact, made):
         return
     calls = dict.fromkeys(ast.unparse(call) for call in list_root_calls(ctx.trace))
@@ -114,7 +112,7 @@ def _list_places(ctx: FailureContext) -> list[_Place]:
     seen: set[tuple[str, int]] = set()
     found: list[_Place] = []
     for fact in _list_owners(ctx):
-        made = find_class(fact) if fact.forward_file and not fact.forward_file.startswith(PACKAGES) else None
+        made = find_made(fact)
         if made is None or (fact.forward_file, made.lineno) in seen:
             continue
         seen.add((fact.forward_file, made.lineno))

@@ -121,7 +121,7 @@ CASES: dict[str, Case] = {
     ),
     "another size": (
         vit, {"pixel_values": torch.rand(2, 3, 48, 48)},
-        "pixel_values is 48 × 48, the positions are those of 32 × 32 (config.image_size): needs H = W = 32",
+        "pixel_values is 48 × 48, the positions are those of 32 × 32 (config.image_size)",
         "model(pixel_values=pixel_values, interpolate_pos_encoding=True)", "pixel_values=(2, 3, 32, 32)",
     ),
     "images for clips": (

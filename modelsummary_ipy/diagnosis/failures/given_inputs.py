@@ -259,7 +259,9 @@ def _list_orders(package: PackageCall, given: Given) -> Iterator[_Way]:
         fields = ((axis, field) for axis in (2, 1) if (field := _name_field(package, shape[axis], pattern)))
         axis, field = next(fields, (0, ""))
         what = f"the {shape[axis]}{field} are dim {axis} of {given.text}, and belong in dim {3 - axis}"
-        yield _Way("{}.transpose(1, 2)", turned, what if field else f"dims 1 and 2 of {given.text} are exchanged")
+        yield _Way(
+            "{}.transpose(1, 2)", turned, what if field else f"the model takes {given.text} with dims 1 and 2 exchanged"
+        )
 
 
 def _list_read_widths(package: PackageCall, given: Given) -> Iterator[_Way]:
@@ -406,8 +408,8 @@ def _list_settings(package: PackageCall) -> Iterator[Diagnosis]:
     for side in _list_fields(package, "image_size"):
         if pixels.shape[2:] != (side, side):
             own = f"{write_times((side, side))}{_name_field(package, side, 'image_size')}"
-            reason = f"{pixels.name} is {write_times(pixels.shape[2:])}, the positions are those of {own}: needs H = W"
-            reason += f" = {side}, or {option}=True"
+            reason = f"{pixels.name} is {write_times(pixels.shape[2:])}, the positions are those of {own}"
+            reason += f": {option}=True fits them to other sizes"
             spec = pixels.spec._replace(shape=(*pixels.shape[:2], side, side))
             fix = package.change({option: "True"})
             yield _diagnose(package, reason, f"{pixels.name} {write_shape(spec.shape)}", fix, {pixels: spec})

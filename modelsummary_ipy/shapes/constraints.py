@@ -9,12 +9,11 @@ from fractions import Fraction
 from modelsummary_ipy.axes.expr import floor_of, symbol
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
-from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.expr_text import evaluate, write
-from modelsummary_ipy.shapes.far_sizes import FarSizes, find_bounds, plan_far_sizes
+from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
@@ -216,18 +215,15 @@ class _Finder:
 
     def _search_in_code(self, name: str) -> int | None:
         """Find the last size that the user's code takes, where it compares sizes: ``assert x.shape[1] <= 37``."""
-        if self._far is not None and self._names.is_spatial(name) and self._works(dict(self._far.far)):
+        plan = plan_far_sizes(self._trace, self._samples, self._names, ())
+        if plan is not None and self._names.is_spatial(name) and self._works(dict(plan.far)):
             return None  # a map that is larger than all numbers, traced already
-        far = self._far.far[name] if self._far is not None else self._base[name]
+        far = plan.far[name] if plan is not None else self._base[name]
         if self._works(self._with_partner(name, far)):
             return None
         base, step = self._base[name], self._step(name)
         likely = sorted(size for size in find_bounds(self._trace) if base < size < far and (size - base) % step == 0)
         return self._last_between(name, base, likely, far)
-
-    @lazy
-    def _far(self) -> FarSizes | None:
-        return plan_far_sizes(self._trace, self._samples, self._names, ())
 
     def _search_map_limit(self, name: str, fails: int) -> int | None:
         """Find the last size of a feature map that works: mostly the last at which some dim is as at the given size.
@@ -235,19 +231,13 @@ class _Finder:
         A layer that takes one size only (a linear layer after a flatten) ends there; few sizes come into question.
         """
         base, step = self._base[name], self._step(name)
-        known = {self._last_alike(name, text, fails) for text in self._texts if name in text}
+        sizes = range(base, base + (fails - base) // step * step, step)
+        known = {_last_alike(self._base, name, text, sizes) for text in self._texts if name in text}
         ends = sorted(size for size in known if base <= size < fails)
         for size in (size for size in self._limits if size in ends):  # where another dim of the feature map ended
             if self._works({name: size}) and not self._works({name: size + step}):
                 return size
         return self._last_between(name, base, ends, fails)
-
-    def _last_alike(self, name: str, text: str, below: int) -> int:
-        """Return the last size, in steps from the given one, at which a dim has the value that it has there."""
-        base, step = self._base[name], self._step(name)
-        value = _value(text, self._base)
-        sizes = range(base, base + (below - base) // step * step, step)
-        return last_true(sizes, lambda size: _value(text, {**self._base, name: size}) == value) or base
 
     def _search_limit(self, name: str) -> int | None:
         """Find the size of a table that ends the sequence: among the sizes of parameters and settings."""
@@ -406,3 +396,9 @@ def _value(text: str, sizes: Mapping[str, int]) -> int:
 
 def _join(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _last_alike(base: Sizes, name: str, text: str, sizes: range) -> int:
+    """Return the last size, from the given one on, at which a dim has the value that it has there."""
+    value = _value(text, base)
+    return last_true(sizes, lambda size: _value(text, {**base, name: size}) == value) or base[name]

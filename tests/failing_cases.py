@@ -159,7 +159,7 @@ CASES = [
     Failing(m.HiddenSize, ((4, 5, 8),), "gru", "the hidden state is [1, 4, 16], this input needs [2, 4, 16]",
             "h = torch.zeros(2, x.size(0), 16)"),
     Failing(m.CellState, ((5, 4, 8),), "lstm", "the cell state is [1, 4, 8]", "c = torch.zeros(1, x.size(1), 16)"),
-    Failing(m.CellHidden, ((4, 8), (3, 16)), "cell", "the hidden state is [3, 16]", "", "(4, 8) (4, 16)"),
+    Failing(m.CellHidden, ((4, 8), (3, 16)), "cell", "different batches: x 4, h 3", "", "(4, 8) (4, 16)"),
     Failing(m.TupleIntoLinear, ((2, 5, 8),), "fc", "'gru' (GRU) returns (output, state)", "self.fc(h[0])"),
     Failing(m.tuple_in_sequential, ((2, 5, 8),), "1", "'0' (LSTM) returns (output, state)", "x[0] before '1'"),
     Failing(m.TupleAttribute, ((2, 5, 8),), "", "'rnn' (RNN) returns (output, state)", "h[0].mean(1)"),

@@ -15,7 +15,7 @@ from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.model.torch_layers import functions_of, names_of
-from modelsummary_ipy.records.trace import Call, InputFact, Trace
+from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
 from modelsummary_ipy.tracing.overrun import count_rows
 from modelsummary_ipy.tracing.prepared import Prepared
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -170,7 +170,7 @@ def _wanted_dtype(trace: Trace, leaf: int, guess: str) -> str | None:
     """Return the dtype that the first layer to read an input leaf wants, ``None`` if the guess will do."""
     for call in trace.calls:
         for position, link in enumerate(call.input_links):
-            if link is None or link.call != -1 or link.leaf != leaf or call.inputs[position].dtype != guess:
+            if _find_input(trace, link) != leaf or call.inputs[position].dtype != guess:
                 continue
             if call.type_name in _LOOKUPS:
                 is_index = position == 0
@@ -179,6 +179,22 @@ def _wanted_dtype(trace: Trace, leaf: int, guess: str) -> str | None:
             if own is not None and own != guess and call.autocast is None:
                 return own
     return None
+
+
+#: Operations whose result has the values of their first tensor: ``tokens[:, 0]`` goes to an embedding as tokens do.
+_MOVING = frozenset({
+    "getitem", "select", "narrow", "unsqueeze", "squeeze", "view", "reshape", "flatten", "unflatten", "transpose",
+    "permute", "t", "T", "mT", "contiguous", "clone", "expand", "repeat", "flip", "roll", "chunk", "split", "unbind",
+})  # fmt: skip
+
+
+def _find_input(trace: Trace, link: Link | None) -> int | None:
+    """Return the input leaf that a tensor is, or is a part of; ``None`` for what was computed."""
+    while link is not None and link.call != -1:
+        maker = trace.calls[link.call]
+        is_moved = maker.kind == "op" and maker.type_name in _MOVING and len(maker.input_links) > 0
+        link = maker.input_links[0] if is_moved else None
+    return None if link is None else link.leaf
 
 
 def _weight_dtype(trace: Trace, call: Call) -> str | None:
@@ -202,7 +218,7 @@ def find_ranges(trace: Trace, facts: tuple[InputFact, ...]) -> dict[int, int]:
             continue
         number += 1
         for call in trace.calls:
-            if not any(link is not None and link.call == -1 and link.leaf == leaf for link in call.input_links):
+            if all(_find_input(trace, link) != leaf for link in call.input_links):
                 continue
             rows = count_rows(call, trace) if call.type_name in _LOOKUPS else None
             if rows is not None:

@@ -664,3 +664,40 @@ def test_a_number_where_a_tensor_is_read_is_said_to_be_one(method: str, given: A
     assert error is not None
     assert error.reason == reason
     assert f"expected  {expected}\n" in str(error)
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.table, self.out = nn.Embedding(9, 4), nn.Linear(3, 4), nn.Linear(8, 2)
+
+    def forward(self, ids: Tensor, table: Tensor, weights: Tensor) -> Tensor:
+        both = torch.cat([self.words(ids[:, 0]), self.table(table)], 1)
+        return self.out(both) * weights
+
+
+@pytest.mark.parametrize(
+    ("sizes", "reason", "works"),
+    [
+        (
+            [(4, 5), (2, 3), (2, 1)],
+            "the inputs have different batches: ids 4, table 2, weights 2",
+            "(2, 5) (2, 3) (2, 1)",
+        ),
+        (
+            [(4, 5), (4, 3), (3, 1)],
+            "the inputs have different batches: ids 4, table 4, weights 3",
+            "(4, 5) (4, 3) (4, 1)",
+        ),
+    ],
+)
+def test_inputs_of_different_batches_are_told_apart(sizes: Any, reason: str, works: str) -> None:
+    error = ModelSummary(Pair(), sizes).error
+    assert error is not None
+    assert (error.reason, error.sizes[0], error.fixes) == (reason, works, ())
+
+
+def test_inputs_that_fail_with_one_batch_too_are_explained_by_what_failed() -> None:
+    error = ModelSummary(Pair(), [(4, 5), (2, 7), (2, 1)]).error
+    assert error is not None
+    assert "expects 3" in error.reason

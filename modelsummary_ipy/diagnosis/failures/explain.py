@@ -31,7 +31,11 @@ from modelsummary_ipy.diagnosis.failures.late_binding import explain_late
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
 from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
-from modelsummary_ipy.diagnosis.failures.missing_batch import explain_missing_batch, reads_channels_as_batch
+from modelsummary_ipy.diagnosis.failures.missing_batch import (
+    explain_missing_batch,
+    explain_uneven_batches,
+    reads_channels_as_batch,
+)
 from modelsummary_ipy.diagnosis.failures.missing_dims import explain_axis
 from modelsummary_ipy.diagnosis.failures.norms import explain_norm
 from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, find_package_call
@@ -138,6 +142,10 @@ def explain(
             fixes = attempt("the search for a fix", errors, find, fixes)
         if missing is not None and (is_all or fixes):
             diagnosis = replace(missing, code="missing-batch")
+        uneven = attempt("explanation uneven_batches", errors, partial(explain_uneven_batches, ctx), None)
+        is_general = diagnosis.code in ("cat", "broadcast", "matmul", "recurrent", "attention", "other")
+        if uneven is not None and is_general and retracer.at(uneven.candidates[0]).works:
+            diagnosis, can_fix = replace(uneven, code="input"), False  # no line is to be changed
     found = FoundSizes([])
     if retracer is not None:
         find_them = partial(find_sizes, ctx, diagnosis, retracer)

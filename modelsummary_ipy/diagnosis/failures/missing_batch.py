@@ -1,6 +1,8 @@
-"""The batch that was forgotten: an image of three dims, as other summaries take it."""
+"""The batch that was forgotten, an image of three dims as other summaries take it, or that the inputs do not share."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import add_batch
@@ -27,6 +29,26 @@ def explain_missing_batch(ctx: FailureContext) -> Diagnosis | None:
     whole = write_shape(edit.specs[0].shape)
     reason = f"the batch dim is missing: {name} reads {write_shape(shape)} as one sample; a batch of one is {whole}"
     return Diagnosis(reason, f"{len(shape) + 1} dims, the batch first", fix, candidates=(edit.specs,))
+
+
+def explain_uneven_batches(ctx: FailureContext) -> Diagnosis | None:
+    """Explain a failure by inputs of different batches, whose sizes met; true only if the model runs with one."""
+    facts = ctx.trace.inputs
+    specs = tuple(fact.spec for fact in facts)
+    # What is stacked, or in a list, are mostly sequences of different lengths, and a dim by another name is no batch.
+    is_batch = ctx.function != "stack" and all(
+        fact.dims[:1] and fact.dims[0][:1] == "B" and "[" not in fact.spec.name[1:] for fact in facts
+    )
+    batches = Counter(spec.shape[0] for spec in specs if spec.shape)
+    met = {size for x in ctx.operands for size in x.shape}
+    if len(batches) < 2 or len(met & {*batches}) < 2 or not is_batch or any(fact.given != "size" for fact in facts):
+        return None
+    common = batches.most_common(1)[0][0]  # of several the first input's
+    even = tuple(spec._replace(shape=(common, *spec.shape[1:])) if spec.shape else spec for spec in specs)
+    called = ctx.trace.calls[0].inputs  # under the names of the parameters
+    is_alike = [spec.shape for spec in called] == [spec.shape for spec in specs]
+    named = ", ".join(f"{spec.name} {spec.shape[0]}" for spec in (called if is_alike else specs) if spec.shape)
+    return Diagnosis(f"the inputs have different batches: {named}", "one batch", candidates=(even,))
 
 
 def reads_channels_as_batch(ctx: FailureContext) -> bool:

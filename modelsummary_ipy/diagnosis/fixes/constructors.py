@@ -17,6 +17,7 @@ from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import Statement, name_file, parse_file, read_statement
 from modelsummary_ipy.records.fixes import Candidate, LineEdit, RemadeEdit, Trial
+from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 #: So many calls of the model's class are tried, and so many statements of a class changed.
@@ -46,7 +47,7 @@ class _Place(NamedTuple):
 def list_makings(ctx: FailureContext) -> Iterator[Candidate]:
     """List how the model that failed may have been made, nothing changed: one that fails in the same way is right."""
     fact = ctx.trace.modules[0]
-    made = find_made(fact)
+    made = None if fact.forward_file.startswith(PACKAGES) else find_made(fact)
     if made is None or not is_plain_init(ctx.trace, fact, made):
         return
     calls = dict.fromkeys(ast.unparse(call) for call in list_root_calls(ctx.trace))
@@ -112,7 +113,7 @@ def _list_places(ctx: FailureContext) -> list[_Place]:
     seen: set[tuple[str, int]] = set()
     found: list[_Place] = []
     for fact in _list_owners(ctx):
-        made = find_made(fact)
+        made = None if fact.forward_file.startswith(PACKAGES) else find_made(fact)
         if made is None or (fact.forward_file, made.lineno) in seen:
             continue
         seen.add((fact.forward_file, made.lineno))

@@ -208,7 +208,7 @@ class Integers:
         return found
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
-        """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``min(u, v)``, ``c·u + d``."""
+        """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``min(u, v)``, ``c·u + d``, …."""
         recent = list(self._known.values())[-48:]
         candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
         # Nobody clips a product of all dims.
@@ -237,6 +237,8 @@ class Integers:
                 yield one + two
             if all(min(u, v) == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
                 yield least_of(one, two)  # of which neither has these values: each was the smaller one
+            if all(max(u, v) == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
+                yield one + two - least_of(one, two)
         for one, two in permutations(moving, 2):
             if all(u - v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
                 yield one - two

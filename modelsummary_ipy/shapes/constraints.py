@@ -138,7 +138,11 @@ class _Finder:
             what = _join([f"{name} - {rest}" if rest else name for name in names])
             ranges = dict.fromkeys(names, range(rest or step, NO_LIMIT, step))
             text = f"{what} divisible by {step}"
-            if names == [self._names.batch] and self._works({names[0]: 1}):  # groups of min(B, 4)
+            # Groups of min(B, 4), or code that takes another branch at small sizes.
+            may_group = names == [self._names.batch] or (
+                len(names) == 1 and any(True for _ in find_bounds(self._trace))
+            )
+            if may_group and not rest and self._works(self._with_partner(names[0], 1)):
                 text = f"{what} ≤ {self._last_in_steps(what, 1, step, 1)} or {text}"
             yield self._build(text, evidence[names[0]], ranges=ranges)
 

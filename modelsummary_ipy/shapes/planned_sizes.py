@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Sequence
 
 from modelsummary_ipy.records.retraced import Sizes
@@ -59,12 +60,25 @@ def plan_sizes(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, t
                 (far - 1, near + (1 if far > near + 66 else 193), 2 * size + 27, size * 5 // 4 + 38),
                 (near + 65, far + 127, 2 * size + 45, size * 4 // 3 + 10),
             )[spatial % 2]
-            plans[name] = tuple(value + 192 * (spatial // 2) for value in plan)
+            first, *others = (value + 192 * (spatial // 2) for value in plan)
+            plans[name] = (_leave_remainders(size, first, 64), *others)
             spatial += 1
         else:
             more = next(sequences, (15, 4, 9, 22))
-            plans[name] = tuple(size + step + (size // 16) * (step % 5) for step in more)
+            first, *others = (size + step + (size // 16) * (step % 5) for step in more)
+            plans[name] = (_leave_remainders(size, first, 1, {each[0] for each in plans.values()}), *others)
     return plans
+
+
+def _leave_remainders(size: int, planned: int, step: int, taken: Collection[int] = ()) -> int:
+    """Return a size from ``planned`` on that leaves other remainders by 3 and 7, and 2 and 5, than ``size``.
+
+    What is added up to a multiple of these is another number there: ``T + 1`` of 50 would be that of 71. Sides move in
+    steps of 64: by 2 their other sizes tell, by 5 too.
+    """
+    while planned in taken or math.gcd(planned - size, 210 if step == 1 else 21) > 1:
+        planned += step
+    return planned
 
 
 def plan_remainders(

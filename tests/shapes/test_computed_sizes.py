@@ -351,9 +351,18 @@ class CutTable(nn.Module):
         return patches + self.table[: patches.shape[1]]
 
 
+class Thirds(nn.Module):
+    """Pads to a multiple of 3 and joins as many steps."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 0, 0, -x.shape[1] % 3))
+        return x.reshape(len(x), x.shape[1] // 3, 3 * x.shape[2]).relu()
+
+
 @pytest.mark.parametrize(
     ("model", "given", "others"),
     [
+        (Thirds, (2, 50, 4), [(1, 51, 4), (3, 94, 4), (2, 22, 4)]),
         (CutTable, (2, 3, 64, 64), [(1, 3, 71, 65), (2, 3, 33, 50), (2, 3, 8, 60)]),
         (Segments, (2, 500), [(3, 460), (1, 541), (2, 80), (2, 19)]),
         (Spectra, (2, 80, 100), [(1, 80, 131), (3, 82, 23), (2, 79, 400)]),

@@ -102,6 +102,18 @@ class Refused(nn.Module):
         return self.layer(x)
 
 
+class ShortOrWindows(nn.Module):
+    """Takes windows of 8 steps, or all steps where there are no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        windows = 8 if x.shape[1] > 8 else x.shape[1]
+        return self.layer(x.view(len(x), -1, windows, x.shape[2]))
+
+
 def root(number: int) -> int:
     return int(number**0.5)
 
@@ -198,6 +210,8 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
     ("groups of at most four samples", lambda: Net(lambda f, x: f(x).unflatten(0, (min(4, len(x)), -1)).std(0),
                                                    nn.Linear(6, 3)),
      FLOAT, (4, 6), ("B ≤ 3 or B divisible by 4", "F = 6"), [(1, 6), (2, 6), (3, 6), (8, 6)], [(5, 6), (6, 6)]),
+    ("windows, or all of a short one", ShortOrWindows,
+     FLOAT, (2, 24, 6), ("T ≤ 7 or T divisible by 8", "F = 6"), [(2, 3, 6), (2, 8, 6)], [(2, 9, 6), (2, 20, 6)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 

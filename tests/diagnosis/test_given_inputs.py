@@ -109,6 +109,12 @@ CASES: dict[str, Case] = {
         "pixel_values [2, 1, 64, 64] has 1 channel, the model takes 3 (config.num_channels)",
         "model(pixel_values.expand(-1, 3, -1, -1))", "pixel_values=(2, 3, 64, 64)",
     ),
+    "bytes with their channels last": (
+        convnext, {"pixel_values": torch.zeros(2, 64, 64, 3, dtype=torch.uint8)},
+        "the 3 channels come last in pixel_values [2, 64, 64, 3]: the model takes them second (config.num_channels); "
+        "it is uint8, the weights are float32",
+        "model(pixel_values.permute(0, 3, 1, 2).float())", "pixel_values=(2, 3, 64, 64):float32",
+    ),
     "no batch": (
         convnext, {"pixel_values": torch.rand(64, 64, 3)},
         "pixel_values [64, 64, 3] is one image, with its 3 channels last",

@@ -41,6 +41,8 @@ def list_givens(package: PackageCall) -> Iterator[Diagnosis]:
         ways = (_list_images, _list_read_widths, _list_widths, _list_orders, _list_ranks, _list_missing_dims)
         for way in (way for list_ways in ways for way in list_ways(package, given)):
             yield _write(package, given, way, givens)
+            if way.template and given.is_floating and _find_dtype(package) not in ("", given.spec.dtype):
+                yield _write(package, given, way, givens, _find_dtype(package))
         yield from _list_lengths(package, given)
     for given in givens[1:]:
         for way in _list_unequal(givens[0], given):
@@ -48,12 +50,14 @@ def list_givens(package: PackageCall) -> Iterator[Diagnosis]:
     yield from _list_settings(package)
 
 
-def _write(package: PackageCall, given: Given, way: _Way, alike: Sequence[Given]) -> Diagnosis:
-    """Write a change of one input, and of those that have its shape and dtype."""
+def _write(package: PackageCall, given: Given, way: _Way, alike: Sequence[Given], dtype: str = "") -> Diagnosis:
+    """Write a change of one input, and of those that have its shape and dtype; with a dtype it is cast too."""
     same = [other for other in alike if other.spec._replace(name="") == given.spec._replace(name="")]
-    fix = package.change(dict.fromkeys((other.name for other in same), way.template)) if way.template else NOTHING
-    changed = {other: other.spec._replace(shape=way.shape) for other in same}
-    return _diagnose(package, way.reason, f"{given.name} {write_shape(way.shape)}", fix, changed)
+    template = f"{way.template}.{_CASTS[dtype]}()" if dtype else way.template
+    fix = package.change(dict.fromkeys((other.name for other in same), template)) if template else NOTHING
+    changed = {other: other.spec._replace(shape=way.shape, dtype=dtype or other.spec.dtype) for other in same}
+    reason = f"{way.reason}; it is {given.spec.dtype}, the weights are {dtype}" if dtype else way.reason
+    return _diagnose(package, reason, f"{given.name} {write_shape(way.shape)}", fix, changed)
 
 
 def _diagnose(
@@ -218,6 +222,12 @@ def _list_lengths(package: PackageCall, given: Given) -> Iterator[Diagnosis]:
 _CASTS = {"float32": "float", "float64": "double", "float16": "half", "bfloat16": "bfloat16", "int64": "long"}
 
 
+def _find_dtype(package: PackageCall) -> str:
+    """Return the dtype of the weights; ``""`` of a model without."""
+    params = (param for param in package.ctx.trace.params if param.kind == "parameter" and param.dtype in FLOATING)
+    return next((param.dtype for param in params), "")
+
+
 def _list_dtypes(package: PackageCall, given: Given) -> Iterator[Diagnosis]:
     """Ids that are no integers, features under the name of ids, numbers of another precision than the weights."""
     name, dtype = given.name, given.spec.dtype
@@ -234,9 +244,8 @@ def _list_dtypes(package: PackageCall, given: Given) -> Iterator[Diagnosis]:
             yield _diagnose(package, reason, embeds, fix)
         what = "classes" if "label" in name else "ids" if name.endswith("ids") else "positions"
         yield retype("int64", f"{name} is {dtype}: {what} are integers")
-    params = (param for param in package.ctx.trace.params if param.kind == "parameter" and param.dtype in FLOATING)
-    weights = next((param.dtype for param in params), dtype)
-    if given.is_floating and dtype != weights:
+    weights = _find_dtype(package)
+    if given.is_floating and weights not in ("", dtype):
         yield retype(weights, f"{name} is {dtype}, the weights are {weights}")
 
 
@@ -281,6 +290,9 @@ def _list_read_widths(package: PackageCall, given: Given) -> Iterator[_Way]:
 def _list_missing_dims(_: PackageCall, given: Given) -> Iterator[_Way]:
     """A dim of one that is not there, and both channels of a recording."""
     shape, rank = given.shape, len(given.shape)
+    if rank == 3 and given.name.endswith("input_ids") and not given.is_floating:
+        reason = f"{given.text} has 3 dims: the model takes 2, the first two as one batch say"
+        yield _Way("{}.flatten(0, 1)", (shape[0] * shape[1], shape[2]), reason)
     if not given.is_floating or rank not in (2, 3):
         return
     if rank == 3 and given.name == "input_values" and shape[1] == 2:
@@ -334,6 +346,8 @@ def _list_unequal(main: Given, given: Given) -> Iterator[_Way]:
         yield _Way(f"{{}}[:, :{first[1]}]" if shape[1] > first[1] and "label" not in name else "", rest, reason)
     if "label" in name and given.spec.dtype in _INTEGERS:
         takes = "the model takes one label"
+        if len(shape) > len(first):
+            yield _Way("", first, f"{given.text} has {len(shape)} dims: the model takes {len(first)}")
         if len(shape) > 1:
             yield _Way("", shape[:1], f"{given.text} has a label for each step: {takes} a sample")
         if len(shape) == 1 and len(first) > 1:

@@ -660,3 +660,59 @@ class MaskOfTurnedIdsT(MaskOfTurnedIds):
     def forward(self, tokens):
         ids = tokens.t()
         return self.out(self.encoder(self.embed(ids), src_key_padding_mask=tokens.eq(0))[0])
+
+
+class FirstSkipFirst(nn.Module):
+    """The deepest decoder is given the first skip connection."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.ModuleList([nn.Conv1d(2, 8, 4, 2, 1), nn.Conv1d(8, 16, 4, 2, 1)])
+        self.up = nn.ModuleList([nn.ConvTranspose1d(16, 8, 4, 2, 1), nn.ConvTranspose1d(8, 2, 4, 2, 1)])
+        self.middle = nn.Conv1d(16, 16, 3, padding=1)
+
+    def forward(self, x):
+        skips = []
+        for layer in self.down:
+            x = F.relu(layer(x))
+            skips.append(x)
+        x = self.middle(x)
+        for layer in self.up:
+            skip = skips.pop(0)
+            x = layer(x + skip)
+        return x
+
+
+@twin(FirstSkipFirst, (3, 2, 64))
+class FirstSkipFirstT(FirstSkipFirst):
+    def forward(self, x):
+        skips = []
+        for layer in self.down:
+            x = F.relu(layer(x))
+            skips.append(x)
+        x = self.middle(x)
+        for layer in self.up:
+            x = layer(x + skips.pop())
+        return x
+
+
+class OneMaskForTwo(nn.Module):
+    """A mask of each speaker is read from a layer that makes one."""
+
+    def __init__(self, speakers=2, channels=18):
+        super().__init__()
+        self.speakers, self.channels = speakers, channels
+        self.encode = nn.Conv1d(1, channels, 16, stride=8)
+        self.mask = nn.Conv1d(channels, channels, 1)
+
+    def forward(self, wave):
+        w = self.encode(wave.unsqueeze(1)).relu()
+        masks = torch.relu(self.mask(w)).view(w.size(0), self.speakers, self.channels, w.size(2))
+        return w.unsqueeze(1) * masks
+
+
+@twin(OneMaskForTwo, (2, 400), reason="1764 is not 2 × 2 × 18 × 49")
+class OneMaskForTwoT(OneMaskForTwo):
+    def __init__(self, speakers=2, channels=18):
+        super().__init__()
+        self.mask = nn.Conv1d(channels, channels * speakers, 1)

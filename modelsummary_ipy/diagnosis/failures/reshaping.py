@@ -236,9 +236,10 @@ def _explain_total(ctx: FailureContext, x: Operand, wanted: tuple[int, ...], fix
         target = f"{fixed} = {write_times(fitting)}"
     verb = f"is not divisible by {target}" if -1 in wanted else f"is not {target}"
     fix = moved = NOTHING
-    channels = 1 if x.rank > 3 else x.rank - 1
-    if -1 not in wanted and x.rank > 1 and fixed * x.shape[channels] % x.numel == 0 and wanted[0] == x.shape[0]:
-        fix = fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
+    for channels in (1,) if x.rank > 3 else (x.rank - 1, 1):  # of a signal they stand before its steps
+        is_whole = x.rank > 1 and fixed * x.shape[channels] % x.numel == 0
+        if -1 not in wanted and is_whole and wanted[0] == x.shape[0]:
+            fix = fix or fix_giver(ctx, x, fixed * x.shape[channels] // x.numel, channels - x.rank)
     if wanted[0] == -1 and x.rank == 2 and len(wanted) > 2 and -1 not in wanted[1:]:
         fix = fix_giver(ctx, x, fixed)  # a sample of each row
     if wanted.count(-1) == 1 and wanted[-1] > 2 and x.rank > 1 and x.shape[-1] % (wanted[-1] - 1) == 0:  # a class more

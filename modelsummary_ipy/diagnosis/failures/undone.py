@@ -50,6 +50,9 @@ def drop_step(line: str, name: str) -> str:
     if len(found) != 1:
         return ""
     node, kept = found[0]
+    loops = [item for item in ast.walk(tree) if isinstance(item, (ast.GeneratorExp, ast.ListComp))] if tree else []
+    if any(loop.elt is node for loop in loops) and isinstance(kept, ast.Name):
+        return ""  # ``q, k, v = (y.transpose(1, 2) for y in (q, k, v))`` is there for this step alone
     return splice_node(line, node, read_text(line, kept))
 
 

@@ -339,11 +339,14 @@ def _take_other_part(node: ast.AST, around: ast.AST | None, write: Write) -> Ite
 
 
 def _turn_skips(ctx: FailureContext) -> Change:
-    """Go through a list that the function filled from its end: the skip connections of a U-Net."""
+    """Go through a list that the function filled from its end, or take from there: the skip connections of a U-Net."""
     calls = [node.func for node in _walk(ctx) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     filled = {read_name(func.value) for func in calls if func.attr == "append"}
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "pop":
+            end = "" if node.args else "0"
+            return [f"{write(node.func)}({end})"] if read_name(node.func.value) in filled else ()
         turned = [text for text in _take_other_part(node, around, write) if text.endswith("[::-1]")]
         return turned if write(node) in filled else ()
 

@@ -69,6 +69,20 @@ def _is_plain(*tensors: Any) -> bool:
     )
 
 
+def _order_strides(tensor: Any) -> tuple[int, ...] | None:
+    """Return the strides of a new tensor in the order of a floating one; ``None`` where that is not evident."""
+    if not isinstance(tensor, FakeTensor) or not tensor.is_floating_point() or min(tensor.shape, default=1) < 2:
+        return None
+    stride = tensor.stride()
+    if len({*stride}) < len(stride) or 0 in stride:
+        return None
+    made, length = list(stride), 1
+    for dim in sorted(range(len(stride)), key=stride.__getitem__):
+        made[dim] = length
+        length *= tensor.shape[dim]
+    return tuple(made)
+
+
 # -- elementwise -------------------------------------------------------------------------------------------------------
 
 
@@ -78,10 +92,31 @@ def _keep(data: Any, *rest: Any) -> Layout | None:
         return None
     if _is_plain(data):
         return _new(data.shape, data.dtype)
-    is_last = isinstance(data, FakeTensor) and data.dim() == 4 and data.is_floating_point() and min(data.shape) > 1
-    if is_last and data.is_contiguous(memory_format=torch.channels_last):
-        return Layout(data.shape, data.stride(), data.dtype)
-    return None
+    stride = _order_strides(data)
+    return None if stride is None else Layout(data.shape, stride, data.dtype)
+
+
+def _write(data: Any) -> Layout | None:
+    """An activation in place: its input itself, of which no two entries are one."""
+    is_dense = _is_plain(data) or (isinstance(data, FakeTensor) and _order_strides(data) == data.stride())
+    return Layout(data.shape, data.stride(), data.dtype) if is_dense else None
+
+
+def _compare(data: Any, number: Any) -> Layout | None:
+    is_plain = _is_plain(data) and isinstance(number, (bool, int, float))
+    return _new(data.shape, torch.bool) if is_plain else None
+
+
+def _fill_in(data: Any, mask: Any, number: Any) -> Layout | None:
+    """A number where a mask of the same size is true."""
+    is_plain = _is_plain(data) and is_standard(mask) and isinstance(number, (bool, int, float))
+    is_alike = is_plain and mask.shape == data.shape and mask.fake_device == data.fake_device
+    return _new(data.shape, data.dtype) if is_alike and mask.dtype == torch.bool else None
+
+
+def _roll(data: Any, shifts: Any, dims: Any = ()) -> Layout | None:
+    is_plain = _is_plain(data) and data.fake_device.type == "cpu" and len(shifts) == len(dims) > 0
+    return _new(data.shape, data.dtype) if is_plain and all(0 <= dim < data.dim() for dim in dims) else None
 
 
 def _go_back(grad: Any, data: Any, *rest: Any) -> Layout | None:
@@ -91,16 +126,21 @@ def _go_back(grad: Any, data: Any, *rest: Any) -> Layout | None:
 
 
 def _combine(one: Any, other: Any) -> Layout | None:
-    """A sum or product: as the one that the other is broadcast to, or a number added."""
+    """A sum or product: of the size that both are broadcast to, or a number added; in the order of the first."""
     if isinstance(other, (bool, int, float)):
         return _keep(one)
-    if not _is_plain(one, other):
+    if not (isinstance(one, FakeTensor) and isinstance(other, FakeTensor)):
         return None
-    large, small = (one, other) if one.dim() >= other.dim() and one.numel() >= other.numel() else (other, one)
-    sides = large.shape[large.dim() - small.dim() :] if large.dim() >= small.dim() else None
-    if sides is None or any(side not in (1, size) for side, size in zip(small.shape, sides, strict=True)):
+    rank = max(one.dim(), other.dim())
+    pairs = list(zip(*([*[1] * (rank - each.dim()), *each.shape] for each in (one, other)), strict=True))
+    if any(mine != its and 1 not in (mine, its) for mine, its in pairs):
         return None
-    return _new(large.shape, large.dtype)
+    size = [mine * its if 1 in (mine, its) else mine for mine, its in pairs]
+    if _is_plain(one, other):
+        return _new(size, one.dtype)
+    stride = _order_strides(one) if list(one.shape) == size else None
+    is_alike = one.dtype == other.dtype and one.fake_device == other.fake_device and other.dim() > 0
+    return None if stride is None or not is_alike else Layout(size, stride, one.dtype)
 
 
 # -- products ----------------------------------------------------------------------------------------------------------
@@ -262,15 +302,19 @@ def _pair(value: Any) -> Sequence[int]:
 def _are_for(size: Sequence[int], data: Any, params: Sequence[Any]) -> bool:
     """Return whether a norm's parameters, where it has some, are of a size and all else as the data's, on the CPU."""
     given = [param for param in params if param is not None]
-    return data.fake_device.type == "cpu" and _is_plain(data, *given) and all(list(p.shape) == [*size] for p in given)
+    is_plain = (_is_plain(data, *given) if is_standard(data) else _order_strides(data) is not None) and data.numel() > 0
+    is_alike = all(is_standard(p) and p.dtype == data.dtype and p.fake_device == data.fake_device for p in given)
+    return data.fake_device.type == "cpu" and is_plain and is_alike and all(list(p.shape) == [*size] for p in given)
 
 
 def _norm_channels(
     data: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, *_: Any
 ) -> list[Layout] | None:
     """A batch norm: as its input, with two numbers a channel that a training keeps."""
-    if data.dim() < 3 or not _are_for(data.shape[1:2], data, (weight, bias, mean, variance)):
+    if data.dim() < 3 or not is_standard(data) or not _are_for(data.shape[1:2], data, (weight, bias, mean, variance)):
         return None
+    if not training and (mean is None or variance is None):
+        return None  # torch fails
     kept = _new([data.shape[1] if training else 0], data.dtype)
     return [_new(data.shape, data.dtype), kept, kept]
 
@@ -321,6 +365,11 @@ _EVIDENT: dict[Any, Callable[..., Layout | list[Layout] | None]] = {
     **{getattr(_ATEN, name).default: _keep for name in _ACTIVATIONS},
     **{getattr(_ATEN, f"{name}_backward").default: _go_back for name in _WITH_BACKWARD},
     _ATEN.pow.Tensor_Scalar: _keep,
+    _ATEN.rsub.Scalar: _combine,
+    **{getattr(_ATEN, name).default: _write for name in ("relu_", "silu_", "sigmoid_", "tanh_", "gelu_")},
+    **{getattr(_ATEN, name).Scalar: _compare for name in ("eq", "ne", "lt", "le", "gt", "ge")},
+    _ATEN.masked_fill.Scalar: _fill_in,
+    _ATEN.roll.default: _roll,
     **{getattr(_ATEN, name).Tensor: _combine for name in ("add", "sub", "mul", "div")},
     _ATEN.mm.default: _multiply_matrices,
     _ATEN.bmm.default: _multiply_batches,

@@ -209,10 +209,10 @@ class FastFakeMode(FakeMode):
         return fake
 
     def _is_unknown(self, func: Any, args: Sequence[Any]) -> bool:
-        """Return whether fakes are joined or looked up of which not all have values: together they have none."""
-        if func not in (_CAT, _EMBEDDING, _INDEX) or self._cache is None:
+        """Return whether fakes are joined, looked up or added of which not all have values: together they have none."""
+        if func not in _JOINS or self._cache is None:
             return False
-        items = args[0] if func is _CAT else args[:2] if func is _EMBEDDING else (args[0], *args[1])
+        items = args[0] if func is _CAT else (args[0], *args[1]) if func is _INDEX else args[:2]
         own = all(type(item) is FakeTensor and item.fake_mode is self and not item.is_nested for item in items)
         return own and any(constant_of(item) is None for item in items)
 
@@ -423,7 +423,10 @@ _KERNELS = frozenset({
     _ATEN.embedding.default, _ATEN.bmm.default, _ATEN.mm.default,
     find_operator("_unsafe_view.default"), find_operator("_scaled_dot_product_flash_attention_for_cpu.default"),
 })  # fmt: skip
-_CAT, _EMBEDDING, _INDEX = _ATEN.cat.default, _ATEN.embedding.default, _ATEN.index.Tensor
+_CAT, _INDEX = _ATEN.cat.default, _ATEN.index.Tensor
+_JOINS = frozenset(
+    {_CAT, _INDEX, _ATEN.embedding.default, _ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor}
+)
 _SHAPE_CACHE = ShapeCache(build_fake)
 
 

@@ -278,9 +278,13 @@ def _draw_size(draw: Draw, least: int = 0, most: int = 4) -> tuple[int, ...]:
 def _draw_tensor(draw: Draw, size: Sequence[int]) -> Tensor:
     """Draw a tensor of a size: dense, in another order in memory, a part of a larger one, or of another dtype."""
     dtype = draw(st.sampled_from([torch.float32, torch.float32, torch.bfloat16, torch.int64]))
-    way = draw(st.sampled_from(["dense", "dense", "dense", "turned", "part", "last"]))
+    way = draw(st.sampled_from(["dense", "dense", "dense", "dense", "turned", "swapped", "part", "inner", "last"]))
     if way == "turned" and len(size) > 1:
         return torch.zeros(*reversed(size), dtype=dtype).permute(*reversed(range(len(size))))
+    if way == "swapped" and len(size) > 1:
+        return torch.zeros(size[1], size[0], *size[2:], dtype=dtype).transpose(0, 1)
+    if way == "inner" and size:
+        return torch.zeros(*size[:-1], size[-1] + 2, dtype=dtype)[..., : size[-1]]
     if way == "part" and size:
         return torch.zeros(size[0] + 1, *size[1:], dtype=dtype)[1:]
     if way == "last" and len(size) == 4:
@@ -306,7 +310,7 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
         numbers = draw_each(1, 2, 3), draw_each(0, 1, 2), draw_each(1, 2)
         data, bias = _draw_tensor(draw, size).to(weight.dtype), None if bias is None else bias.to(weight.dtype)
         return data, weight, bias, *numbers, is_transposed, draw_each(0, 0, 1), groups
-    if name in ("add", "mul", "div"):
+    if name in ("add", "sub", "mul", "div"):
         other = [draw(st.sampled_from([side, side, 1])) for side in size[draw(st.integers(0, len(size))) :]]
         return data, draw(st.sampled_from([2, 0.5, True, _draw_tensor(draw, other)]))
     if name in ("mm", "bmm", "addmm"):
@@ -338,6 +342,13 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
         "unsqueeze": lambda: (data, draw(dim)),
         "squeeze": lambda: (data, draw(dim)),
         "pow": lambda: (data, 2),
+        **dict.fromkeys(("eq", "le"), lambda: (data, draw(st.sampled_from([0, 2.5, True])))),
+        "masked_fill": lambda: (
+            data,
+            _draw_tensor(draw, draw(st.sampled_from([size, size, size[1:]]))).bool(),
+            -1.0,
+        ),
+        "roll": lambda: (data, [1, -2][: draw(window)], draw(st.lists(dim, max_size=2))),
         "slice": lambda: (data, draw(dim), draw(at), draw(at), draw(st.sampled_from([1, 1, 2, 0]))),
         "expand": lambda: (
             data,
@@ -362,6 +373,7 @@ def _draw_call(draw: Draw, name: str) -> tuple[Any, ...]:
             draw(st.integers(0, 1)),
             draw(st.booleans()),
         ),
+        "rsub": lambda: (data, 2),
         "max_pool2d_with_indices": lambda: (
             data,
             draw(st.sampled_from([[2, 3], [1], [3, 2]])),
@@ -394,6 +406,7 @@ def _draw_params(draw: Draw, size: Sequence[int], many: int, dtype: torch.dtype)
 
 EVIDENT = [
     "relu", "gelu", "pow", "add", "mul", "div", "mm", "bmm", "addmm", "embedding", "index", "cat", "view",
+    "sub", "rsub", "eq", "le", "masked_fill", "roll", "relu_", "sigmoid_",
     "convolution", "_unsafe_view", "threshold_backward", "gelu_backward", "tanh_backward", "max_pool2d_with_indices",
     "native_layer_norm", "native_batch_norm",
 ]  # fmt: skip

@@ -669,11 +669,11 @@ def test_a_number_where_a_tensor_is_read_is_said_to_be_one(method: str, given: A
 class Pair(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.table, self.out = nn.Embedding(9, 4), nn.Linear(3, 4), nn.Linear(8, 2)
+        self.words, self.table, self.out = nn.Embedding(9, 4), nn.Linear(3, 4), nn.Linear(11, 2)
 
     def forward(self, ids: Tensor, table: Tensor, weights: Tensor) -> Tensor:
         both = torch.cat([self.words(ids[:, 0]), self.table(table)], 1)
-        return self.out(both) * weights
+        return self.out(torch.cat([both, weights.expand(-1, 3)], 1))
 
 
 @pytest.mark.parametrize(

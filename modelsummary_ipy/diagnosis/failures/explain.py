@@ -142,10 +142,6 @@ def explain(
             fixes = attempt("the search for a fix", errors, find, fixes)
         if missing is not None and (is_all or fixes):
             diagnosis = replace(missing, code="missing-batch")
-        uneven = attempt("explanation uneven_batches", errors, partial(explain_uneven_batches, ctx), None)
-        is_general = diagnosis.code in ("cat", "broadcast", "matmul", "recurrent", "attention", "other")
-        if uneven is not None and is_general and retracer.at(uneven.candidates[0]).works:
-            diagnosis, can_fix = replace(uneven, code="input"), False  # no line is to be changed
     found = FoundSizes([])
     if retracer is not None:
         find_them = partial(find_sizes, ctx, diagnosis, retracer)
@@ -161,6 +157,11 @@ def explain(
         if found.specs and not diagnosis.fixes:
             diagnosis = replace(diagnosis, fix=reorder_input(ctx, found.specs[0]))
         fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
+    if retracer is not None and not fixes and diagnosis.code in _MAY_BE_UNEVEN:
+        uneven = attempt("explanation uneven_batches", errors, partial(explain_uneven_batches, ctx), None)
+        if uneven is not None and retracer.at(uneven.candidates[0]).works:
+            diagnosis, reason = replace(uneven, code="input"), uneven.reason
+            sizes = tuple(dict.fromkeys((retracer.write(uneven.candidates[0]), *sizes)))
     source, called = ctx.failure.source, diagnosis.call.source if diagnosis.call is not None else None
     inside = source.text if source is not None else None
     place = called.text if called is not None else inside  # the line of the user's
@@ -177,6 +178,10 @@ def explain(
         code=diagnosis.code,
         numbers=_read_numbers(ctx, diagnosis),
     )
+
+
+#: Explanations in general words, behind which inputs of different batches may stand.
+_MAY_BE_UNEVEN = ("cat", "broadcast", "matmul", "recurrent", "attention", "other")
 
 
 def _explain_given(

@@ -716,3 +716,27 @@ class OneMaskForTwoT(OneMaskForTwo):
     def __init__(self, speakers=2, channels=18):
         super().__init__()
         self.mask = nn.Conv1d(channels, channels * speakers, 1)
+
+
+class RepeatsTheSteps(nn.Module):
+    """Keys and values of few heads are repeated along their steps."""
+
+    def __init__(self, d=32, heads=4, few=2):
+        super().__init__()
+        self.heads, self.few, self.each = heads, few, d // heads
+        self.q, self.kv = nn.Linear(d, d), nn.Linear(d, 2 * few * self.each)
+
+    def repeat(self, x):
+        return x.repeat_interleave(self.heads // self.few, dim=2)
+
+    def forward(self, x):
+        q = self.q(x).unflatten(-1, (self.heads, self.each)).transpose(1, 2)
+        k, v = (y.unflatten(-1, (self.few, self.each)).transpose(1, 2) for y in self.kv(x).chunk(2, -1))
+        out = F.scaled_dot_product_attention(q, self.repeat(k), self.repeat(v), is_causal=True)
+        return out.transpose(1, 2).flatten(2)
+
+
+@twin(RepeatsTheSteps, (2, 10, 32), reason="batch and heads are [2, 4], the key's [2, 2]")
+class RepeatsTheStepsT(RepeatsTheSteps):
+    def repeat(self, x):
+        return x.repeat_interleave(self.heads // self.few, dim=1)

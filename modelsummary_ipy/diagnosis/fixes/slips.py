@@ -36,7 +36,7 @@ _FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "ar
           "gather")  # fmt: skip
 #: The first of them leave one number of all along the dim.
 _NUM_REDUCTIONS = 9
-_HALVES = ("glu", "chunk", "split", "tensor_split")
+_ALONG = ("glu", "chunk", "split", "tensor_split", "repeat_interleave")
 _SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
 _NAMESPACES = ("torch", "F", "functional", "linalg")
 
@@ -70,7 +70,8 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     """List slips that are no chance where they leave just the size that is wanted: they are tried before all else.
 
     A tensor that was made and that nothing reads; a second name for the same tensor; the sizes of a table the other
-    way round; another order of dims that are then folded into the features of a layer; another dim that is halved, or
+    way round; another order of dims that are then folded into the features of a layer; another dim that is halved or
+    repeated, or
     that the largest or the mean is taken along; how far a signal is padded, the width first; the size of another tensor
     that a map is enlarged to; steps that are read where samples are first.
     """
@@ -94,7 +95,7 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         elif call.type_name in ("pad", "constant_pad_nd"):
             found += rewrite(ctx.at_line_of(call), _drop_step, here=True, alone=True)
             found += rewrite(ctx.at_line_of(call), _turn_pairs, here=True, alone=True)
-        elif call.type_name in _HALVES or call.type_name in _FIRST[:_NUM_REDUCTIONS]:
+        elif call.type_name in _ALONG or call.type_name in _FIRST[:_NUM_REDUCTIONS]:
             found += rewrite(ctx.at_line_of(call), _take_dims, here=True, alone=True)
         elif call.type_name == "interpolate":
             found += _take_names(ctx.at_line_of(call), _AS_PATTERN)

@@ -138,6 +138,18 @@ def widen(x: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(x, [max(side, 7) for side in x.shape[2:]]) if min(x.shape[2:]) < 7 else x
 
 
+class AddsTable(nn.Module):
+    """Takes sides of 160 to 191, and of 32 to 63: one position is broadcast over the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 4, 32, stride=32)
+        self.table = nn.Parameter(torch.zeros(1, 4, 5, 5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.patch(x) + self.table
+
+
 def cut_windows(x: Tensor) -> Tensor:
     """Cut a sequence into windows of 8, or of all of it where it is shorter."""
     window = 8
@@ -247,6 +259,13 @@ def test_a_size_that_a_few_steps_do_not_change_is_no_number() -> None:
     ms = ModelSummary(FewPositions().eval(), (1, 3, 160, 160))
     for height, width in ((160, 160), (163, 188), (175, 169)):
         compare(ms, FewPositions(), {"B": 2, "H": height, "W": width}, (2, 3, height, width))
+
+
+def test_a_map_that_is_broadcast_over_a_table_has_its_size() -> None:
+    ms = ModelSummary(AddsTable().eval(), (1, 3, 160, 160))
+    assert ms.formulas[0] == (("B", "4", "5", "5"),)
+    for height, width in ((191, 160), (40, 45)):
+        compare(ms, AddsTable(), {"B": 2, "H": height, "W": width}, (2, 3, height, width))
 
 
 def test_sides_that_move_little_are_traced_further_off() -> None:

@@ -16,9 +16,15 @@ def broadcast(op: Op, tensors: Sequence[Axes]) -> list[Size]:
         for axes in tensors:
             if len(axes) >= -place:
                 other = axes[place]
-                size = other if op.is_one(size) else size if op.is_one(other) else op.equal(size, other)
+                size = other if op.is_one(size) else size if op.is_one(other) else _equal(op, size, other)
         found.append(size)
     return found
+
+
+def _equal(op: Op, one: Size, other: Size) -> Size:
+    """Demand that two sizes are equal; of a number it is that: it is right too where the other one is 1."""
+    made = op.equal(one, other)
+    return next((size for size in (one, other) if op.known(size) is not None), made)
 
 
 @entry(

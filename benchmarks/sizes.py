@@ -152,15 +152,12 @@ def _evaluate(dim: str, sizes: dict[str, int]) -> int | None:
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 
-def _read_claim(text: str, name: str, base: dict[str, int]) -> Callable[[int], bool] | None:
+def _read_claim(text: str, name: str) -> Callable[[int], bool] | None:
     """Read what a limit says of one dim, all others as given; ``None`` if it says nothing of it."""
     if not re.search(rf"\b{name}\b", text):
         return None
-    if match := re.fullmatch(r"(.*[⌋⌉]) = (.*[⌋⌉])", text):
-        one, two = match[1], match[2]
-        return lambda size: evaluate(one, {**base, name: size}) == evaluate(two, {**base, name: size})
     if " ≤ " in text and " or " in text:
-        both = [_read_claim(part, name, base) for part in text.split(" or ")]
+        both = [_read_claim(part, name) for part in text.split(" or ")]
         return lambda size: any(claim is not None and claim(size) for claim in both)
     if match := re.fullmatch(r"(.*) divisible by (\d+)", text):
         step = int(match[2])
@@ -194,7 +191,7 @@ def _try_limits(ms: ModelSummary, model: nn.Module, inputs: tuple[Any, ...]) -> 
     texts = [text for text in ms.constraints if not re.fullmatch(r"[A-Z]\w* = [A-Z]\w*", text)]
     number, untrue, missing = 0, list[str](), list[str]()
     for name in base:
-        claims = [claim for text in texts if (claim := _read_claim(text, name, base)) is not None]
+        claims = [claim for text in texts if (claim := _read_claim(text, name)) is not None]
         numbers = {int(word) for text in texts if re.search(rf"\b{name}\b", text) for word in re.findall(r"\d+", text)}
         edges = {size + more for size in (*numbers, base[name]) for more in (-1, 0, 1)}
         if base[name] > 16:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
-from modelsummary_ipy.axes.expr import floor_of, symbol
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import Demands
-from modelsummary_ipy.shapes.expr_text import evaluate, write
+from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
@@ -25,8 +23,6 @@ NO_LIMIT = 1 << 30
 
 #: Above this no limit is searched: tables of positions are shorter.
 _LARGEST = 200_000
-#: No patch is larger.
-_MOST_PATCH = 65
 _RECURRENT = names_of("recurrent", "recurrent cell")
 _BATCH_NORMS = names_of("batch norm")
 
@@ -76,34 +72,13 @@ class _Finder:
         for one, two in self._samples.tied:
             alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
             if alone and all(self._fails(sizes) for sizes in alone):
-                yield self._build(self._write_tie(one, two), alone[0])
+                yield self._build(f"{one} = {two}", alone[0])
         upper = self._find_upper_limits()
         lower, smallest_batch = self._find_lower_limits(upper)
         yield from self._write_limits(lower, upper)
         yield from smallest_batch
         for name in self._samples.rigid:
             yield from self._find_fixed(name)
-
-    def _write_tie(self, one: str, two: str) -> str:
-        """Write ``H = W``, or ``⌊H/4⌋ = ⌊W/4⌋`` where a patch of 4 takes some sizes beside the given one."""
-        size = self._base[one]
-
-        def find_end(sign: int) -> int:
-            """Return how far one side alone may be moved."""
-            more = range(1, min(_MOST_PATCH, size))
-            works = self._names.is_spatial(one) and self._works({one: size + sign})
-            return last_true(more, lambda each: self._works({one: size + sign * each})) or 0 if works else 0
-
-        around = find_end(1), find_end(-1)
-        patch = 1 + sum(around)
-        if patch == 1:
-            return f"{one} = {two}"
-        end = size + 2 * patch + around[0]  # of another patch, that is tried too
-        if not self._works({one: end, two: end - patch + 1}) or self._works({one: end, two: end + 1}):
-            return f"{one} = {two}"
-        shift = (around[1] - size) % patch
-        sides = (floor_of((symbol(name) + shift).scaled(Fraction(1, patch))) for name in (one, two))
-        return " = ".join(write(side, list(self._base)) for side in sides)
 
     def _works(self, sizes: dict[str, int]) -> bool:
         is_given = all(self._base[name] == size for name, size in sizes.items())

@@ -114,10 +114,6 @@ class ShortOrWindows(nn.Module):
         return self.layer(x.view(len(x), -1, windows, x.shape[2]))
 
 
-def root(number: int) -> int:
-    return int(number**0.5)
-
-
 def distances(steps: int) -> Tensor:
     return torch.arange(steps)[:, None] - torch.arange(steps)[None]
 
@@ -203,10 +199,6 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
     ("grey or colours", lambda: Net(lambda f, x: f(x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x),
                                     nn.Conv2d(3, 4, 1)),
      FLOAT, (2, 3, 8, 8), ("C = 3 or 1",), [(2, 1, 8, 8)], [(2, 4, 8, 8), (2, 2, 8, 8)]),
-    ("a root of all patches", lambda: Net(lambda f, x: f(x).flatten(2).unflatten(2, [root(f(x)[0, 0].numel())] * 2),
-                                          nn.Conv2d(3, 4, 5, 4, 1)),
-     FLOAT, (2, 3, 64, 64), ("⌊(H + 1)/4⌋ = ⌊(W + 1)/4⌋", "H and W ≥ 3", "C = 3"),
-     [(2, 3, 63, 66), (1, 3, 101, 99)], [(2, 3, 67, 64), (2, 3, 64, 62)]),
     ("groups of at most four samples", lambda: Net(lambda f, x: f(x).unflatten(0, (min(4, len(x)), -1)).std(0),
                                                    nn.Linear(6, 3)),
      FLOAT, (4, 6), ("B ≤ 3 or B divisible by 4", "F = 6"), [(1, 6), (2, 6), (3, 6), (8, 6)], [(5, 6), (6, 6)]),

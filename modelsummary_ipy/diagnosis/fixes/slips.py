@@ -71,9 +71,8 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
 
     A tensor that was made and that nothing reads; a second name for the same tensor; the sizes of a table the other
     way round; another order of dims that are then folded into the features of a layer; another dim that is halved or
-    repeated, or
-    that the largest or the mean is taken along; how far a signal is padded, the width first; the size of another tensor
-    that a map is enlarged to; steps that are read where samples are first.
+    repeated, or that the largest or the mean is taken along; how far a signal is padded, the width first; the size of
+    another tensor that a map is enlarged to; steps that are read where samples are first.
     """
     if ctx.statement is None or ctx.is_in_package:
         return

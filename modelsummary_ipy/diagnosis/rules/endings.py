@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.activations import PASSING, find_maker
@@ -33,40 +33,48 @@ def find_strange_orders(evidence: Evidence) -> Iterator[Flag]:
     if sum(is_weighted(step) for step in evidence.flow.steps) < 2:
         links = ()  # the one layer of an example
     ends = {maker.index for link in links if (maker := find_maker(evidence, link, names_of("identity"))) is not None}
+    bent = _group_bent(evidence)
     for step in evidence.flow.steps:
         words = _judge(evidence, step, is_end=step.index in ends)
         if words:
             message, fix, code = words
-            severity: Severity = "warning" if _is_sure(evidence, step, code) else "note"
+            severity: Severity = "warning" if _is_sure(evidence, step, code, bent) else "note"
             yield evidence.flag("strange-order", severity, step, message, fix, code, shape=step.inputs[0].shape)
 
 
-def _is_sure(evidence: Evidence, step: Call, code: str) -> bool:
+def _group_bent(evidence: Evidence) -> dict[tuple[str, int | None], set[str]]:
+    """Return the paths of Linear layers that an activation follows, by what their names share and the call around.
+
+    ``fc1`` and ``fc2`` share ``fc``.
+    """
+    found: dict[tuple[str, int | None], set[str]] = {}
+    for call in evidence.flow.steps:
+        readers = evidence.flow.readers(call) if call.type_name in LINEARS else []
+        if readers and readers[0].type_name in _BENT | _SQUASHING:
+            found.setdefault((_find_stem(call), call.parent), set()).add(call.path)
+    return found
+
+
+def _find_stem(call: Call) -> str:
+    return re.sub(r"\d+$", "", call.path)
+
+
+def _is_sure(evidence: Evidence, step: Call, code: str, bent: Mapping[tuple[str, int | None], Set[str]]) -> bool:
     """Return whether the rest of the model shows that an order is not meant.
 
     A Linear beside others of its name, ``fc2`` beside ``fc1``, behind which an activation comes; a dropout of the
     classes of a sample; a sigmoid of what is not below 0.
     """
     if code == "activations":
-        return step.type_name in ("sigmoid", "Sigmoid") and find_maker(evidence, step.input_links[0], PASSING) in [
-            call for call in evidence.flow.steps if call.type_name in _RECTIFIERS
-        ]
+        maker = find_maker(evidence, step.input_links[0], PASSING)
+        return step.type_name in ("sigmoid", "Sigmoid") and maker is not None and maker.type_name in _RECTIFIERS
     if code == "end":
         came = evidence.inputs[0].spec.shape if evidence.inputs else ()
         return len(step.outputs[0].shape) == 2 and step.outputs[0].shape[-1:] != came[-1:]
     maker = find_maker(evidence, step.input_links[0], _BETWEEN)
-    if code != "linear" or maker is None or not maker.path:
+    if code != "linear" or maker is None or not maker.path or _find_stem(maker) != _find_stem(step):
         return False
-    stem = re.sub(r"\d+$", "", maker.path)
-    if re.sub(r"\d+$", "", step.path) != stem:
-        return False
-    for call in evidence.flow.steps:
-        is_like = call.type_name in LINEARS and call.path not in (maker.path, step.path)
-        if is_like and re.sub(r"\d+$", "", call.path) == stem and call.parent == step.parent:
-            readers = evidence.flow.readers(call)
-            if readers and readers[0].type_name in _BENT | _SQUASHING:
-                return True
-    return False
+    return bool(bent.get((_find_stem(step), step.parent), set()) - {maker.path, step.path})
 
 
 def _judge(evidence: Evidence, step: Call, *, is_end: bool) -> tuple[str, str, str] | None:

@@ -60,13 +60,14 @@ def plan_sizes(names: InputNames, base: Sizes, moving: list[str]) -> dict[str, t
                 (far - 1, near + (1 if far > near + 66 else 193), 2 * size + 27, size * 5 // 4 + 38),
                 (near + 65, far + 127, 2 * size + 45, size * 4 // 3 + 10),
             )[spatial % 2]
-            first, *others = (value + 192 * (spatial // 2) for value in plan)
-            plans[name] = (_leave_remainders(size, first, 64), *others)
+            first, second, *others = (value + 192 * (spatial // 2) for value in plan)
+            plans[name] = (first, _leave_remainders(size, second, 64), *others)
             spatial += 1
         else:
             more = next(sequences, (15, 4, 9, 22))
-            first, *others = (size + step + (size // 16) * (step % 5) for step in more)
-            plans[name] = (_leave_remainders(size, first, 1, {each[0] for each in plans.values()}), *others)
+            first, second, *others = (size + step + (size // 16) * (step % 5) for step in more)
+            taken = {each[1] for each in plans.values()}
+            plans[name] = (first, _leave_remainders(size, second, 1, taken), *others)
     return plans
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.registry import Axes, Op, Size, entry
 
 
@@ -22,9 +23,10 @@ def broadcast(op: Op, tensors: Sequence[Axes]) -> list[Size]:
 
 
 def _equal(op: Op, one: Size, other: Size) -> Size:
-    """Demand that two sizes are equal; of a number it is that: it is right too where the other one is 1."""
+    """Demand that two sizes are equal; a number stays one: it is right too where the other one is 1."""
     made = op.equal(one, other)
-    return next((size for size in (one, other) if op.known(size) is not None), made)
+    is_expression = isinstance(made, Expr)  # what an axis means is not told by a number
+    return next((size for size in (one, other) if isinstance(size, int)), made) if is_expression else made
 
 
 @entry(

@@ -130,7 +130,7 @@ BEST = {
     "two_tower_concat_dim": "x = torch.cat([self.user(u), self.item(i)], dim=1)",
     "squeeze_drops_batch_head": "x = self.f(x).flatten(1)",
     "shufflenet_view": "self.groups = 4",
-    "depthwise_separable": "self.a.pw = nn.Conv2d(3, 16, 1)\nself.b.pw = nn.Conv2d(16, 32, 1)",
+    "depthwise_separable": "self.pw = nn.Conv2d(cin, cout, 1)",
     "pointnet_transform": "x = torch.bmm(t, x)",
     "gnn_heads_next": "self.l2 = Layer(32, 3, 1)",
     "attention_pool_query": "out, _ = self.attn(q.expand(x.size(0), -1, -1), x, x)",

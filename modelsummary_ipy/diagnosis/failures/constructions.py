@@ -21,9 +21,12 @@ _OPERATORS = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.Pow: operator.pow,
 }  # fmt: skip
-#: Modules whose functions change nothing outside, and functions of torch's that do.
+#: Modules whose functions change nothing outside, and names in calls of theirs that do: files, numpy's generators.
 _LIBRARIES = frozenset({"nn", "torch", "math", "F", "np", "numpy"})
-_READ_FILES = frozenset({"load", "save", "hub", "fromfile", "from_file", "tofile"})
+_OUTSIDE = frozenset(
+    {"load", "save", "hub", "fromfile", "from_file", "tofile", "random", "cuda", "set_default_dtype",
+     "set_default_device", "set_num_threads", "set_grad_enabled", "use_deterministic_algorithms"}
+)  # fmt: skip
 _BUILTINS = frozenset(
     {"super", "range", "len", "int", "float", "bool", "str", "tuple", "list", "dict", "set", "zip", "enumerate", "map",
      "reversed", "sorted", "max", "min", "sum", "abs", "round", "pow", "all", "any", "isinstance", "hasattr", "getattr",
@@ -221,21 +224,9 @@ def list_made_by(node: ast.ClassDef | ast.FunctionDef) -> list[ast.FunctionDef]:
 
 #: Methods that change what they are of.
 _CHANGING = frozenset(
-    {
-        "append",
-        "extend",
-        "insert",
-        "pop",
-        "remove",
-        "clear",
-        "reverse",
-        "sort",
-        "update",
-        "setdefault",
-        "popitem",
-        "add",
-    }
-)
+    {"append", "extend", "insert", "pop", "remove", "clear", "reverse", "sort", "update", "setdefault", "popitem",
+     "add"}
+)  # fmt: skip
 
 
 def _changes_others(node: ast.AST, own: Set[str], given: Set[str], kept: Set[str]) -> bool:
@@ -255,6 +246,8 @@ def _changes_others(node: ast.AST, own: Set[str], given: Set[str], kept: Set[str
         changed = node.value
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CHANGING:
         changed = node.func.value
+    elif isinstance(node, ast.Call) and read_name(node.func) == "setattr" and node.args:
+        return not (isinstance(node.args[0], ast.Name) and node.args[0].id in own | {"self"})
     above = ""
     while isinstance(changed, (ast.Attribute, ast.Subscript, ast.Call)):
         above = changed.attr if isinstance(changed, ast.Attribute) else above
@@ -282,7 +275,7 @@ def _is_plain(
         for call in [item for item in nodes if isinstance(item, ast.Call)]:
             root = call.func
             while isinstance(root, (ast.Attribute, ast.Call, ast.Subscript)):
-                if isinstance(root, ast.Attribute) and root.attr in _READ_FILES:
+                if isinstance(root, ast.Attribute) and root.attr in _OUTSIDE:
                     return False
                 root = root.func if isinstance(root, ast.Call) else root.value
             if not isinstance(root, ast.Name) or root.id in own:

@@ -87,9 +87,7 @@ def _left_over(op: Op, data: Axes, taken: Axes) -> Size:
         return moving * known // (_product(below) * numbers)
     if not numbers:
         raise OpaqueError("nothing to divide")
-    made = _product(above) // numbers
-    op.equal(made * numbers, _product(above))
-    return made
+    return op.divided(_product(above), numbers)
 
 
 def _product(sizes: Axes) -> Size:

@@ -95,6 +95,16 @@ class Op(ABC):
     def equal(self, one: Size, other: Size) -> Size:
         """Demand that two sizes are equal, and return the one that says more."""
 
+    def equal_all(self, one: Axes, other: Axes) -> list[Size]:
+        """Demand that all axes of two tensors are equal."""
+        return [self.equal(mine, its) for mine, its in zip(one, other, strict=True)]
+
+    def divided(self, size: Size, count: Size) -> Size:
+        """Divide a size, and demand that nothing is left."""
+        part = size // count
+        self.equal(part * count, size)
+        return part
+
     @abstractmethod
     def at_least(self, size: Size, least: Size) -> None:
         """Demand that a size is not below another."""
@@ -146,6 +156,18 @@ def entry(names: str) -> Callable[[E], E]:
         return function
 
     return register
+
+
+def put(axes: Axes, dim: int, *sizes: Size) -> list[Size]:
+    """Put sizes, or none, in the place of one axis."""
+    dim %= len(axes) or 1
+    return [*axes[:dim], *sizes, *axes[dim + 1 :]]
+
+
+def insert(axes: Axes, dim: int, size: Size) -> list[Size]:
+    """Put a new axis at a place of what is made."""
+    dim %= len(axes) + 1
+    return [*axes[:dim], size, *axes[dim:]]
 
 
 def register_entry(name: str, function: Entry) -> None:

@@ -9,8 +9,7 @@ from modelsummary_ipy.axes.table import (
     pick,
     products,
     reduce,
-    reshape,
     windows,
 )
 
-__all__ = ["attention", "counted", "elementwise", "make", "move", "pick", "products", "reduce", "reshape", "windows"]
+__all__ = ["attention", "counted", "elementwise", "make", "move", "pick", "products", "reduce", "windows"]

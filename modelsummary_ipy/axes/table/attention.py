@@ -23,30 +23,29 @@ def attention(op: Op) -> Sequence[Axes]:
     scores = [*lead, query[-2], key[-2]]
     if op.has("attn_mask"):
         scores = broadcast(op, [scores, op.axes("attn_mask")])
-    made = [*lead, query[-2], value[-1]]
     if op.name.endswith("flash_attention_for_cpu"):
         op.equal(query[-1], value[-1])
         return [[*lead, query[-2], query[-1]], [*lead, query[-2]]]  # the second: logarithms of the sums
     if op.name.endswith("math"):
         rows = scores[-2]  # of one query the mask may make several
         return [[*lead, rows, value[-1]], [*broadcast(op, [query[:-2], key[:-2]]), rows, key[-2]]]
-    return [made]
+    return [[*lead, query[-2], value[-1]]]
 
 
 @entry("mkldnn_rnn_layer")
 def lstm_layer(op: Op) -> Sequence[Axes]:
     """One direction of one layer of an LSTM; its first output is ``(T, B, hidden)``."""
-    data, hidden = op.axes("input"), op.plain("hidden_size")
+    data = op.axes("input")
     op.at_least(data[0], 1)
-    return [[data[0], data[1], hidden], op.axes("hx_"), op.axes("cx_"), op.made(3)]
+    return [[*data[:2], op.plain("hidden_size")], op.axes("hx_"), op.axes("cx_"), op.made(3)]
 
 
 @entry("_thnn_fused_lstm_cell")
 def lstm_cell(op: Op) -> Sequence[Axes]:
     """A fused cell gives its state and, for the backward, its gates."""
     state = op.axes("cx")
+    gates = [*state[:-1], state[-1] * 4]
     for name in ("input_gates", "hidden_gates", "input_bias", "hidden_bias"):
         if op.has(name):
-            for one, two in zip(op.axes(name)[::-1], [state[-1] * 4, *state[-2::-1]], strict=False):
-                op.equal(one, two)
+            op.equal_all(op.axes(name), gates[-len(op.axes(name)) :])
     return [state, state, op.axes("input_gates")]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry, put
 from modelsummary_ipy.axes.table.elementwise import broadcast
 
 _MASKS = ("bool", "uint8")
+
+#: The places of what is not zero: one row each, one column a dim.
+entry("nonzero argwhere")(lambda op: [[op.counted(0, 0), len(op.axes("self"))]])
 
 
 @entry("index _unsafe_index")
@@ -45,29 +48,18 @@ def masked_select(op: Op) -> Sequence[Axes]:
     return [[op.counted(0, 0)]]
 
 
-@entry("nonzero argwhere")
-def nonzero(op: Op) -> Sequence[Axes]:
-    """List the places of what is not zero: one row each, one column a dim."""
-    return [[op.counted(0, 0), len(op.axes("self"))]]
-
-
-@entry("_unique _unique2 unique_consecutive")
+@entry("_unique _unique2 unique_consecutive unique_dim")
 def unique(op: Op) -> Sequence[Axes]:
-    """List different values, where each of them went, and how often it is there."""
-    if op.plain("dim") is not None:
-        raise OpaqueError("parts along a dim")
-    count = [op.counted(0, 0)]
-    asked = [[] if made == (0,) else axes for made, axes in zip(op.outputs[1:], (op.axes("self"), count), strict=False)]
-    return [count, *([0] if made == (0,) else axes for made, axes in zip(op.outputs[1:], asked, strict=False))]
-
-
-@entry("unique_dim")
-def unique_dim(op: Op) -> Sequence[Axes]:
-    """Keep different parts along an axis."""
+    """List different values, or parts along an axis, where each of them went, and how often it is there."""
     data = op.axes("self")
-    dim = op.plain("dim") % len(data)
-    full, data[dim] = data[dim], op.counted(0, dim)
-    return [
-        data,
-        *([0] if made == (0,) else [size] for made, size in zip(op.outputs[1:], (full, data[dim]), strict=False)),
-    ]
+    if op.name == "aten.unique_dim":
+        dim = op.plain("dim") % len(data)
+        count, places = op.counted(0, dim), [data[dim]]
+        kept = put(data, dim, count)
+    elif op.plain("dim") is None:
+        count = op.counted(0, 0)
+        kept, places = [count], data
+    else:
+        raise OpaqueError("parts along a dim")
+    asked = zip(op.outputs[1:], (places, [count]), strict=False)
+    return [kept, *([0] if made == (0,) else axes for made, axes in asked)]

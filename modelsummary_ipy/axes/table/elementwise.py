@@ -50,19 +50,14 @@ def elementwise(op: Op) -> Sequence[Axes]:
 
 def _keep(op: Op, written: Axes, made: Axes) -> Axes:
     """Return the axes of what is written to: nothing is broadcast beyond them."""
-    for one, two in zip(written, made[-len(written) :] if written else [], strict=True):
-        op.equal(one, two)
+    op.equal_all(written, made[-len(written) :] if written else [])
     return written
 
 
-@entry("log_sigmoid_forward")
-def log_sigmoid(op: Op) -> Sequence[Axes]:
-    """Give a second result: a buffer that is empty on some devices."""
-    data = op.tensors()[0]
-    return [data, [0] if op.made(1) == (0,) else data]
-
-
-@entry(
+#: The second result is a buffer that is empty on some devices.
+entry("log_sigmoid_forward")(lambda op: [op.tensors()[0], [0] if op.made(1) == (0,) else op.tensors()[0]])
+#: Copies, random numbers, what runs along an axis, what writes into a part: the shape of the first tensor.
+entry(
     "_to_copy clone detach alias lift_fresh lift_fresh_copy contiguous bernoulli uniform exponential fill zero "
     "zeros_like ones_like full_like empty_like rand_like randn_like randint_like tril triu conj _conj resolve_conj "
     "flip roll sort cumsum cumprod cummax cummin logcumsumexp _softmax _log_softmax softmax log_softmax _safe_softmax "
@@ -70,11 +65,7 @@ def log_sigmoid(op: Op) -> Sequence[Axes]:
     "random geometric cauchy log_normal native_dropout _fft_c2c argsort rrelu_with_noise "
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask "
     "resolve_neg _neg_view renorm"
-)
-def same_shape(op: Op) -> Sequence[Axes]:
-    """Keep the shape of the first tensor: copies, random numbers, what runs along an axis, what writes into a part."""
-    first = op.tensors()[0]
-    return [first, first]
+)(lambda op: [op.tensors()[0]] * 2)
 
 
 @entry("diagonal_scatter")
@@ -97,8 +88,8 @@ def write_over(op: Op) -> Sequence[Axes]:
 @entry("channel_shuffle native_channel_shuffle")
 def shuffle(op: Op) -> Sequence[Axes]:
     """Mix groups of channels."""
-    data, groups = op.axes("self"), op.plain("groups")
-    op.equal(data[1] // groups * groups, data[1])
+    data = op.axes("self")
+    op.divided(data[1], op.plain("groups"))
     return [data]
 
 
@@ -111,15 +102,24 @@ def prelu(op: Op) -> Sequence[Axes]:
     return [data]
 
 
+# -- losses -----------------------------------------------------------------------------------------------------------
+
+
+def _reduced(op: Op, axes: Axes) -> Sequence[Axes]:
+    return [axes if op.plain("reduction", 1) == 0 else []]
+
+
+entry("mse_loss smooth_l1_loss huber_loss dist")(lambda op: _reduced(op, broadcast(op, op.tensors())))
+
+
 @entry("binary_cross_entropy")
 def cross_entropy(op: Op) -> Sequence[Axes]:
     """Compare probabilities with a target of their shape; only weights are broadcast."""
-    data, target = op.axes("self"), op.axes("target")
-    for one, two in zip(data, target, strict=True):
-        op.equal(one, two)
+    data = op.axes("self")
+    op.equal_all(data, op.axes("target"))
     if op.has("weight"):
         _keep(op, data, broadcast(op, [data, op.axes("weight")]))
-    return [data if op.plain("reduction", 1) == 0 else []]
+    return _reduced(op, data)
 
 
 @entry("binary_cross_entropy_with_logits")
@@ -131,11 +131,4 @@ def logits_loss(op: Op) -> Sequence[Axes]:
     _keep(op, target, broadcast(op, [target, data]))
     if op.has("weight"):
         _keep(op, target, broadcast(op, [target, op.axes("weight")]))
-    return [target if op.plain("reduction", 1) == 0 else []]
-
-
-@entry("mse_loss smooth_l1_loss huber_loss dist")
-def loss(op: Op) -> Sequence[Axes]:
-    """Compare two tensors element by element, and reduce all or nothing."""
-    found = broadcast(op, op.tensors())
-    return [found if op.plain("reduction", 1) == 0 else []]
+    return _reduced(op, target)

@@ -1,33 +1,38 @@
-"""Operations that only move axes about, add an axis of 1, or take one away."""
+"""Operations that move axes about, add or take away an axis of 1, or read the same elements as other axes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry, insert, put
 
 
-@entry("permute")
-def permute(op: Op) -> Sequence[Axes]:
-    """Put the axes in the order of ``dims``."""
-    data = op.axes("self")
-    return [[data[dim] for dim in op.plain("dims")]]
-
-
-@entry("transpose swapaxes swapdims")
-def transpose(op: Op) -> Sequence[Axes]:
-    """Exchange two axes."""
-    data = op.axes("self")
+def _exchange(data: list[Size], one: int, other: int) -> list[Size]:
     if data:
-        one, two = (op.plain(f"dim{i}", op.plain(f"axis{i}")) for i in (0, 1))
-        data[one], data[two] = data[two], data[one]
-    return [data]
+        data[one], data[other] = data[other], data[one]
+    return data
 
 
-@entry("t numpy_T")
-def turn(op: Op) -> Sequence[Axes]:
-    """Turn the order of the axes round."""
-    return [op.axes("self")[::-1]]
+def _dims(value: int | Sequence[int], rank: int) -> list[int]:
+    return [dim % rank for dim in ([value] if isinstance(value, int) else value)]
+
+
+entry("permute")(lambda op: [[op.axes("self")[dim] for dim in op.plain("dims")]])
+entry("transpose swapdims")(lambda op: [_exchange(op.axes("self"), op.plain("dim0"), op.plain("dim1"))])
+entry("swapaxes")(lambda op: [_exchange(op.axes("self"), op.plain("axis0"), op.plain("axis1"))])
+#: Two axes change their places at every odd number of turns.
+entry("rot90")(lambda op: [_exchange(op.axes("self"), *(op.plain("dims", [0, 1]) if op.plain("k", 1) % 2 else [0, 0]))])
+entry("t numpy_T")(lambda op: [op.axes("self")[::-1]])
+entry("unsqueeze")(lambda op: [insert(op.axes("self"), op.plain("dim"), 1)])
+entry("view_as_real")(lambda op: [[*op.axes("self"), 2]])
+
+
+@entry("view_as_complex")
+def view_as_complex(op: Op) -> Sequence[Axes]:
+    """Read the last axis of 2 as one complex number."""
+    *lead, pair = op.axes("self")
+    op.equal(pair, 2)
+    return [lead]
 
 
 @entry("movedim moveaxis")
@@ -35,39 +40,20 @@ def move(op: Op) -> Sequence[Axes]:
     """Put axes at other places, the others stay in their order."""
     data = op.axes("self")
     rank = len(data)
-    places = zip(_dims(op.plain("destination"), rank), _dims(op.plain("source"), rank), strict=True)
-    moved = dict(places)
+    moved = dict(zip(*(_dims(op.plain(name), rank) for name in ("destination", "source")), strict=True))
     rest = (dim for dim in range(rank) if dim not in moved.values())
     return [[data[moved[place] if place in moved else next(rest)] for place in range(rank)]]
 
 
-def _dims(value: int | Sequence[int], rank: int) -> list[int]:
-    return [dim % rank for dim in ([value] if isinstance(value, int) else value)]
-
-
-@entry("unsqueeze")
-def unsqueeze(op: Op) -> Sequence[Axes]:
-    """Add an axis of 1."""
-    data = op.axes("self")
-    data.insert(op.plain("dim") % (len(data) + 1), 1)
-    return [data]
-
-
 @entry("squeeze squeeze_copy")
 def squeeze(op: Op) -> Sequence[Axes]:
-    """Take away axes of 1: those that are named, or all."""
+    """Take away axes of 1: those that are named, or all; without a name an axis of the input is 1 by chance only."""
     data = op.axes("self")
     named = op.plain("dim")
     dims = range(len(data)) if named is None else _dims(named, len(data)) if data else []
-    kept: list[Size] = []
-    for dim, size in enumerate(data):
-        if dim not in dims or op.known(size) not in (1, None):
-            kept.append(size)
-        elif op.known(size) is None:
-            if named is not None:
-                raise OpaqueError("whether an axis is squeezed depends on the input")
-            kept.append(size)  # an axis of the input, which is 1 by chance only
-    return [kept]
+    if named is not None and any(op.known(data[dim]) is None for dim in dims):
+        raise OpaqueError("whether an axis is squeezed depends on the input")
+    return [[size for dim, size in enumerate(data) if dim not in dims or op.known(size) != 1]]
 
 
 @entry("expand expand_copy")
@@ -75,15 +61,12 @@ def expand(op: Op) -> Sequence[Axes]:
     """Repeat axes of 1, and add axes in front; -1 leaves an axis."""
     data, wanted = op.axes("self"), op.sizes("size")
     data = [1] * (len(wanted) - len(data)) + data
-    made: list[Size] = []
-    for size, want in zip(data, wanted, strict=True):
-        if op.known(want) == -1:
-            made.append(size)
-        elif op.known(size) == 1:
-            made.append(want)
-        else:
-            made.append(op.equal(size, want))
-    return [made]
+    return [
+        [
+            size if op.known(want) == -1 else want if op.known(size) == 1 else op.equal(size, want)
+            for size, want in zip(data, wanted, strict=True)
+        ]
+    ]
 
 
 @entry("diagonal diagonal_copy")
@@ -98,22 +81,24 @@ def diagonal(op: Op) -> Sequence[Axes]:
     return [[*rest, short if op.value(short) > 0 else 0]]
 
 
-@entry("view_as_complex")
-def view_as_complex(op: Op) -> Sequence[Axes]:
-    """Read the last axis of 2 as one complex number."""
-    return [op.axes("self")[:-1]]
+@entry("view _unsafe_view reshape _reshape_alias view_copy _reshape_copy")
+def view(op: Op) -> Sequence[Axes]:
+    """Give the axes that were asked for; -1 is what is left of all elements."""
+    if op.plain("dtype") is not None:
+        raise OpaqueError("another dtype")
+    return [op.reshape(op.axes("self"), op.sizes("shape" if op.name == "aten.reshape" else "size"))]
 
 
-@entry("view_as_real")
-def view_as_real(op: Op) -> Sequence[Axes]:
-    """Give real and imaginary parts an axis of 2."""
-    return [[*op.axes("self"), 2]]
+@entry("unflatten")
+def unflatten(op: Op) -> Sequence[Axes]:
+    """Take one axis apart."""
+    data, dim = op.axes("self"), op.plain("dim")
+    return [put(data, dim, *op.reshape([data[dim]], op.sizes("sizes")))]
 
 
-@entry("rot90")
-def rotate(op: Op) -> Sequence[Axes]:
-    """Exchange two axes at every odd number of turns."""
-    data, dims = op.axes("self"), op.plain("dims", [0, 1])
-    if op.plain("k", 1) % 2:
-        data[dims[0]], data[dims[1]] = data[dims[1]], data[dims[0]]
-    return [data]
+@entry("flatten")
+def flatten(op: Op) -> Sequence[Axes]:
+    """Make one axis of several."""
+    data = op.axes("self")
+    first, last = op.plain("start_dim", 0) % len(data), op.plain("end_dim", -1) % len(data)
+    return [[*data[:first], *op.reshape(data[first : last + 1], [-1]), *data[last + 1 :]]]

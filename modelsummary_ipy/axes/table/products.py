@@ -4,43 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.registry import Axes, Entry, Op, OpaqueError, Size, entry
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
 from modelsummary_ipy.axes.table.elementwise import broadcast
 
 #: By operation, the letters of its tensors, and its arguments in the same order.
-CONTRACTIONS: dict[str, tuple[str, str]] = {}
+CONTRACTIONS: dict[str, tuple[str, str]] = {
+    f"aten.{name}": (letters, arguments)
+    for names, letters, arguments in (
+        ("mm _int_mm", "ik,kj->ij", "self mat2"),
+        ("bmm", "bik,bkj->bij", "self mat2"),
+        ("addmm _addmm_activation", "ik,kj,ij->ij", "mat1 mat2 self"),
+        ("baddbmm", "bik,bkj,bij->bij", "batch1 batch2 self"),
+        ("mv", "ik,k->i", "self vec"),
+        ("dot", "k,k->", "self tensor"),
+        ("vdot", "k,k->", "self other"),
+        ("addmv", "ik,k,i->i", "mat vec self"),
+        ("ger outer", "i,j->ij", "self vec2"),
+    )
+    for name in names.split()
+}
 
 
-def _contract(names: str, letters: str, arguments: str) -> Entry:
-    """Register operations that are one einsum of their arguments; a letter with ``?`` may be broadcast."""
+@entry(" ".join(name.removeprefix("aten.") for name in CONTRACTIONS))
+def contract(op: Op) -> Sequence[Axes]:
+    """Make one einsum of the arguments; the axes of one that is added may be 1 or left out."""
+    letters, arguments = CONTRACTIONS[op.name] if op.name in CONTRACTIONS else CONTRACTIONS[op.name[:-1]]
     inputs, output = letters.split("->")
-    CONTRACTIONS.update((f"aten.{name}", (letters, arguments)) for name in names.split())
-
-    def contract(op: Op) -> Sequence[Axes]:
-        found: dict[str, Size] = {}
-        for letters_of, argument in zip(inputs.split(","), arguments.split(), strict=True):
-            axes = op.axes(argument)
-            for letter, size in zip(letters_of[len(letters_of) - len(axes) :], axes, strict=True):
-                known = found.get(letter)
-                may_be_one = argument in ("self", "input") and not op.name.endswith("_")
-                is_one = known is not None and may_be_one and op.known(size) == 1
-                found[letter] = known if is_one else size if known is None else op.equal(known, size)
-        if op.name.startswith("aten.addmv") and op.known(found["i"]) == 0:
-            raise OpaqueError("of no rows it makes what it adds to")
-        return [[found[letter] for letter in output]]
-
-    return entry(names)(contract)
-
-
-_contract("mm _int_mm", "ik,kj->ij", "self mat2")
-_contract("bmm", "bik,bkj->bij", "self mat2")
-_contract("addmm _addmm_activation", "ik,kj,ij->ij", "mat1 mat2 self")
-_contract("baddbmm", "bik,bkj,bij->bij", "batch1 batch2 self")
-_contract("mv", "ik,k->i", "self vec")
-_contract("dot", "k,k->", "self tensor")
-_contract("vdot", "k,k->", "self other")
-_contract("addmv", "ik,k,i->i", "mat vec self")
-_contract("ger outer", "i,j->ij", "self vec2")
+    found: dict[str, Size] = {}
+    for letters_of, argument in zip(inputs.split(","), arguments.split(), strict=True):
+        axes = op.axes(argument)
+        for letter, size in zip(letters_of[len(letters_of) - len(axes) :], axes, strict=True):
+            known = found.get(letter)
+            is_one = known is not None and argument == "self" and not op.name.endswith("_") and op.known(size) == 1
+            found[letter] = known if is_one else size if known is None else op.equal(known, size)
+    if op.name.startswith("aten.addmv") and op.known(found["i"]) == 0:
+        raise OpaqueError("of no rows it makes what it adds to")
+    return [[found[letter] for letter in output]]
 
 
 @entry("linear")
@@ -48,10 +47,7 @@ def linear(op: Op) -> Sequence[Axes]:
     """``(…, in) → (…, out)`` with a weight ``(out, in)``."""
     data, weight = op.axes("input"), op.axes("weight")
     op.equal(data[-1], weight[-1])
-    made = weight[:-1]
-    if op.has("bias") and op.axes("bias"):
-        made = broadcast(op, [made, op.axes("bias")])
-    return [[*data[:-1], *made]]
+    return [[*data[:-1], *broadcast(op, [weight[:-1], op.axes("bias") if op.has("bias") else []])]]
 
 
 @entry("_cdist_forward _euclidean_dist cdist")

@@ -6,22 +6,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry, put
 
 #: A factor with a larger denominator is no number that somebody wrote, and is rounded.
 _LARGEST_STEP = 64
 
 
 def slide(
-    op: Op,
-    size: Size,
-    kernel: int,
-    stride: int = 1,
-    padding: int = 0,
-    dilation: int = 1,
-    *,
-    ceil_mode: bool = False,
-    before: int | None = None,
+    op: Op, size: Size, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, ceil_mode: bool = False
 ) -> Size:
     """Return how many windows fit: ``⌊(size + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1``.
 
@@ -29,12 +21,10 @@ def slide(
         size: Of the axis.
         kernel, stride, padding, dilation: As torch takes them.
         ceil_mode: Whether the last window may end beyond the input, if it begins in it.
-        before: The padding before the axis, where both sides are not padded alike.
     """
-    total = 2 * padding
-    offset = total - dilation * (kernel - 1) - 1 + stride
+    offset = 2 * padding - dilation * (kernel - 1) - 1 + stride
     if ceil_mode:
-        offset = min(offset, total // 2 if before is None else before) + stride - 1
+        offset = min(offset, padding) + stride - 1
     made = (size + offset) // stride
     op.at_least(made, 1)
     return made
@@ -47,19 +37,13 @@ def _per_dim(value: Any, count: int, default: Any = None) -> list[int]:
     return values * count if len(values) == 1 else values
 
 
-def _check_bias(op: Op, channels: Size) -> None:
-    """Demand a number for each channel: torch up to 2.14 finds a wrong one in its kernels alone."""
-    if op.has("bias"):
-        op.equal(op.axes("bias")[0], channels)
-
-
 @entry("convolution _convolution")
 def convolution(op: Op) -> Sequence[Axes]:
     """``(B, C_in, …)`` to ``(B, C_out, …)``; transposed, the windows are spread over the output."""
     data, weight = op.axes("input"), op.axes("weight")
     count = len(weight) - 2
     lead, channels, spatial = data[: -count - 1], data[-count - 1], data[-count:]
-    groups = op.plain("groups", 1)
+    transposed, groups = op.plain("transposed", False), op.plain("groups", 1)
     stride, padding, dilation, extra = (
         _per_dim(op.plain(name), count, default)
         for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0))
@@ -67,23 +51,19 @@ def convolution(op: Op) -> Sequence[Axes]:
     kernels = [op.known(size) for size in weight[2:]]
     if None in kernels:
         raise OpaqueError("a kernel that depends on the input")
-    if not op.plain("transposed", False):
-        op.equal(channels, weight[1] * groups)
-        _check_bias(op, weight[0])
-        made = [
-            slide(op, size, kernel or 0, stride[i], padding[i], dilation[i])
-            for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))
-        ]
-        return [[*lead, 0 if op.known(channels) == 0 else weight[0], *made]]
-    op.equal(channels, weight[0])
-    _check_bias(op, weight[1] * groups)
-    made = [
-        size * stride[i] + (dilation[i] * ((kernel or 0) - 1) + 1 - stride[i] - 2 * padding[i] + extra[i])
-        for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True))
-    ]
-    for size in made:
-        op.at_least(size, 0)
-    return [[*lead, 0 if op.known(channels) == 0 else weight[1] * groups, *made]]
+    read, out = (weight[0], weight[1] * groups) if transposed else (weight[1] * groups, weight[0])
+    op.equal(channels, read)
+    if op.has("bias"):  # torch up to 2.14 finds a wrong one in its kernels alone
+        op.equal(op.axes("bias")[0], out)
+    made = []
+    for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True)):
+        if transposed:
+            extent = dilation[i] * ((kernel or 0) - 1) + 1
+            made.append(size * stride[i] + (extent - stride[i] - 2 * padding[i] + extra[i]))
+            op.at_least(made[-1], 0)
+        else:
+            made.append(slide(op, size, kernel or 0, stride[i], padding[i], dilation[i]))
+    return [[*lead, 0 if op.known(channels) == 0 else out, *made]]
 
 
 @entry(
@@ -107,14 +87,11 @@ def pool(op: Op) -> Sequence[Axes]:
     return [[*data[:-count], *made]] * 2
 
 
-@entry(
+#: The last axes are as large as was asked for.
+entry(
     "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d "
     "adaptive_max_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"
-)
-def adaptive_pool(op: Op) -> Sequence[Axes]:
-    """Make the last axes as large as was asked for."""
-    data, sides = op.tensors()[0], op.sizes("output_size")
-    return [[*data[: -len(sides)], *sides]] * 2
+)(lambda op: [[*op.tensors()[0][: -len(op.sizes("output_size"))], *op.sizes("output_size")]] * 2)
 
 
 def _scale(size: Size, factor: float | None) -> Size | None:
@@ -182,9 +159,7 @@ def _count_windows(op: Op, sides: Axes) -> Size:
 def col2im(op: Op) -> Sequence[Axes]:
     """``(B, C·kernel, windows)`` to ``(B, C, H, W)``."""
     data, kernel, made = op.axes("self"), op.plain("kernel_size"), op.sizes("output_size")
-    area = kernel[0] * kernel[1]
-    channels = data[-2] // area
-    op.equal(channels * area, data[-2])
+    channels = op.divided(data[-2], kernel[0] * kernel[1])
     for side in made:
         op.at_least(side, 1)
     op.equal(_count_windows(op, made), data[-1])
@@ -194,13 +169,10 @@ def col2im(op: Op) -> Sequence[Axes]:
 @entry("unfold")
 def unfold(op: Op) -> Sequence[Axes]:
     """Slide a window over one axis; the window is a new last one."""
-    data = op.axes("self")
-    dim = op.plain("dimension") % len(data)
-    width = op.size("size")
-    step, kernel = op.plain("step"), op.known(width)
-    if kernel is None:
+    data, dim, width = op.axes("self"), op.plain("dimension"), op.known(op.size("size"))
+    if width is None:
         raise OpaqueError("a window that depends on the input")
-    return [[*data[:dim], slide(op, data[dim], kernel, step), *data[dim + 1 :], kernel]]
+    return [[*put(data, dim, slide(op, data[dim], width, op.plain("step"))), width]]
 
 
 @entry("as_strided")
@@ -225,16 +197,14 @@ def sample_grid(op: Op) -> Sequence[Axes]:
 @entry("pixel_shuffle")
 def pixel_shuffle(op: Op) -> Sequence[Axes]:
     """``(…, C·r², H, W)`` to ``(…, C, H·r, W·r)``."""
-    data, factor = op.axes("self"), op.plain("upscale_factor")
-    channels = data[-3] // factor**2
-    op.equal(channels * factor**2, data[-3])
-    return [[*data[:-3], channels, data[-2] * factor, data[-1] * factor]]
+    *lead, channels, height, width = op.axes("self")
+    factor = op.plain("upscale_factor")
+    return [[*lead, op.divided(channels, factor**2), height * factor, width * factor]]
 
 
 @entry("pixel_unshuffle")
 def pixel_unshuffle(op: Op) -> Sequence[Axes]:
     """``(…, C, H·r, W·r)`` to ``(…, C·r², H, W)``."""
-    data, factor = op.axes("self"), op.plain("downscale_factor")
-    for size in data[-2:]:
-        op.equal(size // factor * factor, size)
-    return [[*data[:-3], data[-3] * factor**2, data[-2] // factor, data[-1] // factor]]
+    *lead, channels, height, width = op.axes("self")
+    factor = op.plain("downscale_factor")
+    return [[*lead, channels * factor**2, op.divided(height, factor), op.divided(width, factor)]]

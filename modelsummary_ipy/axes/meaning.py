@@ -110,12 +110,21 @@ class Axis:
         return self.resized(self.size // value_of(other))
 
 
+#: How dims of the input that are positions are called: height, width, depth, length, time.
+_POSITIONS = frozenset("HWDLT")
 #: Of more characters a sum is shortened.
 _LONGEST_NAME = 400
 
 
 #: A size in a walk for meaning.
 Size = Axis | int
+
+
+def is_position(axis: Axis) -> bool:
+    """Return whether an axis is one of the input along which its entries stand: height, width, length, time."""
+    return bool(axis.factors) and all(
+        factor.kind == "input" and all(root[0] in _POSITIONS for root in factor.roots) for factor in axis.factors
+    )
 
 
 def value_of(size: Size) -> int:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
 from modelsummary_ipy.axes.meaning import (
@@ -13,6 +12,7 @@ from modelsummary_ipy.axes.meaning import (
     Factor,
     Size,
     input_axis,
+    is_position,
     merge,
     plain_axis,
     roots_of,
@@ -20,26 +20,19 @@ from modelsummary_ipy.axes.meaning import (
     value_of,
     write_axis,
 )
-from modelsummary_ipy.axes.meaning_checks import Checks
-from modelsummary_ipy.axes.meaning_ops import PRODUCTS, is_position
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, find_entry
 from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
 #: Of a reshape its call, what each dim was made of, and what each is.
 Dealt = tuple[int, Sequence[Axis], Sequence[Axis]]
 
-#: What is no mistake where it only leads to a single number: a loss, a statistic.
-_LIVE = frozenset(
-    {
-        "along",
-        "carried",
-        "picked",
-        "contracted",
-        "noise",
-    }
+#: Of an operation that was walked over: its place, itself, the tensors that it reads, pairs of axes that must be equal.
+Step: TypeAlias = "tuple[int, OpEvent, Sequence[TensorRef], Sequence[tuple[Axis, Axis]]]"
+
+#: Operations in which an axis that two tensors share disappears.
+PRODUCTS = frozenset(
+    f"aten.{name}" for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "linear", "convolution", "dot")
 )
-#: What is no mistake where no output is of samples: correlations of features, say.
-_STATISTICS = frozenset({"reduced", "laid"})
 
 
 class MeaningWalk:
@@ -64,12 +57,12 @@ class MeaningWalk:
         *,
         is_own: bool,
     ) -> None:
-        self._ops = ops
+        self.ops = ops
         self._paths = paths
         self._others = others
         self.is_own = is_own
         self.axes: dict[int, list[Axis]] = {}
-        self._found: list[tuple[int, AxisFinding]] = []
+        self.found: list[tuple[int, AxisFinding]] = []
         self.by_size: dict[int, Axis] = {}
         #: The size of the batch, if other sizes of the trace are that too: such a dim of what is made is perhaps it.
         self.unsure = 0
@@ -79,7 +72,6 @@ class MeaningWalk:
         self._pieces: dict[int, Axis] = {}
         self._taken: dict[tuple[int, int], set[int]] = {}
         self._places = {name or f"dim {dim}": dim for dims in names for dim, name in enumerate(dims)}
-        self.checks = Checks(self, frozenset(ops.params))
         inputs: dict[tuple[str, int], Axis] = {}
         for leaf, (ref, dims) in enumerate(zip(ops.inputs, names, strict=True)):
             if ref is None:
@@ -94,20 +86,11 @@ class MeaningWalk:
                     self.unsure = size
             self.axes[ref.number] = axes
 
-    def run(self) -> list[AxisFinding]:
-        """Walk to the end; of findings that reach no output only those that stand by themselves are kept."""
-        for index, event in enumerate(self._ops.events):
+    def steps(self) -> Iterator[Step]:
+        """Walk to the end, and yield every operation whose results have axes now."""
+        for index, event in enumerate(self.ops.events):
             if event.outputs:
-                self._step(index, event)
-        self.checks.finish(self._ops.call_outputs.get(0, ()))
-        kinds = {found.kind for _, found in self._found}
-        live = self._find_live() if kinds & _LIVE else set()
-        each = self._find_live("B") if kinds & _STATISTICS else set()
-        return [
-            found
-            for index, found in self._found
-            if (found.kind not in _LIVE or index in live) and (found.kind not in _STATISTICS or index in each)
-        ]
+                yield self._step(index, event)
 
     def axes_of(self, ref: TensorRef) -> list[Axis]:
         """Return the axes of a tensor, not to be changed; those of a parameter or a constant are plain."""
@@ -122,8 +105,8 @@ class MeaningWalk:
 
     def find(self, kind: AxisFindingKind, index: int, *axes: Axis) -> None:
         """Note what an operation does."""
-        event = self._ops.events[index]
-        self._found.append((index, AxisFinding(kind, event.op, event.call, tuple(map(write_axis, axes)))))
+        event = self.ops.events[index]
+        self.found.append((index, AxisFinding(kind, event.op, event.call, tuple(map(write_axis, axes)))))
 
     def is_written_out(self, index: int) -> bool:
         """Return whether the numbers of a reshape are the same at another batch and other sizes: fixed in the code.
@@ -141,12 +124,12 @@ class MeaningWalk:
         return first < second
 
     def _plain_args(self, index: int) -> list[tuple[str, Any]]:
-        given = self._ops.events[index].args.items()
+        given = self.ops.events[index].args.items()
         return [(name, value) for name, value in given if not isinstance(value, TensorRef)]
 
     # -- one operation ------------------------------------------------------------------------------------------------
 
-    def _step(self, index: int, event: OpEvent) -> None:
+    def _step(self, index: int, event: OpEvent) -> Step:
         op = _Op(self, index, event)
         entry = find_entry(event.op)
         made: Sequence[Axes] = ()
@@ -164,7 +147,7 @@ class MeaningWalk:
         self._follow_pieces(event)
         if event.op == "aten.cat":
             self._join_pieces(event)
-        self.checks.follow(index, event, op.refs, op.met)
+        return index, event, op.refs, op.met
 
     def _find_dim(self, size: int, index: int, place: int, dim: int) -> Axis | None:
         """Return the dim of the input that a size of a result is: not B if it is the same at another batch."""
@@ -227,26 +210,6 @@ class MeaningWalk:
             number or near.get(size) or Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else [])
             for size, number in zip(shape, numbers, strict=True)
         ]
-
-    def _find_live(self, root: str = "") -> set[int]:
-        """Return the operations whose results reach an output of the model that is no single number.
-
-        Args:
-            root: A dim of the input that the output still has, or may have.
-        """
-        outputs = [ref for ref in self._ops.call_outputs.get(0, ()) if ref is not None and math.prod(ref.shape) > 1]
-        needed = {ref.number for ref in outputs if not root or any(map(partial(_may_have, root), self.axes_of(ref)))}
-        live: set[int] = set()
-        for index in range(len(self._ops.events) - 1, -1, -1):
-            event = self._ops.events[index]
-            if any(ref.number in needed for ref in event.outputs):
-                live.add(index)
-                needed |= {ref.number for ref in event.refs}
-        return live
-
-
-def _may_have(root: str, axis: Axis) -> bool:
-    return axis.has(root) or any(factor.kind == "mixed" for factor in axis.factors)
 
 
 #: Operations that give a part of an axis, or the axis with something at its ends, or in another number.

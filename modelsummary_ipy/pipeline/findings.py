@@ -18,6 +18,7 @@ from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.isolation.forks import ForkedLock
 from modelsummary_ipy.isolation.global_state import collector_paused, globals_kept_once
+from modelsummary_ipy.pipeline.axis_findings import AxisFacts, find_axis_facts
 from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials, with_batch
 from modelsummary_ipy.pipeline.progress_line import showing_progress
 from modelsummary_ipy.pipeline.request import Request
@@ -26,7 +27,6 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Flag, Story
-from modelsummary_ipy.shapes.axis_findings import AxisFacts, find_axis_facts
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.tracing.engine import Traced, may_run_real

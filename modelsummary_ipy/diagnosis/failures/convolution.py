@@ -43,8 +43,8 @@ from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change
 from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.windows import Window, read_windows
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
-from modelsummary_ipy.shapes.windows import Window, read_windows
 
 _REDUCED = frozenset({"mean", "max", "amax", "min", "amin", "sum", "std", "var"})
 _AXES = {1: "[N, C, L]", 2: "[N, C, H, W]", 3: "[N, C, D, H, W]"}

@@ -22,7 +22,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.shapes.windows import read_windows
+from modelsummary_ipy.diagnosis.windows import read_windows
 
 
 def explain_window(ctx: FailureContext) -> Diagnosis | None:

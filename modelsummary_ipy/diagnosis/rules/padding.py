@@ -11,10 +11,10 @@ from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
+from modelsummary_ipy.diagnosis.windows import Window
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
-from modelsummary_ipy.shapes.windows import Window
 
 Border = Literal["keeps", "trims", "full", "between"]
 _MOST_SIBLINGS_OFF = 0.25

@@ -17,10 +17,10 @@ from modelsummary_ipy.diagnosis.torch_names import (
     RECURRENTS,
     is_weighted,
 )
+from modelsummary_ipy.diagnosis.windows import read_windows
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
-from modelsummary_ipy.shapes.windows import read_windows
 
 _DROPOUTS = {"Dropout1d": 1, "Dropout2d": 2, "Dropout3d": 3, "dropout1d": 1, "dropout2d": 2, "dropout3d": 3}
 _OF_SIGNALS = frozenset({"InstanceNorm1d", "instance_norm", "interpolate", "Upsample", "PReLU"})

@@ -19,11 +19,11 @@ from modelsummary_ipy.diagnosis.torch_names import (
     UPSAMPLERS,
     spatial_rank,
 )
+from modelsummary_ipy.diagnosis.windows import Window, read_windows
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Severity
-from modelsummary_ipy.shapes.windows import Window, read_windows
 
 _CROPS = frozenset({"getitem", "narrow", "pad", "slice", "center_crop", "crop"})
 _JOINS = CATS | {"add", "add_", "sub", "mul"}

@@ -19,10 +19,10 @@ from modelsummary_ipy.diagnosis.rules.unread_names import (
     reads,
 )
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, params_of
+from modelsummary_ipy.diagnosis.windows import read_windows
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity, Source, TensorSpec
-from modelsummary_ipy.shapes.windows import read_windows
 
 #: In names of inputs that say which entries of another input count.
 _TELLING = re.compile(r"mask|^len|_len|^batch$|weight")

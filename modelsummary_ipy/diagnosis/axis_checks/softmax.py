@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_ops import LOG_SOFTMAXES, SAME_SHAPE, is_position
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.axes.meaning import Axis, is_position
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.operations import LOG_SOFTMAXES, SAME_SHAPE
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 
@@ -27,7 +27,7 @@ class SoftmaxChecks:
         gates: What a softmax made of anything but scores.
     """
 
-    def __init__(self, walk: Walk, tables: frozenset[int]) -> None:
+    def __init__(self, walk: MeaningWalk, tables: frozenset[int]) -> None:
         self._walk = walk
         self._tables = tables
         self.scores: set[int] = set()
@@ -245,7 +245,7 @@ def _is_of_boxes(axis: Axis, features: Axis) -> bool:
     return is_half and is_position(places)
 
 
-def is_plain(walk: Walk, ref: TensorRef) -> bool:
+def is_plain(walk: MeaningWalk, ref: TensorRef) -> bool:
     """Return whether nothing is known of the axes of a tensor."""
     return all(axis.is_plain for axis in walk.axes_of(ref))
 

@@ -6,19 +6,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_ops import (
+from modelsummary_ipy.axes.meaning_walk import PRODUCTS, MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.operations import (
     ALONG,
     ELEMENTWISE,
     LOG_SOFTMAXES,
     MOVES,
     PICKS,
-    PRODUCTS,
     RANDOM,
     REDUCTIONS,
     SAME_SHAPE,
     SOFTMAXES,
 )
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _LOOKUPS = frozenset({"aten.embedding", "aten.index", "aten.index_select"})
@@ -48,7 +47,7 @@ class BatchChecks:
         tables: Numbers of the tensors that are parameters or buffers.
     """
 
-    def __init__(self, walk: Walk, tables: frozenset[int]) -> None:
+    def __init__(self, walk: MeaningWalk, tables: frozenset[int]) -> None:
         self._walk = walk
         self._tables = tables
         self._of_tables: set[int] = set(tables)

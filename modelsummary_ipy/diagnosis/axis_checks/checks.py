@@ -4,31 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_angles import AngleChecks
-from modelsummary_ipy.axes.meaning_batch import BatchChecks
-from modelsummary_ipy.axes.meaning_gates import GateChecks
-from modelsummary_ipy.axes.meaning_ops import (
+from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
+from modelsummary_ipy.axes.meaning_walk import PRODUCTS, MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.angles import AngleChecks
+from modelsummary_ipy.diagnosis.axis_checks.batch import BatchChecks
+from modelsummary_ipy.diagnosis.axis_checks.gates import GateChecks
+from modelsummary_ipy.diagnosis.axis_checks.operations import (
     ATTENTION,
     ELEMENTWISE,
     LABEL_LOSSES,
     LOG_SOFTMAXES,
     MOVES,
     NORMS,
-    PRODUCTS,
     REDUCTIONS,
     RESIZES,
     SAME_SHAPE,
     SCORES,
     SOFTMAXES,
     is_named_feature,
-    is_position,
 )
-from modelsummary_ipy.axes.meaning_pooled import PooledChecks
-from modelsummary_ipy.axes.meaning_rows import RowChecks
-from modelsummary_ipy.axes.meaning_scale import ScaleChecks
-from modelsummary_ipy.axes.meaning_softmax import SoftmaxChecks, is_plain
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.diagnosis.axis_checks.pooled import PooledChecks
+from modelsummary_ipy.diagnosis.axis_checks.rows import RowChecks
+from modelsummary_ipy.diagnosis.axis_checks.scale import ScaleChecks
+from modelsummary_ipy.diagnosis.axis_checks.softmax import SoftmaxChecks, is_plain
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _ALL_SOFTMAXES = SOFTMAXES | LOG_SOFTMAXES
@@ -42,7 +40,7 @@ class Checks:
         tables: Numbers of the tensors that are parameters or buffers.
     """
 
-    def __init__(self, walk: Walk, tables: frozenset[int]) -> None:
+    def __init__(self, walk: MeaningWalk, tables: frozenset[int]) -> None:
         self._walk = walk
         self._tables = tables
         self._softmax = SoftmaxChecks(walk, tables)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_ops import ATTENTION, MOVES, SAME_SHAPE, SCORES, is_position
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.operations import ATTENTION, MOVES, SAME_SHAPE, SCORES
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _CUTS = frozenset({"aten.split", "aten.chunk", "aten.split_with_sizes"})
@@ -17,7 +17,7 @@ _BENDS = frozenset({"aten.sigmoid", "aten.silu", "aten.gelu", "aten.tanh", "aten
 class GateChecks:
     """What is followed from operation to operation about parts of tensors."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: MeaningWalk) -> None:
         self._walk = walk
         #: Parts of tensors: the operation that cut, and which part; what a sigmoid made of them; which axis was cut.
         self._cuts: dict[int, tuple[int, int]] = {}

@@ -11,17 +11,18 @@ from typing import NamedTuple
 from modelsummary_ipy.axes.align_events import align_events
 from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_walk import Dealt, MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.coincidences import fails_between_tensors, find_coincidence
+from modelsummary_ipy.diagnosis.axis_checks.findings import find_against_meaning
+from modelsummary_ipy.diagnosis.axis_checks.sides import find_sides, find_uneven_sides
 from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
 from modelsummary_ipy.records.retraced import Retraced
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.axis_origins import find_origins
-from modelsummary_ipy.shapes.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.formulas import BatchFacts
 from modelsummary_ipy.shapes.own_checks import find_fixed
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_joint_sizes
-from modelsummary_ipy.shapes.sides import find_sides, find_uneven_sides
 
 _RESHAPES = frozenset({"aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias"})
 
@@ -139,7 +140,9 @@ def _walk(
         found.ops, dims, frozenset("B" if dim == name else dim for dim in moved), paths, others, is_own=is_own
     )
     mine = {there: call for call, there in enumerate(align_calls(trace, found.trace)) if there is not None}
-    items = [item._replace(call=mine[item.call]) for item in walk.run() if mine.get(item.call) is not None]
+    items = [
+        item._replace(call=mine[item.call]) for item in find_against_meaning(walk) if mine.get(item.call) is not None
+    ]
     dealt = [(mine[call], came, parts) for call, came, parts in walk.dealt if call in mine]
     if {"H", "W"} <= set(moved):
         items += _find_sides(batch, trace, found, walk)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modelsummary_ipy.shapes.windows import Window
+from modelsummary_ipy.diagnosis.windows import Window
 
 SIZES = st.integers(1, 40)
 RANKS = st.integers(1, 3)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_ops import ELEMENTWISE, PRODUCTS, REDUCTIONS
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.axes.meaning_walk import PRODUCTS, MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.operations import ELEMENTWISE, REDUCTIONS
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _LAYS = PRODUCTS | ELEMENTWISE | {"aten.expand", "aten.repeat", "aten.rsub"}
@@ -37,7 +37,7 @@ class _Pooled(NamedTuple):
 class PooledChecks:
     """What is followed from operation to operation about numbers of a whole batch."""
 
-    def __init__(self, walk: Walk, tables: frozenset[int]) -> None:
+    def __init__(self, walk: MeaningWalk, tables: frozenset[int]) -> None:
         self._walk = walk
         self._tables = tables
         #: What was made of numbers of several samples and has no batch: the operation that reduced it, and its axis.

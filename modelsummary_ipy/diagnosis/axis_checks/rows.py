@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_ops import ATTENTION, MOVES, is_position
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.operations import ATTENTION, MOVES
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 #: By operation, which result is numbers of places along one axis.
@@ -27,7 +27,7 @@ _LINES = frozenset({"aten.add", "aten.sub", "aten.mul", "aten.neg", "aten.div"})
 class RowChecks:
     """What is followed from operation to operation about rows of all samples, and about repeated groups."""
 
-    def __init__(self, walk: Walk, tables: frozenset[int]) -> None:
+    def __init__(self, walk: MeaningWalk, tables: frozenset[int]) -> None:
         self._walk = walk
         self._tables = tables
         #: One row of a table, number so and so of as many as there are steps: the operation, and the steps.

@@ -1,4 +1,4 @@
-"""The aten operations that a walk for meaning looks at, by what they do to the axes of a tensor."""
+"""The aten operations that the checks look at, by what they do to the axes of a tensor."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ def _names(*names: str) -> frozenset[str]:
     return frozenset(f"aten.{name}" for name in names)
 
 
-#: Operations in which an axis that two tensors share disappears.
-PRODUCTS = _names("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "linear", "convolution", "dot")
 SCORES = _names("mm", "bmm", "baddbmm")
 REDUCTIONS = _names(
     "mean",
@@ -60,20 +58,10 @@ SAME_SHAPE = _names(
 )  # fmt: skip
 MOVES = _names("transpose", "permute", "unsqueeze", "view", "_unsafe_view", "t", "squeeze")
 
-#: How dims of the input that are positions are called: height, width, depth, length, time.
-_POSITIONS = frozenset("HWDLT")
-
 
 def is_named_feature(axis: Axis) -> bool:
     """Return whether an axis is of features, made by parameters or called so in the input: F, E."""
     return bool(axis.factors) and all(
         factor.kind == "feature" or (factor.kind == "input" and all(root[0] in "FE" for root in factor.roots - {"B"}))
         for factor in axis.factors
-    )
-
-
-def is_position(axis: Axis) -> bool:
-    """Return whether an axis is one of the input along which its entries stand: height, width, length, time."""
-    return bool(axis.factors) and all(
-        factor.kind == "input" and all(root[0] in _POSITIONS for root in factor.roots) for factor in axis.factors
     )

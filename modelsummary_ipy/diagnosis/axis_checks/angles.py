@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _WAVES = frozenset({"aten.sin", "aten.cos", "aten.polar"})
@@ -15,7 +15,7 @@ _LAYS = frozenset({"aten.mul", "aten.add"})
 class AngleChecks:
     """What is followed from operation to operation about the numbers 0, 1, 2 … and their sines."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: MeaningWalk) -> None:
         self._walk = walk
         self._counts: set[int] = set()
         self._waves: set[int] = set()

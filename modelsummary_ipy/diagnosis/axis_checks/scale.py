@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_ops import MOVES, SAME_SHAPE, SCORES, SOFTMAXES, is_position
-from modelsummary_ipy.axes.meaning_walk_protocol import Walk
+from modelsummary_ipy.axes.meaning import Axis, is_position
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.operations import MOVES, SAME_SHAPE, SCORES, SOFTMAXES
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _KEEPING = SAME_SHAPE | {"aten.clamp_min", "aten.clamp_min_", "aten.clamp", "aten.sqrt", "aten.add_", "aten.expand"}
@@ -26,7 +26,7 @@ class _Norm(NamedTuple):
 class ScaleChecks:
     """What is followed from operation to operation about sums that numbers are divided by."""
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: MeaningWalk) -> None:
         self._walk = walk
         #: Products of two tensors.
         self._products: set[int] = set()

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
+from modelsummary_ipy.isolation.lazy_dict import LazyDict
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerSpec, Offset
 
-_set_state = vars(nn.Module)["__dict__"].__set__  # an attribute that is set goes through the module's own __setattr__
+#: Gives an object a ``__dict__``.
+set_state = vars(nn.Module)["__dict__"].__set__  # an attribute that is set goes through the module's own __setattr__
 _STORES = ("_parameters", "_buffers", "_modules")
-_HOOK_DICTS = tuple((name, empty) for name, empty in EMPTY.items() if name not in _STORES)
+#: The names of the hook dicts that a module has, and what each is made of.
+HOOK_DICTS = tuple((name, empty) for name, empty in EMPTY.items() if name not in _STORES)
 
 
 def build_layer(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> nn.Module:
-    """Make a layer.
+    """Make a layer; the arguments are those of ``build_state``."""
+    layer: nn.Module = object.__new__(spec.kind.cls)
+    set_state(layer, build_state(spec, make, lazy=lazy))
+    return layer
+
+
+def build_state(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> dict[str, Any]:
+    """Make the ``__dict__`` of a layer.
 
     Args:
         spec: What it is to be.
@@ -29,21 +39,16 @@ def build_layer(spec: LayerSpec, make: Callable[[int], Any], *, lazy: bool) -> n
             return LazyWeights(weights, first, make)
         return {name: None if place is None else make(first + place) for name, place in weights.items()}
 
-    layer: nn.Module = object.__new__(kind.cls)
     state = kind.state.copy()
-    for name, empty in _HOOK_DICTS:
+    for name, empty in HOOK_DICTS:
         state[name] = empty()
     state["training"] = spec.training
     state["_parameters"], state["_buffers"], state["_modules"] = store(kind.params), store(kind.buffers), {}
-    _set_state(layer, state)
-    return layer
+    return state
 
 
-class LazyWeights(dict[str, Any]):
+class LazyWeights(LazyDict):
     """Replaces ``_parameters`` or ``_buffers`` of a layer; an offset among its values is replaced when it is read.
-
-    Whatever Python code reads it by gives the tensor: also ``dict(weights)``, for a dict with an ``__iter__`` of its
-    own is copied key by key.
 
     Args:
         weights: What to begin with: offsets and ``None``.
@@ -58,62 +63,8 @@ class LazyWeights(dict[str, Any]):
         self.first = first
         self._make = make
 
-    def __getitem__(self, name: str) -> Any:
-        value = dict.__getitem__(self, name)
+    def _read(self, name: str, value: Any) -> Any:
         if type(value) is Offset:
             value = self._make(self.first + value)
             dict.__setitem__(self, name, value)
         return value
-
-    def __iter__(self) -> Iterator[str]:
-        return dict.__iter__(self)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a value as ``dict.get`` does."""
-        return self[name] if name in self else default  # noqa: SIM401  # ``dict.get`` would not make it
-
-    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
-        """Return all items, each made."""
-        return self._made().items()
-
-    def values(self) -> ValuesView[Any]:  # type: ignore[override]
-        """Return all values, each made."""
-        return self._made().values()
-
-    def copy(self) -> dict[str, Any]:
-        """Return a plain dict of all values, each made."""
-        return self._made()
-
-    def pop(self, name: str, *default: Any) -> Any:
-        """Take a value out as ``dict.pop`` does."""
-        if name in self:
-            dict.__setitem__(self, name, self[name])
-        return dict.pop(self, name, *default)
-
-    def popitem(self) -> tuple[str, Any]:
-        """Take the last item out, made."""
-        name = next(reversed(self))
-        return name, self.pop(name)
-
-    def setdefault(self, name: str, default: Any = None) -> Any:
-        """Return a value, ``default`` from now on if there is none."""
-        if name not in self:
-            dict.__setitem__(self, name, default)
-        return self[name]
-
-    def _made(self) -> dict[str, Any]:
-        return {name: self[name] for name in list(self)}
-
-    def __or__(self, other: Any) -> Any:
-        return self._made() | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | self._made()
-
-    def __eq__(self, other: object) -> bool:
-        return self._made() == other
-
-    __hash__ = None
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        return dict, (self._made(),)

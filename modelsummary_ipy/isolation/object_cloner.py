@@ -50,6 +50,8 @@ class Cloner:
         is_template: Whether the clone is only ever cloned again.
         ready: Clones that are there already, by ``id`` of the original.
         make_layer: Makes the layer of a ``LayerSpec`` in a template.
+        register: Makes ``_modules`` of a module from what is registered in the template, with the specifications of
+            layers in it; by default these are made at once.
 
     Attributes:
         modules: ``(original, clone)`` of every module that was cloned, in the order found; of a layer that was
@@ -66,7 +68,9 @@ class Cloner:
         is_template: bool = False,
         ready: Mapping[int, Any] | None = None,
         make_layer: Callable[[LayerSpec, Cloner], nn.Module] | None = None,
+        register: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
+        self._register = register
         self._make_layer = make_layer
         self._is_template = is_template
         self._leaf_types = leaf_types
@@ -141,7 +145,7 @@ class Cloner:
                 if kind in _ATOMS:
                     target[name] = item
                 elif name in _REGISTRIES and kind is dict:
-                    target[name] = {key: None if value is None else self(value) for key, value in [*item.items()]}
+                    target[name] = self._clone_registry(name, item)
                 elif name not in dropped:
                     target[name] = self(item)
             if is_module and "training" in state and not self._is_template:
@@ -150,6 +154,12 @@ class Cloner:
                         target[name] = kind()
         self.copy_slots(value, clone)
         return clone
+
+    def _clone_registry(self, name: str, registry: dict[str, Any]) -> dict[str, Any]:
+        items = [*registry.items()]
+        if name == "_modules" and self._register is not None and any(type(item) is LayerSpec for _, item in items):
+            return self._register({key: item if type(item) is LayerSpec else self(item) for key, item in items})
+        return {key: None if item is None else self(item) for key, item in items}
 
     def copy_slots(self, value: Any, clone: Any) -> None:
         """Clone what is in the slots of an object."""

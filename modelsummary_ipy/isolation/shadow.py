@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from modelsummary_ipy.fake.fake_mode import FakeMode, make_fake_mode
 from modelsummary_ipy.fake.fake_subclasses import give_real_class
 from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
 from modelsummary_ipy.isolation.global_state import deep_stack, draws_undone
-from modelsummary_ipy.isolation.lazy_weights import build_layer
+from modelsummary_ipy.isolation.lazy_layers import LayerTable, LazyLayers
+from modelsummary_ipy.isolation.lazy_weights import build_layer, build_state
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.exported_graph import follow_modules
 from modelsummary_ipy.model.layer_spec import LayerSpec
@@ -41,12 +43,14 @@ class Shadow:
 
     Attributes:
         module: The copy.
+        modules: All modules in it, without those in ``layers``.
         index_of: Index of a module's facts by ``id`` of the copy's module.
         param_of: Index of a parameter's facts by ``id`` of the copy's tensor.
         param_tensors: The copy's parameters and buffers by index, as far as they are made.
         fake_mode: The mode its tensors are fake in; ``None`` if they are real.
         device: Where made-up inputs go by default.
         has_lazy_weights: Whether weights are made when they are read.
+        layers: The layers that are whole only while they are held; ``None`` if all are.
     """
 
     def __init__(
@@ -59,9 +63,13 @@ class Shadow:
         convert: Callable[[Any], Any],
         storages: frozenset[int] = frozenset(),
         lazy_param_of: dict[int, int] | None = None,
+        layers: LayerTable | None = None,
+        index_of: dict[int, int] | None = None,
     ) -> None:
         self.module = module
-        self.index_of = {id(copy): index for index, copy in modules}
+        self.layers = layers
+        self.index_of: dict[int, int] = {} if index_of is None else index_of
+        self.index_of.update((id(copy), index) for index, copy in modules)
         self.modules = [copy for _, copy in modules]
         self.has_lazy_weights = lazy_param_of is not None
         self.param_of: dict[int, int] = {} if lazy_param_of is None else lazy_param_of
@@ -72,6 +80,16 @@ class Shadow:
         self._convert = convert
         self._storages = storages
         self._adopted: dict[int, tuple[nn.Module, nn.Module]] = {}
+
+    @property
+    def whole_modules(self) -> list[nn.Module]:
+        """All modules, without those that nothing was done to and that are made when they are read."""
+        return self.modules if self.layers is None else [*self.modules, *self.layers.list_whole()]
+
+    @property
+    def classes(self) -> set[type[nn.Module]]:
+        """The classes of all modules."""
+        return {*map(type, self.modules), *(() if self.layers is None else self.layers.classes)}
 
     def adopt(self, module: nn.Module, made: Container[int]) -> nn.Module:
         """Return what to run in the place of a module that is not in this copy.
@@ -186,19 +204,35 @@ class ShadowTemplate:
                 param_of[id(tensor)] = number
             return tensor
 
+        index_of: dict[int, int] = {}
+        layers = register = None
+        if lazy and self.is_large:
+
+            def build(spec: LayerSpec) -> dict[str, Any]:
+                return build_state(spec, make_lazily, lazy=True)
+
+            layers = LayerTable(self.tree.specs, build, index_of, tensors)
+            register = partial(LazyLayers, table=layers)
+
         def make_layer(spec: LayerSpec, cloner: Cloner) -> nn.Module:
+            if layers is not None:
+                return layers.get(spec)
             make = make_lazily if lazy else lambda number: cloner(self._find_template(number))
             return build_layer(spec, make, lazy=lazy)
 
-        cloner = Cloner(convert, wrap_script_module, make_layer=make_layer)
+        cloner = Cloner(convert, wrap_script_module, make_layer=make_layer, register=register)
         with deep_stack():
             module = cloner(self._pristine)
             copy_module_states(cloner.modules, cloner)
         new_of = {id(old): new for old, new in cloner.modules}
         modules = [(index, new_of[id(old)]) for index, old in self._modules]
-        modules += [(index, new_of[id(spec)]) for index, spec in enumerate(self.tree.specs) if id(spec) in new_of]
+        if layers is None:
+            modules += [(index, new_of[id(spec)]) for index, spec in enumerate(self.tree.specs) if id(spec) in new_of]
         tensors.update((number_of[key], made) for key, made in cloner.tensors.items() if key in number_of)
-        work = Shadow(module, modules, tensors, mode, self.device, convert, lazy_param_of=param_of if lazy else None)
+        work = Shadow(
+            module, modules, tensors, mode, self.device, convert,
+            lazy_param_of=param_of if lazy else None, layers=layers, index_of=index_of,
+        )  # fmt: skip
         _unwrap_all([new_of[id(old)] for old in self._wrappers])
         set_mode(module, self.mode)
         return work

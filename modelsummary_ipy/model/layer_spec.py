@@ -71,14 +71,16 @@ class LayerSpec:
 
     Attributes:
         kind: What it has in common with those like it.
+        index: Its number among the modules.
         first: The number of its first weight, where the others follow it and are its alone; else -1.
         training: Its mode.
     """
 
-    __slots__ = ("__weakref__", "first", "kind", "training")  # a weak dict may have it among its keys
+    __slots__ = ("__weakref__", "first", "index", "kind", "training")  # a weak dict may have it among its keys
 
-    def __init__(self, kind: LayerKind, first: int, training: Any) -> None:
+    def __init__(self, kind: LayerKind, index: int, first: int, training: Any) -> None:
         self.kind = kind
+        self.index = index
         self.first = first
         self.training = training
 

@@ -89,7 +89,7 @@ def read_tree(model: nn.Module) -> ModuleTree:
         kept = unregistered.get(index, ())
         loose = tuple((place, number_of[id(tensor)]) for place, tensor in kept) if kept else ()
         kind = one.kind
-        tree.specs.append(None if kind is None else LayerSpec(kind, one.first, vars(one.module)["training"]))
+        tree.specs.append(None if kind is None else LayerSpec(kind, index, one.first, vars(one.module)["training"]))
         tree.modules.append(_read_module(tree, one, kind, index, own, loose, exported))
     return tree
 

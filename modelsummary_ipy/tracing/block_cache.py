@@ -109,6 +109,7 @@ class BlockCache:
     ) -> None:  # fmt: skip
         self._alike = alike
         self._modules = {work.index_of[id(module)]: module for module in work.modules}
+        self._layers = work.layers
         self._param_of = work.param_of
         self._mode = mode
         self._log = log
@@ -210,13 +211,17 @@ class BlockCache:
         others = [other for other, alike in self._alike.later.items() if alike.first == key]
         for other in others:
             try:
-                found |= find_differences(state, self._reader.read(self._modules[other[0]]))
+                found |= find_differences(state, self._reader.read(self._find_module(other[0])))
             except UnlikeError:
                 del self._alike.later[other]
         if not any(other in self._alike.later for other in others):
             self._alike.first.discard(key)
             raise UnlikeError
         return frozenset(found)
+
+    def _find_module(self, index: int) -> nn.Module:
+        layer = None if self._layers is None else self._layers.find(index)
+        return self._modules[index] if layer is None else layer
 
     def _is_untouched(self, given: Given, state: State, module: nn.Module) -> bool:
         """Return whether nothing was written to what a call got, to its module, or to what modules share."""

@@ -29,8 +29,10 @@ class TracedModules:
         shadows = {work.index_of[id(module)]: module for module in work.modules}
         self.facts: list[ModuleFact] = []
         for fact in tree.modules:
-            module = shadows.get(fact.index, work.module)
-            training = bool(getattr(module, "training", False))  # a frozen ScriptModule has none
+            training = None if work.layers is None else work.layers.read_mode(fact.index)
+            if training is None:
+                module = shadows.get(fact.index, work.module)
+                training = bool(getattr(module, "training", False))  # a frozen ScriptModule has none
             self.facts.append(fact if fact.training == training else fact._replace(training=training))
         for known, size in ((work.index_of, len(tree.modules)), (work.param_of, len(tree.params))):
             for key in [key for key, index in known.items() if index >= size]:

@@ -85,7 +85,7 @@ def trace(
     """
     make_log = functools.partial(AtenLog, measure_bytes=measure and measure_bytes, keep_saved=keep_saved)
     tracer = _Tracer(work, tree, observer or find_observer(), guard, log or make_log)
-    global_state = GlobalState({type(module) for module in work.modules})
+    global_state = GlobalState(work.classes)
     error: BaseException | None = None
     with InterruptsDeferred(), global_state.kept(real=work.fake_mode is None), ExitStack() as stack:
         stack.callback(tracer.aten_log.close)
@@ -173,7 +173,7 @@ class _Tracer(FunctionCalls):
         else:
             made = [self.call_module(self._work.module, inputs.args, inputs.kwargs, method)]
         with disable_function():
-            self._trained = find_trained_params(made[0], self._work.modules, self._work.param_of)
+            self._trained = find_trained_params(made[0], self._work.whole_modules, self._work.param_of)
         then(made.pop())  # the only reference: ``then`` decides when the output is released
 
     # -- modules ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from modelsummary_ipy.notebook.form.form import SummaryForm
     from modelsummary_ipy.notebook.form.runs import Run
     from modelsummary_ipy.records.cache import Cache, Context
+    from modelsummary_ipy.records.dims import Dim
     from modelsummary_ipy.records.errors import CheckError, ForwardError, InputError, ModelSummaryError
     from modelsummary_ipy.records.fixes import Fix
     from modelsummary_ipy.records.summary import Change, Cost, Flag, Memory, Row
@@ -38,6 +39,7 @@ __all__ = [
     "Comparison",
     "Context",
     "Cost",
+    "Dim",
     "Fix",
     "Flag",
     "ForwardError",
@@ -77,6 +79,7 @@ _HOMES = {
     "Comparison": "display.comparison",
     "Context": "records.cache",
     "Cost": "records.summary",
+    "Dim": "records.dims",
     "Fix": "records.fixes",
     "Flag": "records.summary",
     "ForwardError": "records.errors",

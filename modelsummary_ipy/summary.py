@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.display import Comparison, Exports, Series
 from modelsummary_ipy.inputs import ModelInputs, check_model, read_inputs
 from modelsummary_ipy.pipeline import Facts, Request, check_context, read_assumptions, trace_model
+from modelsummary_ipy.records.dims import Dim
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View, WhenFormulas, make_view, show_memory
@@ -122,6 +123,14 @@ class ModelSummary(Facts, Exports):
         return seed_frame(self.pipeline.bare)
 
     # -- how it is shown ----------------------------------------------------------------------------------------------
+
+    @property
+    def dims(self) -> Mapping[str, Dim]:
+        """The dims of the input by name, and which of them an operation reads across; one of one entry is not in it.
+
+        Along a dim that none reads across a batch can be cut, and its parts computed one by one or on several ranks.
+        """
+        return self.pipeline.dims
 
     def _build_story(self, formulas: WhenFormulas = "usual", *, everything: bool = False) -> Story:
         if formulas == "usual" and "formula" in self.view.columns:

@@ -21,6 +21,7 @@ PUBLIC = [
     "Comparison",
     "Context",
     "Cost",
+    "Dim",
     "Fix",
     "Flag",
     "ForwardError",

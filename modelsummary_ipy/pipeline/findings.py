@@ -23,12 +23,14 @@ from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials, with_batch
 from modelsummary_ipy.pipeline.progress_line import showing_progress
 from modelsummary_ipy.pipeline.request import Request
 from modelsummary_ipy.pipeline.stage import stage
+from modelsummary_ipy.records.dims import Dim
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
+from modelsummary_ipy.shapes.separate_dims import find_separate_dims
 from modelsummary_ipy.tracing.engine import Traced, may_run_real
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import MANY_CALLS, Retracer
@@ -205,6 +207,13 @@ class Findings:
             return Found(found.outputs, found.inputs, tuple(limit.text for limit in limits), ranges)
 
         return attempt("finding formulas", self._errors, find, Found({}, {}, (), {}))
+
+    @stage
+    def dims(self) -> Mapping[str, Dim]:
+        """Which dims of the input an operation reads across, by name."""
+        read = partial(find_separate_dims, self.batch, self._named)
+        with collector_paused(), globals_kept_once():
+            return attempt("following dims", self._errors, read, dict[str, Dim]())
 
     @property
     def ranges(self) -> Mapping[str, range]:

@@ -105,6 +105,10 @@ class Op(ABC):
         self.equal(part * count, size)
         return part
 
+    def alike(self, one: Size, other: Size) -> Size:
+        """Demand that two sizes are equal, or one of them 1, and return the one that says more."""
+        return self.equal(one, other)
+
     @abstractmethod
     def at_least(self, size: Size, least: Size) -> None:
         """Demand that a size is not below another."""

@@ -25,16 +25,19 @@ _MOST_NEAR = 8
 _RESHAPES = frozenset({"aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias"})
 
 
+Kind = Literal["equal", "alike", "at least"]
+
+
 class Demand(NamedTuple):
     """What an operation demands of sizes that depend on the input.
 
     Attributes:
-        kind: ``"equal"``; ``"at least"``: the first is not below the second.
+        kind: ``"equal"``; ``"alike"``: equal, or one of them 1; ``"at least"``: the first is not below the second.
         one, other: The sizes.
         event: Which operation demands it.
     """
 
-    kind: Literal["equal", "at least"]
+    kind: Kind
     one: Size
     other: Size
     event: int
@@ -391,15 +394,21 @@ class _Op(Op):
         return self._walk._integers.unknown(values) if found is None else found
 
     def equal(self, one: Size, other: Size) -> Size:
+        return self._relate("equal", one, other)
+
+    def alike(self, one: Size, other: Size) -> Size:
+        return self._relate("alike", one, other)
+
+    def _relate(self, kind: Kind, one: Size, other: Size) -> Size:
         if one is other or one == other:
             return one
-        self._demand("equal", one, other)
+        self._demand(kind, one, other)
         if isinstance(one, int) or (isinstance(other, Expr) and (has_least(one) or is_unknown(one))):
             return other
         return one
 
     def at_least(self, size: Size, least: Size) -> None:
-        if not (isinstance(size, int) and isinstance(least, int)):
+        if not (isinstance(size, int) and isinstance(least, int)) and size != least:
             self._demand("at least", size, least)
 
     def least(self, size: Size, other: Size) -> Size:
@@ -446,7 +455,7 @@ class _Op(Op):
     def value(self, size: Size) -> int:
         return size if isinstance(size, int) else int(self._walk._integers.values(size)[0])  # as above
 
-    def _demand(self, kind: Literal["equal", "at least"], one: Size, other: Size) -> None:
+    def _demand(self, kind: Kind, one: Size, other: Size) -> None:
         if isinstance(one, int) and isinstance(other, int):
             raise OpaqueError(f"{one} and {other}")  # torch let it pass: it is meant otherwise
         self.demands.setdefault((kind, one, other), Demand(kind, one, other, self._index))

@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.shapes.demands import Demands
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
+from modelsummary_ipy.shapes.multiples import Multiples
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
-from modelsummary_ipy.shapes.step_search import Windows
+from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
 from modelsummary_ipy.tracing.retracer import Retracer
-
-#: Where the range of a dim stops that no limit above was found for.
-NO_LIMIT = 1 << 30
 
 #: Above this no limit is searched: tables of positions are shorter.
 _LARGEST = 200_000
 _RECURRENT = names_of("recurrent", "recurrent cell")
 _BATCH_NORMS = names_of("batch norm")
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """One condition on the model's sizes.
-
-    Attributes:
-        text: As it is displayed: ``"T ≤ 512"``.
-        failed_at: The nearest sizes that were tried and failed, and why: ``(("T = 513", reason),)``.
-        ranges: The sizes that work, by dim: ``{"T": range(1, 513)}``, ``{"H": range(16, NO_LIMIT, 16)}``.
-    """
-
-    text: str
-    failed_at: tuple[tuple[str, str], ...] = ()
-    ranges: Mapping[str, range] = field(default_factory=dict)
 
 
 def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]:
@@ -55,83 +36,27 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
         return tuple(_Finder(trace, formulas, retracer, formulas.samples).find())
 
 
-class _Finder:
+class _Finder(Multiples):
     def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
-        self._trace = trace
-        self._retracer = retracer
-        self._samples = samples
-        self._names = formulas.names
-        self._base = samples.base
+        super().__init__(trace, formulas, retracer, samples)
         self._texts = _distinct_texts((formulas.outputs, formulas.inputs))
         self._limits: list[int] = []  # upper ones, as they are found
-        self._demands = None if formulas.demands is None else Demands(formulas.demands, samples.base)
 
     def find(self) -> Iterable[Constraint]:
-        yield from self._find_multiples()
-        yield from self._find_windows()
+        yield from self.find_multiples()
+        yield from self.find_windows()
         for one, two in self._samples.tied:
             alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
             if alone and all(self._fails(sizes) for sizes in alone):
-                yield self._build(f"{one} = {two}", alone[0])
+                ones = [] if self._names.is_spatial(one) else [n for n in (one, two) if self._works({n: 1})]
+                or_one = ("", f" or {''.join(ones)} = 1", " or one of them 1")[len(ones)]
+                yield self._build(f"{one} = {two}{or_one}", alone[0])
         upper = self._find_upper_limits()
         lower, smallest_batch = self._find_lower_limits(upper)
         yield from self._write_limits(lower, upper)
         yield from smallest_batch
         for name in self._samples.rigid:
             yield from self._find_fixed(name)
-
-    def _works(self, sizes: dict[str, int]) -> bool:
-        is_given = all(self._base[name] == size for name, size in sizes.items())
-        return is_given or self._retracer.at(sizes).works
-
-    def _fails(self, sizes: dict[str, int]) -> bool:
-        """Return whether the model was traced and failed; a trace that was stopped is neither."""
-        return all(size > 0 for size in sizes.values()) and self._retracer.at(sizes).failed
-
-    def _build(self, text: str, *sizes: dict[str, int], ranges: Mapping[str, range] | None = None) -> Constraint:
-        failed = []
-        for at in sizes:
-            where = ", ".join(f"{name} = {size}" for name, size in at.items())
-            failed.append((where, self._retracer.at(at).reason))
-        return Constraint(text, tuple(failed), ranges or {})
-
-    def _step(self, name: str) -> int:
-        return self._samples.strides.get(name, 1)
-
-    # -- multiples ----------------------------------------------------------------------------------------------------
-
-    def _find_multiples(self) -> Iterable[Constraint]:
-        """Every size that differs by less than the step was found to fail, those that differ by it to work."""
-        groups: dict[tuple[int, int], list[str]] = {}
-        evidence: dict[str, dict[str, int]] = {}
-        for name, step in self._samples.strides.items():
-            tried = [self._with_partner(name, self._base[name] + step // p) for p in set(prime_factors(step))]
-            if tried and all(self._fails(sizes) for sizes in tried):
-                groups.setdefault((step, self._base[name] % step), []).append(name)
-                evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
-        for (step, rest), names in groups.items():
-            what = _join([f"{name} - {rest}" if rest else name for name in names])
-            ranges = dict.fromkeys(names, range(rest or step, NO_LIMIT, step))
-            text = f"{what} divisible by {step}"
-            # Groups of min(B, 4), or code that takes another branch at small sizes.
-            may_group = names == [self._names.batch] or (
-                len(names) == 1 and any(True for _ in find_bounds(self._trace))
-            )
-            if may_group and not rest and self._works(self._with_partner(names[0], 1)):
-                text = f"{what} ≤ {self._last_in_steps(what, 1, step, 1)} or {text}"
-            yield self._build(text, evidence[names[0]], ranges=ranges)
-
-    def _find_windows(self) -> Iterable[Constraint]:
-        """Write ``⌊H/4⌋ divisible by 7``: a window more works, a patch more and one size less do not."""
-        groups: dict[Windows, list[str]] = {}
-        for name, window in self._samples.windows.items():
-            if all(self._fails(self._with_partner(name, self._base[name] + more)) for more in window.beyond):
-                groups.setdefault(window, []).append(name)
-        for window, names in groups.items():
-            what = _join([window.write(name) for name in names])
-            yield self._build(
-                f"{what} divisible by {window.length}", {names[0]: self._base[names[0]] + window.beyond[0]}
-            )
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
@@ -143,7 +68,7 @@ class _Finder:
             if limits != (None, None):
                 groups.setdefault(limits, []).append(name)
         for (low, high), names in groups.items():
-            what, name = _join(names), names[0]
+            what, name = join(names), names[0]
             outside = [] if high is None else [{name: high + self._step(name)}]
             outside += [] if low is None else [{name: low - self._step(name)}]
             if high is None:
@@ -240,9 +165,6 @@ class _Finder:
         beyond = next((size for size in likely if size > found), fails)
         return self._last_in_steps(name, found, beyond, step) if self._works({name: found + step}) else found
 
-    def _last_in_steps(self, name: str, works: int, fails: int, step: int) -> int:
-        return last_true(range(works + step, fails, step), lambda size: self._works({name: size})) or works
-
     def _find_lower_limits(self, upper: Sizes) -> tuple[dict[str, int], list[Constraint]]:
         """Try the smallest sizes that leave nothing empty, all together first: mostly they work.
 
@@ -258,7 +180,7 @@ class _Finder:
         # What operations demand of a map with an upper limit was read off a few sizes: smaller ones are tried.
         if self._demands is not None and not any(self._names.is_spatial(name) for name in upper):
             likely = {**lowest, **{name: self._find_smallest(name) for name in batch}}
-            if all(size <= self._step(name) for name, size in likely.items()):
+            if all(size <= self._step(name) for name, size in likely.items()) and not self._leaves_empty(likely):
                 return {}, []  # no operation demands more
         smallest_batch: list[Constraint] = []
         # In train mode a batch norm takes no single sample of which each channel has a single value: apart at once.
@@ -277,14 +199,26 @@ class _Finder:
                     lows.append(lowest[name])
         found: dict[str, int] = {}
         for name in names:
-            below = lowest[name] - self._step(name)
-            if (
-                below > 0
-                and (together or self._works(self._with_partner(name, lowest[name])))
-                and self._fails(self._with_partner(name, below))
-            ):
-                found[name] = lowest[name]
+            low, step = lowest[name], self._step(name)
+            if not (together or self._works(self._with_partner(name, low))):
+                continue
+            if low > step and self._works(self._with_partner(name, low - step)):
+                low = self._search_below(name, low - step)
+            if low > step and self._fails(self._with_partner(name, low - step)):
+                found[name] = low
         return found, smallest_batch
+
+    def _search_below(self, name: str, works: int) -> int:
+        """Find the smallest size that works, below one where the code does otherwise than operations that were read."""
+        step = self._step(name)
+        first = works % step or step
+        if self._works(self._with_partner(name, first)):
+            return first
+        return self._last_in_steps(name, works, first, -step)
+
+    def _leaves_empty(self, sizes: Sizes) -> bool:
+        """Return whether some dim of a leaf is 0, or less."""
+        return any(_value(text, {**self._base, **sizes}) < 1 for text in self._texts)
 
     def _is_lowest(self, name: str, size: int) -> bool:
         """Return whether a size is the smallest that works, as of another dim: mostly it is that of both sides."""
@@ -297,9 +231,6 @@ class _Finder:
         if self._demands is not None:
             return self._demands.first(self._samples.tied_to(name), self._step(name))
         return self._smallest_by_formula(name)
-
-    def _with_partner(self, name: str, size: int) -> dict[str, int]:
-        return dict.fromkeys(self._samples.tied_to(name), size)
 
     def _smallest_by_formula(self, name: str) -> int:
         """Find the smallest size at which no dim of any leaf is empty, all else as the user gave it."""
@@ -371,10 +302,6 @@ def _value(text: str, sizes: Mapping[str, int]) -> int:
         return evaluate(text, sizes)
     except ValueError:  # no integer at a size that the model may not take
         return 1
-
-
-def _join(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _last_alike(base: Sizes, name: str, text: str, sizes: range) -> int:

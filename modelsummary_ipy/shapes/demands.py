@@ -55,6 +55,15 @@ class Demands:
         """Return whether a size of dims that move together fits all that is demanded."""
         return self._hold(self._relevant(names), names, size)
 
+    def may_be_broadcast(self, names: Sequence[str], size: int) -> bool:
+        """Return whether a size of dims that move together fits, or is broadcast where it does not."""
+        sizes = {**self._base, **dict.fromkeys(names, size)}
+        return all(
+            _holds(demand, sizes)
+            or (demand.kind == "alike" and 1 in (_value(demand.one, sizes), _value(demand.other, sizes)))
+            for demand in self._relevant(names)
+        )
+
     def drop(self, names: Sequence[str], size: int) -> None:
         """Leave out what is demanded wrongly, as an integer was taken for another: a size that works does not fit."""
         wrong = [demand for demand in self._relevant(names) if not self._hold([demand], names, size)]
@@ -97,7 +106,7 @@ def names_of(demand: Demand) -> frozenset[str]:
 
 def _holds(demand: Demand, sizes: Sizes) -> bool:
     one, other = _value(demand.one, sizes), _value(demand.other, sizes)
-    return bool(one == other if demand.kind == "equal" else one >= other)
+    return bool(one >= other if demand.kind == "at least" else one == other)
 
 
 def _value(size: Size, sizes: Sizes) -> Size:

@@ -37,6 +37,10 @@ class Windows(NamedTuple):
         """Write what must be divisible."""
         return f"⌈{name}/{self.patch}⌉" if self.rounds_up else f"⌊{name}/{self.patch}⌋"
 
+    def takes(self, size: int) -> bool:
+        """Return whether a size is of whole windows."""
+        return -(-size // self.patch) % self.length == 0 if self.rounds_up else size // self.patch % self.length == 0
+
     @property
     def beyond(self) -> tuple[int, int]:
         """What is more and less than the given size by one too many."""

@@ -60,6 +60,9 @@ class _StrictOp(_Op):
             raise ContradictedError(f"{one} = {other}")
         return one
 
+    def alike(self, one: Size, other: Size) -> Size:
+        return one if other == 1 else other if one == 1 else self.equal(one, other)
+
     def at_least(self, size: Size, least: Size) -> None:
         if size < least:
             raise ContradictedError(f"{size} ≥ {least}")
@@ -236,4 +239,4 @@ def _value(size: Size) -> Any:
 
 def _holds(demand: Any) -> bool:
     one, other = _value(demand.one), _value(demand.other)
-    return bool(one == other if demand.kind == "equal" else one >= other)
+    return bool(one >= other if demand.kind == "at least" else one == other)

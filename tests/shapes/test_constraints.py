@@ -114,6 +114,21 @@ class ShortOrWindows(nn.Module):
         return self.layer(x.view(len(x), -1, windows, x.shape[2]))
 
 
+class Pyramid(nn.Module):
+    """Halves an image until it is small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made = []
+        while min(x.shape[-2:]) > 4:
+            made.append(self.layer(x))
+            x = F.avg_pool2d(x, 2)
+        return made[0]
+
+
 def distances(steps: int) -> Tensor:
     return torch.arange(steps)[:, None] - torch.arange(steps)[None]
 
@@ -166,12 +181,13 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      FLOAT, (2, 9, 6), ("T ≤ 32", "F = 6"), [(2, 32, 6)], [(2, 33, 6)]),
     ("frames of a signal", lambda: Net(lambda f, x: f(x.unfold(-1, 40, 20)), nn.Linear(40, 3)), FLOAT, (2, 1024),
      ("F ≥ 40",), [(2, 40), (2, 77)], [(2, 39)]),
-    ("windows of patches", Windows, FLOAT, (2, 3, 56, 56), ("⌊H/4⌋ and ⌊W/4⌋ divisible by 7", "C = 3"),
-     [(2, 3, 28, 56), (2, 3, 59, 115), (1, 3, 112, 84)], [(2, 3, 60, 56), (2, 3, 56, 55), (2, 3, 56, 83)]),
+    ("windows of patches", Windows, FLOAT, (2, 3, 56, 56), ("⌊H/4⌋ and ⌊W/4⌋ divisible by 7", "H and W ≥ 28", "C = 3"),
+     [(2, 3, 28, 56), (2, 3, 59, 115), (1, 3, 112, 84)],
+     [(2, 3, 60, 56), (2, 3, 56, 55), (2, 3, 56, 83), (2, 3, 3, 56)]),
     ("halves of strides that pad", lambda: Net(lambda a, b, x: a(x) + F.interpolate(b(a(x)), scale_factor=2),
                                                nn.Conv2d(3, 3, 3, 2, 1), nn.Conv2d(3, 3, 3, 2, 1)),
-     FLOAT, (2, 3, 64, 64), ("⌈H/2⌉ and ⌈W/2⌉ divisible by 2", "C = 3"),
-     [(1, 3, 63, 40), (2, 3, 128, 67)], [(2, 3, 65, 64), (2, 3, 64, 62), (2, 3, 66, 63)]),
+     FLOAT, (2, 3, 64, 64), ("H, W ≤ 2 or ⌈H/2⌉ and ⌈W/2⌉ divisible by 2", "C = 3"),
+     [(1, 3, 63, 40), (2, 3, 128, 67), (2, 3, 1, 64), (2, 3, 2, 2)], [(2, 3, 65, 64), (2, 3, 64, 62), (2, 3, 66, 63)]),
     ("a divisor and a long way down", lambda: Net(lambda f, x: f(f(x.unflatten(3, (-1, 8)).mean(4))),
                                                   nn.Conv2d(3, 3, 9, 4)),
      FLOAT, (1, 3, 320, 640), ("W divisible by 8", "H ≥ 41", "W ≥ 328", "C = 3"),
@@ -204,6 +220,16 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      FLOAT, (4, 6), ("B ≤ 3 or B divisible by 4", "F = 6"), [(1, 6), (2, 6), (3, 6), (8, 6)], [(5, 6), (6, 6)]),
     ("windows, or all of a short one", ShortOrWindows,
      FLOAT, (2, 24, 6), ("T ≤ 7 or T divisible by 8", "F = 6"), [(2, 3, 6), (2, 8, 6)], [(2, 9, 6), (2, 20, 6)]),
+    ("halves that are added", lambda: Net(lambda f, x: f(torch.add(*x.tensor_split(2, 2))), nn.Conv2d(3, 4, 1)),
+     FLOAT, (2, 3, 12, 16), ("H = 3 or H divisible by 2", "C = 3"),
+     [(2, 3, 3, 16), (2, 3, 2, 5)], [(2, 3, 1, 16), (2, 3, 5, 5)]),
+    ("neighbours in a batch", lambda: Net(lambda f, x: f(x)[::2] * f(x)[1::2], nn.Linear(6, 3)),
+     FLOAT, (8, 6), ("B ≤ 3 or B divisible by 2", "F = 6"), [(1, 6), (3, 6), (2, 6)], [(5, 6), (7, 6)]),
+    ("patches of what is left of sides", lambda: Net(lambda f, x: f(x[..., : x.shape[2] // 4 * 4, :].reshape(
+        len(x), x.shape[2] // 4, -1).mean(2)), nn.Identity()),
+     FLOAT, (2, 3, 14, 5), ("H ≥ 4",), [(2, 3, 4, 5), (2, 1, 7, 1)], [(2, 3, 3, 5), (2, 3, 1, 5)]),
+    ("a pyramid", Pyramid, FLOAT, (1, 3, 33, 45), ("H and W ≥ 5", "C = 3"),
+     [(1, 3, 5, 5)], [(1, 3, 4, 45), (1, 3, 45, 4)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 
@@ -347,13 +373,15 @@ class SignalAndLabels(nn.Module):
         return nn.functional.cross_entropy(self.conv(x), labels, reduction="none")
 
 
-@pytest.mark.parametrize("mask", [(3, 10), (3, 10, 10)])
-def test_a_mask_is_as_long_as_its_sequence(mask: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("mask", "said"), [((3, 10), "T = F2 or one of them 1"), ((3, 10, 10), "T = F2")], ids=["laid on it", "contracted"]
+)
+def test_a_mask_is_as_long_as_its_sequence(mask: tuple[int, ...], said: str) -> None:
     def mean(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         return mask @ layer(x) if mask.dim() == 3 else (layer(x) * mask[..., None]).sum(1)
 
     ms = ModelSummary(Net(mean, nn.Linear(4, 5)), [(3, 10, 4), mask])
-    assert ms.constraints == ("T = F2", "F = 4")
+    assert ms.constraints == (said, "F = 4")
     assert ms.formulas[0] == (("B", "T", "5") if len(mask) == 3 else ("B", "5"),)
     model = Net(mean, nn.Linear(4, 5))
     assert model(torch.ones(2, 17, 4), torch.ones(2, *[17 for _ in mask[1:]])).shape[-1] == 5

@@ -24,7 +24,7 @@ def broadcast(op: Op, tensors: Sequence[Axes]) -> list[Size]:
 
 def _equal(op: Op, one: Size, other: Size) -> Size:
     """Demand that two sizes are equal; a number stays one: it is right too where the other one is 1."""
-    made = op.equal(one, other)
+    made = op.alike(one, other)
     is_expression = isinstance(made, Expr)  # what an axis means is not told by a number
     return next((size for size in (one, other) if isinstance(size, int)), made) if is_expression else made
 

@@ -33,7 +33,6 @@ def _find_end(op: Op, full: Size, name: str, default: Size) -> Size:
     return op.least(end, full)
 
 
-entry("select select_copy")(lambda op: [put(op.axes("self"), op.plain("dim"))])
 #: Rows of a table: ``(B, T)`` to ``(B, T, F)``.
 entry("embedding")(lambda op: [[*op.axes("indices"), op.axes("weight")[1]]])
 #: Entries of the last axis that are drawn.
@@ -47,6 +46,14 @@ def take(op: Op) -> Sequence[Axes]:
     size = op.size("k" if op.name == "aten.topk" else "length")
     op.at_least(data[dim], size)
     return [put(data, dim, size)] * 2
+
+
+@entry("select select_copy")
+def select(op: Op) -> Sequence[Axes]:
+    """Take one entry of an axis, which goes away."""
+    data, dim, index = op.axes("self"), op.plain("dim"), op.size("index")
+    op.at_least(data[dim], index + 1 if op.value(index) >= 0 else 0 - index)
+    return [put(data, dim)]
 
 
 @entry("split unsafe_split split_copy")

@@ -7,7 +7,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from modelsummary_ipy.shapes.constraints import NO_LIMIT
+from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT
 
 _ANY = range(1, NO_LIMIT)
 _STYLE = {"description_width": "initial"}

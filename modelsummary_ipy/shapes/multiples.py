@@ -1,0 +1,92 @@
+"""Sizes that work in steps, and the small ones that work beside these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from itertools import compress
+
+from modelsummary_ipy.shapes.far_sizes import find_bounds
+from modelsummary_ipy.shapes.size_search import prime_factors
+from modelsummary_ipy.shapes.step_search import Windows
+from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, TriedSizes, join
+
+#: Most sizes that are tried where others than multiples may work.
+_MOST_BESIDES = 6
+#: The first and the last of sizes in a row.
+Runs = tuple[tuple[int, int], ...]
+
+
+class Multiples(TriedSizes):
+    """Finds of which dims multiples work alone."""
+
+    def find_multiples(self) -> Iterable[Constraint]:
+        """Every size that differs by less than the step was found to fail, those that differ by it to work."""
+        groups: dict[tuple[int, int, Runs], list[str]] = {}
+        evidence: dict[str, dict[str, int]] = {}
+        for name, step in self._samples.strides.items():
+            tried = [self._with_partner(name, self._base[name] + step // p) for p in set(prime_factors(step))]
+            if tried and all(self._fails(sizes) for sizes in tried):
+                rest = self._base[name] % step
+                besides = self._find_besides(name, step, range(rest or step, NO_LIMIT, step).__contains__)
+                groups.setdefault((step, rest, besides), []).append(name)
+                evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
+        for (step, rest, besides), names in groups.items():
+            what = join([f"{name} - {rest}" if rest else name for name in names])
+            ranges = dict.fromkeys(names, range(rest or step, NO_LIMIT, step))
+            yield self._build(
+                _besides(names, besides) + f"{what} divisible by {step}", evidence[names[0]], ranges=ranges
+            )
+
+    def find_windows(self) -> Iterable[Constraint]:
+        """Write ``⌊H/4⌋ divisible by 7``: a window more works, a patch more and one size less do not."""
+        groups: dict[tuple[Windows, Runs], list[str]] = {}
+        for name, window in self._samples.windows.items():
+            if all(self._fails(self._with_partner(name, self._base[name] + more)) for more in window.beyond):
+                besides = self._find_besides(name, window.patch * window.length, window.takes)
+                groups.setdefault((window, besides), []).append(name)
+        for (window, besides), names in groups.items():
+            what = join([window.write(name) for name in names])
+            yield self._build(
+                _besides(names, besides) + f"{what} divisible by {window.length}",
+                {names[0]: self._base[names[0]] + window.beyond[0]},
+            )
+            smallest = window.patch * window.length
+            if not (window.rounds_up or besides) and self._fails(self._with_partner(names[0], window.patch - 1)):
+                yield self._build(f"{join(names)} ≥ {smallest}", {names[0]: window.patch - 1})  # of 0 windows none
+
+    def _find_besides(self, name: str, step: int, takes: Callable[[int], bool]) -> Runs:
+        """Find the small sizes that work and are no multiples, as runs of first and last.
+
+        What is laid on a tensor may have one position there, and is broadcast; or code groups ``min(B, 4)`` samples.
+        """
+        may_group = name == self._names.batch or any(True for _ in find_bounds(self._trace))
+        others = [size for size in range(1, 2 * step + 2) if not takes(size)]
+        demands, tied = self._demands, self._samples.tied_to(name)
+        # What halves demand is read off sizes that are even.
+        is_likely = [demands is None or max(size, step) <= 3 or demands.may_be_broadcast(tied, size) for size in others]
+        likely = list(compress(others, is_likely))[:_MOST_BESIDES]
+        found = {size for size in likely if self._works(self._with_partner(name, size))}
+        if may_group and others[0] == 1 and (1 in found or self._works(self._with_partner(name, 1))):
+            found |= {size for size in others if size <= self._last_in_steps(name, 1, step, 1)}
+        return _find_runs(found, takes)
+
+
+def _find_runs(found: Collection[int], takes: Callable[[int], bool]) -> Runs:
+    """Join sizes to runs, between which are none but those that are taken anyway."""
+    runs: list[tuple[int, int]] = []
+    for size in sorted(found):
+        if runs and all(takes(between) for between in range(runs[-1][1] + 1, size)):
+            runs[-1] = runs[-1][0], size
+        else:
+            runs.append((size, size))
+    return tuple(runs)
+
+
+def _besides(names: list[str], runs: Runs) -> str:
+    """Write ``"H, W ≤ 2 or "``; ``""`` of no runs."""
+    what = ", ".join(names)
+    texts = [
+        f"{what} = {low}" if low == high > 1 else f"{what} ≤ {high}" if low == 1 else f"{low} ≤ {what} ≤ {high}"
+        for low, high in runs
+    ]
+    return "".join(f"{text} or " for text in texts)

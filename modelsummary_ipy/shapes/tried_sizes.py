@@ -1,0 +1,78 @@
+"""What is known of the sizes that were tried, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.shapes.demands import Demands
+from modelsummary_ipy.shapes.formulas import Formulas
+from modelsummary_ipy.shapes.sample_sizes import SampleSizes
+from modelsummary_ipy.shapes.size_search import last_true
+from modelsummary_ipy.tracing.retracer import Retracer
+
+#: Where the range of a dim stops that no limit above was found for.
+NO_LIMIT = 1 << 30
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """One condition on the model's sizes.
+
+    Attributes:
+        text: As it is displayed: ``"T ≤ 512"``.
+        failed_at: The nearest sizes that were tried and failed, and why: ``(("T = 513", reason),)``.
+        ranges: The sizes that work, by dim: ``{"T": range(1, 513)}``, ``{"H": range(16, NO_LIMIT, 16)}``.
+    """
+
+    text: str
+    failed_at: tuple[tuple[str, str], ...] = ()
+    ranges: Mapping[str, range] = field(default_factory=dict)
+
+
+class TriedSizes:
+    """Traces at sizes whose limits are looked for.
+
+    Args:
+        trace: The trace at the given sizes.
+        samples: The sizes that formulas were found at.
+    """
+
+    def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
+        self._trace = trace
+        self._retracer = retracer
+        self._samples = samples
+        self._names = formulas.names
+        self._base = samples.base
+        self._demands = None if formulas.demands is None else Demands(formulas.demands, samples.base)
+
+    def _works(self, sizes: dict[str, int]) -> bool:
+        is_given = all(self._base[name] == size for name, size in sizes.items())
+        return is_given or self._retracer.at(sizes).works
+
+    def _fails(self, sizes: dict[str, int]) -> bool:
+        """Return whether the model was traced and failed; a trace that was stopped is neither."""
+        return all(size > 0 for size in sizes.values()) and self._retracer.at(sizes).failed
+
+    def _build(self, text: str, *sizes: dict[str, int], ranges: Mapping[str, range] | None = None) -> Constraint:
+        failed = []
+        for at in sizes:
+            where = ", ".join(f"{name} = {size}" for name, size in at.items())
+            failed.append((where, self._retracer.at(at).reason))
+        return Constraint(text, tuple(failed), ranges or {})
+
+    def _step(self, name: str) -> int:
+        return self._samples.strides.get(name, 1)
+
+    def _with_partner(self, name: str, size: int) -> dict[str, int]:
+        return dict.fromkeys(self._samples.tied_to(name), size)
+
+    def _last_in_steps(self, name: str, works: int, fails: int, step: int) -> int:
+        sizes = range(works + step, fails, step)
+        return last_true(sizes, lambda size: self._works(self._with_partner(name, size))) or works
+
+
+def join(names: list[str]) -> str:
+    """Write ``"C, H and W"``."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

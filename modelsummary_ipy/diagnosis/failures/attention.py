@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from modelsummary_ipy.diagnosis.failures.attention_product import explain_product
-from modelsummary_ipy.diagnosis.failures.causal_masks import explain_causal
+from modelsummary_ipy.diagnosis.failures.attention_product import explain_causal, explain_product
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, name_owner
 from modelsummary_ipy.diagnosis.failures.creations import fix_creation, fix_size_read
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, find_promotion, retype_input

@@ -39,7 +39,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
 from modelsummary_ipy.diagnosis.failures.creations import fix_creation
-from modelsummary_ipy.diagnosis.failures.earlier_cuts import (
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import (
     explain_cut_batch,
     explain_cut_table,
     explain_empty,
@@ -60,9 +60,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.learned_queries import explain_folded_queries
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
-from modelsummary_ipy.diagnosis.failures.lost_pixels import find_lost, write_lost
-from modelsummary_ipy.diagnosis.failures.moving_averages import explain_moving
-from modelsummary_ipy.diagnosis.failures.neighbour_differences import explain_differences
+from modelsummary_ipy.diagnosis.failures.moving_averages import explain_differences, explain_moving
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
@@ -70,6 +68,7 @@ from modelsummary_ipy.diagnosis.failures.row_counts import (
     explain_parted_rows,
     explain_repeated_steps,
     explain_same_place,
+    explain_square_mask,
 )
 from modelsummary_ipy.diagnosis.failures.sizes_in_scope import explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
@@ -78,9 +77,10 @@ from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_shortcut,
     explain_unstrided,
     explain_upsampling,
+    find_lost,
+    write_lost,
 )
-from modelsummary_ipy.diagnosis.failures.square_masks import explain_square_mask
-from modelsummary_ipy.diagnosis.failures.swapped_outputs import explain_swapped
+from modelsummary_ipy.diagnosis.failures.unpacking import explain_swapped
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS

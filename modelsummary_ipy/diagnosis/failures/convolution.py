@@ -23,6 +23,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
 from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_name,
     fix_argument,
     fix_giver,
     fix_line,
@@ -38,11 +39,10 @@ from modelsummary_ipy.diagnosis.failures.frames import list_foldings
 from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
-from modelsummary_ipy.diagnosis.failures.short_sentences import pad_tokens
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.torch_names import CATS, EMBEDDINGS, SIZED_FACTORIES
 from modelsummary_ipy.diagnosis.windows import Window, read_windows
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 
@@ -362,3 +362,24 @@ def find_window(ctx: FailureContext, sizes: tuple[int, ...]) -> tuple[int, int, 
         if window is not None and not window.transposed and size + window.total_padding < window.extent:
             return axis, size, window
     return None
+
+
+def pad_tokens(ctx: FailureContext, x: Operand, axis: int, size: int, extent: int) -> Candidate:
+    """Pad the tokens before they are looked up, to as many as the widest kernel reads.
+
+    Args:
+        x: What the convolution reads.
+        axis: Which of its sides is too short.
+        size: How long that side is.
+        extent: How wide the window is.
+    """
+    table = next((call for call in ctx.flow.walk_back(x.link, 12) if call.type_name in EMBEDDINGS), None)
+    ids = table.inputs[0] if table is not None and table.inputs else None
+    if table is None or table.source is None or ids is None or len(ids.shape) != 2 or ids.shape[1] != size:
+        return NOTHING
+    there = ctx.at_line_of(table)
+    name = find_name(next(iter(read_arguments(there, table)), ""))
+    kernels = [fact.settings.get("kernel_size") for fact in ctx.list_unread()]
+    widest = max([extent, *(kernel[axis] for kernel in kernels if isinstance(kernel, tuple) and len(kernel) > axis)])
+    fix = fix_argument(there, f"F.pad({name}, (0, max({widest} - {name}.size(1), 0)))") if name else NOTHING
+    return replace(fix, text=f"at {table.source.text}: {fix.text}") if fix and there.statement != ctx.statement else fix

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from modelsummary_ipy.diagnosis.failures.activations import explain_activation
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
-from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment, explain_not_carried
+from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment, explain_late, explain_not_carried
 from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
 from modelsummary_ipy.diagnosis.failures.broadcasting import explain_broadcast
 from modelsummary_ipy.diagnosis.failures.concatenation import explain_cat
@@ -27,17 +26,16 @@ from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, e
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_arguments, reorder_input
 from modelsummary_ipy.diagnosis.failures.given_inputs import list_givens
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
-from modelsummary_ipy.diagnosis.failures.late_binding import explain_late
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
 from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
-from modelsummary_ipy.diagnosis.failures.missing_batch import (
+from modelsummary_ipy.diagnosis.failures.missing_dims import (
+    explain_axis,
     explain_missing_batch,
     explain_uneven_batches,
     reads_channels_as_batch,
 )
-from modelsummary_ipy.diagnosis.failures.missing_dims import explain_axis
-from modelsummary_ipy.diagnosis.failures.norms import explain_norm
+from modelsummary_ipy.diagnosis.failures.norms import explain_activation, explain_norm
 from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, find_package_call
 from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis
 from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, Given, PackageCall
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, write_rebuild
-from modelsummary_ipy.diagnosis.failures.restructured_sizes import read_channels
+from modelsummary_ipy.diagnosis.failures.size_moves import read_channels
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import ModuleFact, TensorSpec

@@ -30,13 +30,13 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     remake,
     set_value,
 )
+from modelsummary_ipy.diagnosis.failures.frames import explain_unparted
 from modelsummary_ipy.diagnosis.failures.indexing import explain_gathered
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
-from modelsummary_ipy.diagnosis.failures.unparted import explain_unparted
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
 from modelsummary_ipy.records.fixes import Candidate

@@ -6,21 +6,21 @@ import ast
 import re
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.failures.class_weights import explain_weights
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, read_arguments
-from modelsummary_ipy.diagnosis.failures.made_labels import explain_made_labels
+from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_argument, fix_giver, fix_line, read_arguments
 from modelsummary_ipy.diagnosis.failures.package_calls import change_leaf
-from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
+from modelsummary_ipy.diagnosis.failures.parameters import resize_origin, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, write_rebuild
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import put_in_brackets
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import LOSSES
+from modelsummary_ipy.diagnosis.torch_names import LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import TensorSpec
 
 _OF_CLASSES = ("cross_entropy", "nll_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
@@ -289,3 +289,55 @@ def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
             fixes = [fix_giver(ctx, x, first.shape[-1]), fix_giver(ctx, first, x.shape[-1])]
             return Diagnosis(reason, "equal shapes", fixes)
     return None
+
+
+def explain_weights(ctx: FailureContext, x: Operand, axis: int, what: str) -> Diagnosis | None:
+    """Explain a loss whose weights are not as many as the classes or labels of its predictions.
+
+    Args:
+        x: The predictions.
+        axis: Their dim of classes or labels.
+        what: ``"class"`` or ``"label"``.
+    """
+    count = x.shape[axis]
+    for weight in _list_weights(ctx):
+        given = weight.shape[0]
+        if given in (1, count):
+            continue
+        reason = f"{given} weights for the {count} {what}{'es' if what == 'class' else 's'} of {write_shape(x.shape)}"
+        narrower = resize_origin(ctx, x, given) if axis % x.rank == x.rank - 1 else fix_giver(ctx, x, given, axis)
+        fixes = [resize_param(ctx, weight, [-1], count), fix_creation(ctx, weight, (count,)), narrower]
+        return Diagnosis(f"{reason}: each {what} has one", f"{count} weights", fixes)
+    return None
+
+
+def _list_weights(ctx: FailureContext) -> list[Operand]:
+    """List what a loss has one dim of: arguments of its function, or buffers of its module."""
+    if ctx.call.kind == "op":
+        return [x for x in ctx.operands[2:] if x.rank == 1]
+    held = [ctx.trace.params[index] for index in ctx.fact.params] if ctx.fact is not None else []
+    found = [fact for fact in held if len(fact.shape) == 1]
+    return [Operand(TensorSpec(fact.names[0], fact.shape, fact.dtype, fact.device), None, fact.index) for fact in found]
+
+
+def explain_made_labels(
+    ctx: FailureContext, x: Operand, y: Operand, wanted: tuple[int, ...]
+) -> tuple[str, list[Candidate]] | None:
+    """Explain labels that the forward makes: words, and fixes; ``None`` if it does not make them.
+
+    Args:
+        x, y: Predictions and labels.
+        wanted: The shape of labels that fits.
+    """
+    maker = ctx.flow.producer(y.link)
+    if maker is None or maker.type_name not in SIZED_FACTORIES or y.rank != len(wanted):
+        return None
+    texts = [*read_arguments(ctx), "", ""]
+    if maker.type_name == "arange" and x.rank == 2 and x.shape == (2 * y.shape[0],) * 2:
+        labels, count = texts[1], y.shape[0]
+        words = f": of two views each sample's label is its other view, {count} further on or {count} before"
+        pair = f"torch.cat([{labels} + {labels}.size(0), {labels}])"
+        return words, [fix_argument(ctx, pair, position=1)] if labels.isidentifier() else []
+    name = find_name(texts[0])
+    names = {axis: f"{name}.size({axis + (axis > 0)})" for axis in range(y.rank)} if name else {}
+    return f": {maker.type_name}() makes {y.shape[0]}", [fix_creation(ctx, y, wanted, names)]

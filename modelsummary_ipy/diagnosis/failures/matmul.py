@@ -1,19 +1,33 @@
-"""Matrix products whose inner dims differ."""
+"""Matrix products whose inner dims differ, with weights of layers, and with learned tensors."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import operator
 import re
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
+from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, fix_operand, place_line, read_line
-from modelsummary_ipy.diagnosis.failures.layer_weights import is_layers_weight, turn_weights
-from modelsummary_ipy.diagnosis.failures.learned_batches import fit_learned
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_giver,
+    fix_line,
+    fix_operand,
+    name_input_size,
+    place_line,
+    read_arguments,
+    read_line,
+)
 from modelsummary_ipy.diagnosis.failures.linear import resize_recurrent
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
+from modelsummary_ipy.diagnosis.failures.rewriting import write_statement
+from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, swap_last_factors
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, splice_node
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_function
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 
@@ -201,3 +215,107 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
     if right.param is not None and right.rank in (1, 2) and right.shape[-right.rank] == inner_right:
         fixes.insert(0, resize_param(ctx, right, [-right.rank], inner_left))
     return Diagnosis(reason, expected, fixes, () if any(fixes) else ANYWHERE, (dim_of(-1, -2), inner_right))
+
+
+def is_layers_weight(ctx: FailureContext, x: Operand) -> bool:
+    """Return whether a tensor is the weight of a Linear."""
+    names = ctx.trace.params[x.param].names if x.param is not None else ()
+    owner = find_module(ctx.trace, names[0].rpartition(".")[0]) if names else None
+    return owner is not None and owner.type_name == "Linear" and names[0].endswith("weight")
+
+
+def turn_weights(ctx: FailureContext) -> Candidate:
+    """Transpose the last factor of each product of the function that is written as the failing one is.
+
+    ``x @ w["fc1.weight"]`` and ``x @ w["fc2.weight"]`` are written alike: one of them may be square, and run.
+
+    Returns:
+        The changed statements; nothing if one is written alone.
+    """
+    source, own = ctx.failure.source, _find_factors(ctx.line)
+    function = find_function(source) if source is not None else None
+    if source is None or function is None or len(own) != 1:
+        return NOTHING
+    statements = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
+            statement = ctx.read(source._replace(line=node.lineno))
+            if statement is not None:
+                statements[statement.first] = statement
+    found = []
+    for _, statement in sorted(statements.items()):
+        line = drop_remark(statement.text)
+        for factor in reversed(_find_factors(line)):
+            if _write_kind(factor) == _write_kind(own[0]):
+                line = splice_node(line, factor, f"{ast.get_source_segment(line, factor)}.t()")
+        found.append(write_statement(ctx, statement, line))
+    changed = [item for item in found if item]
+    return functools.reduce(operator.add, changed) if len(changed) > 1 else NOTHING
+
+
+def _find_factors(line: str) -> list[ast.expr]:
+    """List the last factors of the products of a line that name a weight: ``w["fc1.weight"]``, ``self.fc1.weight``."""
+    tree = parse_line(line)
+    products = [node for node in ast.walk(tree) if isinstance(node, ast.BinOp)] if tree is not None else []
+    found = [node.right for node in products if isinstance(node.op, ast.MatMult)]
+    return sorted(
+        (node for node in found if isinstance(node, (ast.Subscript, ast.Attribute)) and "weight" in ast.unparse(node)),
+        key=lambda node: (node.lineno, node.col_offset),
+    )
+
+
+def _write_kind(node: ast.expr) -> str:
+    """Write how a weight is named, without which: ``"w[]"``, ``"self..weight"``."""
+    if isinstance(node, ast.Subscript):
+        return f"{ast.unparse(node.value)}[]"
+    parts = ast.unparse(node).split(".")
+    return f"{parts[0]}..{parts[-1]}"
+
+
+def fit_learned(ctx: FailureContext, x: Operand, other: Operand) -> tuple[str, list[Candidate]] | None:
+    """Give a tensor that was made of a parameter alone the batch of another, or the parameter the other's count.
+
+    Returns:
+        Why, in words that follow the reason, and the fixes; ``None`` without any.
+    """
+    param = find_param(ctx, x)
+    axes = find_clashes(x.shape[:-2], other.shape[:-2])
+    if param is None or ctx.flow.sources(x.link) or len(axes) != 1:
+        return None
+    fact, axis = ctx.trace.params[param], axes[0] - 2
+    had, came = x.shape[axis], other.shape[axis]
+    batches = {given.spec.shape[0] for given in ctx.trace.inputs if given.spec.shape}
+    if x.shape == fact.shape and other.rank == x.rank == -axis and came in batches and had > 1:
+        words = f"; '{fact.names[0]}' {write_shape(fact.shape)} has no batch: a dim for its {had} goes into the other"
+        found = [fix_operand(ctx, ctx.operands.index(other), "{}.unsqueeze(1)")]
+    elif x.shape == fact.shape and had > 1:
+        made = list_constructions(ctx, fact.names[0].rpartition(".")[0], had, came)
+        found = [*made, resize_param(ctx, replace(x, param=param), [axis], came)]
+        words = f"; '{fact.names[0]}' {write_shape(fact.shape)} is made for {had}, and {came} came"
+    else:
+        found = [repeat_learned(ctx, param, came // had) if came % had == 0 else NOTHING]
+        words = f"; '{fact.names[0]}' {write_shape(fact.shape)} is repeated for each of {came // had} samples first"
+    return (words, found) if any(found) else None
+
+
+def repeat_learned(ctx: FailureContext, param: int, batch: int) -> Candidate:
+    """Expand a parameter over the batch on the line that first hands it on: ``self.seed.expand(x.size(0), -1, -1)``.
+
+    Returns:
+        Nothing if it has no dim of 1 for the batch, or that line does not name it once.
+    """
+    fact = ctx.trace.params[param]
+    inputs = ctx.trace.inputs
+    first = next((call for call in ctx.trace.calls if param in call.input_params), None)
+    if first is None or fact.shape[:1] != (1,) or len(fact.shape) < 2 or not inputs:
+        return NOTHING
+    if inputs[0].spec.shape[:1] != (batch,):
+        return NOTHING
+    there = ctx.at_line_of(first)
+    given = zip(read_arguments(there), first.inputs, first.input_links, strict=False)
+    beside = (text for text, spec, link in given if link is not None and spec.shape[:1] == (batch,))
+    name = next((f"{text}.size(0)" for text in beside if text.isidentifier()), name_input_size(there, batch))
+    text = f"self.{fact.names[0].rpartition('.')[2]}"
+    expanded = f"{text}.expand({', '.join([name, *['-1'] * (len(fact.shape) - 1)])})"
+    line, count = re.subn(rf"(?<![\w.]){re.escape(text)}\b(?![.(\[])", expanded, read_line(ctx, first.source))
+    return place_line(ctx, first, line) if name and count == 1 else NOTHING

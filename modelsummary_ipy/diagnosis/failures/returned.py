@@ -8,10 +8,15 @@ from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, name_call
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, place_line, read_line, write_at
-from modelsummary_ipy.diagnosis.failures.in_sequence import write_sequence
 from modelsummary_ipy.diagnosis.failures.missing_returns import explain_absent, explain_none
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_attribute, wrap_subscript
+from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, find_own_call, rewrite
+from modelsummary_ipy.diagnosis.failures.source_edits import (
+    change_operation,
+    wrap_attribute,
+    wrap_subscript,
+    write_loop,
+)
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import (
     find_function,
@@ -336,3 +341,27 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
 
     fix = fix_line(ctx, change_operation(ctx.line, name, edit, ctx.earlier)) if name else NOTHING
     return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", _pick(ctx, [key], [fix]))
+
+
+def write_sequence(ctx: FailureContext, layer: Call, template: str) -> Candidate:
+    """Write the ``nn.Sequential`` that runs a layer as a loop in which that layer is called otherwise.
+
+    Args:
+        layer: A call of one of torch's own.
+        template: How it is called: ``"layer({0})[0]"``.
+
+    Returns:
+        Nothing where no line of the user's calls the ``nn.Sequential``.
+    """
+    own = find_own_call(ctx)
+    fact = ctx.flow.module_of(layer)
+    if fact is None or not fact.type_module.startswith("torch.") or own.type_name != "Sequential":
+        return NOTHING
+    if layer.parent != own.index or not own.path:
+        return NOTHING
+
+    def write(found: re.Match[str]) -> str:
+        return f"{template.format(found[1])} if isinstance(layer, nn.{layer.type_name}) else {found[0]}"
+
+    line, count = re.subn(r"(?<![\w.])layer\((\w+)\)", write, write_loop(ctx.line, name_member(own.path)))
+    return fix_line(ctx, line) if count == 1 else NOTHING

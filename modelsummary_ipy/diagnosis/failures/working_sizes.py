@@ -8,16 +8,17 @@ from functools import partial
 from typing import NamedTuple, Protocol
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.restructured_sizes import harmonise, restructure
 from modelsummary_ipy.diagnosis.failures.size_moves import (
     Move,
     divide,
+    harmonise,
     list_moves,
     list_usual,
     move_dims,
     read_message,
     read_settings,
     read_size,
+    restructure,
     step_near,
 )
 from modelsummary_ipy.diagnosis.failures.size_rule import SizeRule, find_size_rule

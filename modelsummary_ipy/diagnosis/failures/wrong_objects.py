@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
-from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
+from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, explain_rewrite, rewrite, write_statement, write_words
+from modelsummary_ipy.diagnosis.failures.setters import find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, list_names_before
 from modelsummary_ipy.diagnosis.failures.wrong_names import write_functional
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.model.torch_layers import LAYERS
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import ModuleFact, join_path
 
 _ERRORS = ("TypeError", "AttributeError", "RuntimeError", "IndexError")
@@ -267,3 +268,28 @@ def _explain_condition(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
     size = f" {write_shape(last)}" if last else ""
     reason = f"a condition is one truth value, and the tensor{size} has one for each number: torch.where chooses"
     return Diagnosis(reason, "a bool, or .all() or .any() of the tensor")
+
+
+def make_attribute(
+    ctx: FailureContext, name: str, write: Callable[[ast.expr], str], code: str = "int(old)"
+) -> Candidate:
+    """Make another thing of what ``__init__`` sets.
+
+    Args:
+        name: ``"self.act"``.
+        write: Writes the new value from the one that is written there.
+        code: The same, made of the value itself, which is ``old``.
+    """
+    fact, attribute = find_users_module(ctx), name.rpartition(".")[2]
+    found = find_setter(fact, attribute) if fact is not None else None
+    if fact is None or found is None or len(found[0]) != 1:
+        return NOTHING
+    path = join_path(fact.path, attribute)
+    written = write(found[0][0].value)
+    return Candidate(write_change(path, written), (LayerEdit(path, code, written),))
+
+
+def find_users_module(ctx: FailureContext) -> ModuleFact | None:
+    """Return the module of the user's whose line failed."""
+    facts = map(ctx.flow.module_of, (ctx.call, *ctx.flow.around(ctx.call)))
+    return next((fact for fact in facts if fact is not None and not fact.type_module.startswith("torch.")), None)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.made_attributes import make_attribute
 from modelsummary_ipy.diagnosis.failures.rewriting import (
     Write,
     explain_rewrite,
@@ -18,6 +17,7 @@ from modelsummary_ipy.diagnosis.failures.rewriting import (
 )
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_imports
+from modelsummary_ipy.diagnosis.failures.wrong_objects import make_attribute
 from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
 
 _ERRORS = ("TypeError", "RuntimeError", "IndexError", "ValueError")

@@ -8,14 +8,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, build_context, is_of_package
-from modelsummary_ipy.diagnosis.failures.explain import diagnose
+from modelsummary_ipy.diagnosis.failures.context import (
+    ANYWHERE,
+    Diagnosis,
+    FailureContext,
+    build_context,
+    is_of_package,
+)
+from modelsummary_ipy.diagnosis.failures.explain import SIZES, diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.fixes.constructors import leaves_out, list_constructor_slips, list_makings
-from modelsummary_ipy.diagnosis.fixes.order import NOT_OF_SIZES, OF_SIZES, list_candidates
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
-from modelsummary_ipy.diagnosis.fixes.slips import SLIPS
+from modelsummary_ipy.diagnosis.fixes.slips import SLIPS, list_exact, list_slips
+from modelsummary_ipy.diagnosis.fixes.tensors import list_earlier_changes, list_line_changes, list_undone
 from modelsummary_ipy.records.fixes import Candidate, Fix, GivenEdit, InputEdit, LayerEdit, LineEdit, Trial, Verdict
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Trace
@@ -302,3 +308,34 @@ def _combine(one: Candidate, other: Candidate) -> Candidate | None:
     if not kept:
         return Candidate(other.text, other.edits, one.rank, one.links + 1)
     return Candidate(f"{text}\n{other.text}", (*kept, *other.edits), one.rank, one.links + 1)
+
+
+#: What Python refuses by a name, a type or a signature, and what torch has not: no other order of dims mends it.
+NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsupported")
+#: Where one size came and another was wanted.
+OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape",
+            "convolution")  # fmt: skip
+
+
+def list_candidates(ctx: FailureContext, diagnosis: Diagnosis) -> Iterator[Candidate]:
+    """List changes that may make a model run, the likeliest first.
+
+    These are slips that leave just the size that was wanted; what is written for the reason; steps left out. Without a
+    reason, other dims of what the failing line reads. Then all other slips, and last other dims of what lines before it
+    read.
+    """
+    code = diagnosis.code
+    if code in OF_SIZES:
+        yield from list_exact(ctx)
+    yield from diagnosis.fixes
+    if code in (*SIZES, "other"):
+        yield from list_undone(ctx)
+    if code == "input":  # each explanation of that kind is tried, and none guessed at
+        return
+    is_known = not diagnosis.is_open and diagnosis.search not in ((), ANYWHERE) and not ctx.is_in_package
+    if code not in NOT_OF_SIZES and not is_known:
+        yield from list_line_changes(ctx)
+    if code in (*SIZES, "index", "loss", "other"):
+        yield from list_slips(ctx)
+    if code not in NOT_OF_SIZES and not is_known:
+        yield from list_earlier_changes(ctx)

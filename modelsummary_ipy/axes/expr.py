@@ -117,7 +117,9 @@ class Expr:
     @property
     def names(self) -> frozenset[str]:
         """Every name in it."""
-        return _names_in(self)
+        atoms = [atom for monomial, _ in self.terms for atom, _power in monomial]
+        inside = (part.names for atom in atoms if not isinstance(atom, str) for part in parts_of(atom))
+        return frozenset(atom for atom in atoms if isinstance(atom, str)).union(*inside)
 
     def value(self, sizes: Mapping[str, int]) -> Coefficient:
         """Return its value at ``sizes``; an ``int`` where it is whole.
@@ -195,17 +197,6 @@ def _sort_monomial(powers: Iterable[tuple[Atom, int]]) -> Monomial:
     return tuple(left if len(left) < 2 else sorted(left, key=lambda item: repr(item[0])))
 
 
-def _names_in(expr: Expr) -> frozenset[str]:
-    found: set[str] = set()
-    for monomial, _ in expr.terms:
-        for atom, _power in monomial:
-            if isinstance(atom, str):
-                found.add(atom)
-            else:
-                found = found.union(*map(_names_in, parts_of(atom)))
-    return frozenset(found)
-
-
 def parts_of(atom: Floor | Least | Expr) -> tuple[Expr, ...]:
     """Return the expressions in a factor."""
     return atom.parts if isinstance(atom, Least) else (atom.inside if isinstance(atom, Floor) else atom,)
@@ -259,8 +250,10 @@ def _is_integer_term(monomial: Monomial, coefficient: Coefficient, steps: Mappin
     for atom, power in monomial:
         if isinstance(atom, str):
             coefficient *= steps.get(atom, 1) ** power
-        elif not isinstance(atom, Floor) and not all(is_integer(part, steps) for part in parts_of(atom)):
-            return False
+        elif not isinstance(atom, Floor):
+            terms = [term for part in parts_of(atom) for term in part.terms]
+            if not all(_is_integer_term(*term, steps) for term in terms):
+                return False
     return coefficient.denominator == 1
 
 
@@ -351,29 +344,3 @@ def simplify(expr: Expr, steps: Mapping[str, int], settle: Callable[[Least], Exp
                 product = product * factor
         total = total + product.scaled(coefficient)
     return total
-
-
-def is_integer(expr: Expr, steps: Mapping[str, int] | None = None) -> bool:
-    """Return whether ``expr`` is an integer at every size tried; ``steps`` as in ``floor_of``."""
-    return all(expr.value(sizes).denominator == 1 for sizes in _try_sizes(expr.names, steps or {}))
-
-
-def is_same(one: Expr, two: Expr, steps: Mapping[str, int] | None = None) -> bool:
-    """Return whether two expressions have one value at every size tried; ``steps`` as in ``floor_of``."""
-    if one == two:
-        return True
-    return all(one.value(sizes) == two.value(sizes) for sizes in _try_sizes(one.names | two.names, steps or {}))
-
-
-_TRIES = 48
-
-
-def _try_sizes(names: frozenset[str], steps: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Yield sizes spread over 1 to 997 and all their remainders, always the same ones."""
-    state = 12345
-    for _ in range(_TRIES):
-        sizes: dict[str, int] = {}
-        for name in sorted(names):
-            state = (state * 1103515245 + 12345) % 2**31
-            sizes[name] = (state // 64 % 997 + 1) * steps.get(name, 1)
-        yield sizes

@@ -75,7 +75,7 @@ class CacheTraces:
         formula = fit_bytes(base, moved)
         if formula is None:
             return found
-        checks = [{name: kink + more} for name, kinks in formula.find_kinks().items() for kink in kinks
+        checks = [{name: kink + more} for name, kinks in formula.kinks.items() for kink in kinks
                   for more in (-1, 0, 1) if kink + more > 0]  # fmt: skip
         checks.append({name: self._sizes[name] + 1 + (name != self._batch) for name in moved})
         seen = [*self._observe(checks)]

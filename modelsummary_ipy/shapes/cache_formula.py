@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from modelsummary_ipy.axes.expr import Expr, constant, least_of, symbol
 from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.shapes.expr_text import write
 
 
 class Observed(NamedTuple):
@@ -21,70 +23,27 @@ class Observed(NamedTuple):
         return sum(leaf.nbytes for leaf in self.leaves)
 
 
-class _Factor(NamedTuple):
-    """One size of a tensor: ``offset + slope · name``, and no more than ``most``."""
-
-    name: str = ""
-    slope: int = 0
-    offset: int = 0
-    most: int | None = None
-
-    def at(self, sizes: Mapping[str, int]) -> int:
-        size = self.offset + self.slope * sizes.get(self.name, 0)
-        return size if self.most is None else min(size, self.most)
-
-
 class BytesFormula(NamedTuple):
-    """A sum of products of sizes, each with the bytes of one of its elements."""
+    """The bytes of all tensors.
 
-    terms: tuple[tuple[int, tuple[_Factor, ...]], ...]
+    Attributes:
+        nbytes: A sum of products of sizes.
+        kinks: By name, lengths from which a size grows no more.
+    """
+
+    nbytes: Expr
+    kinks: Mapping[str, set[int]]
 
     def at(self, sizes: Mapping[str, int]) -> int:
         """Bytes at some sizes."""
-        return sum(nbytes * math.prod(factor.at(sizes) for factor in factors) for nbytes, factors in self.terms)
-
-    def find_kinks(self) -> dict[str, set[int]]:
-        """Lengths from which a size grows no more, by name."""
-        found: dict[str, set[int]] = {}
-        for _, factors in self.terms:
-            for name, slope, offset, most in factors:
-                if most is not None:
-                    found.setdefault(name, set()).add(max((most - offset) // slope, 1))
-        return found
+        return int(self.nbytes.value(sizes))
 
     def __str__(self) -> str:
         """``131,072 · B · T``; ``8,192 · B · min(T, 4,095) + 2,048 · B``."""
-        sums: dict[tuple[str, ...], int] = {}
-        for nbytes, factors in self.terms:
-            parts: dict[tuple[str, ...], int] = {(): nbytes}
-            for factor in factors:
-                parts = _multiply(parts, factor)
-            for names, count in parts.items():
-                sums[names] = sums.get(names, 0) + count
-        ordered = sorted((names for names in sums if sums[names]), key=lambda names: (-len(names), names))
-        text = ""
-        for names in ordered:
-            product = " · ".join([f"{abs(sums[names]):,}", *names])
-            is_less = sums[names] < 0
-            text += (" − " if is_less else " + ") + product if text else f"−{product}" if is_less else product
-        return text or "0"
-
-
-def _multiply(parts: Mapping[tuple[str, ...], int], factor: _Factor) -> dict[tuple[str, ...], int]:
-    name, slope, offset, most = factor
-    if most is not None:
-        grown = f"{slope:,} · {name}" if slope > 1 else name
-        grown += f" + {offset:,}" if offset > 0 else f" − {-offset:,}" if offset else ""
-        by: dict[str, int] = {f"min({grown}, {most:,})": 1}
-    else:
-        by = {name: slope, "": offset}
-    found: dict[tuple[str, ...], int] = {}
-    for names, count in parts.items():
-        for more, times in by.items():
-            if times:
-                key = tuple(sorted([*names, more])) if more else names
-                found[key] = found.get(key, 0) + count * times
-    return found
+        text = re.sub(
+            r"(?<!\w)\d+", lambda number: f"{int(number[0]):,}", write(self.nbytes, sorted(self.nbytes.names))
+        )
+        return text.replace("·", " · ").replace(" - ", " − ")
 
 
 def fit_bytes(base: Observed, moved: Mapping[str, Sequence[Observed]]) -> BytesFormula | None:
@@ -97,39 +56,43 @@ def fit_bytes(base: Observed, moved: Mapping[str, Sequence[Observed]]) -> BytesF
     """
     if any(len(each.leaves) != len(base.leaves) for every in moved.values() for each in every):
         return None
-    terms = []
+    found = BytesFormula(constant(0), {name: set() for name in moved})
     for at, leaf in enumerate(base.leaves):
-        factors = []
+        product = constant(TensorSpec("", (1,), leaf.dtype, "").nbytes)
         for dim in range(len(leaf.shape)):
-            factor = _fit_size(base, moved, at, dim)
-            if factor is None:
+            size = _fit_size(base, moved, at, dim, found.kinks)
+            if size is None:
                 return None
-            factors.append(factor)
-        itemsize = TensorSpec("", (1,), leaf.dtype, "").nbytes
-        terms.append((itemsize, tuple(factors)))
-    formula = BytesFormula(tuple(terms))
-    agrees = all(formula.at(each.sizes) == each.nbytes for every in ([base], *moved.values()) for each in every)
-    return formula if agrees else None
+            product = _multiply_out(product, size)
+        found = found._replace(nbytes=found.nbytes + product)
+    agrees = all(found.at(each.sizes) == each.nbytes for every in ([base], *moved.values()) for each in every)
+    return found if agrees else None
 
 
-def _fit_size(base: Observed, moved: Mapping[str, Sequence[Observed]], at: int, dim: int) -> _Factor | None:
-    """Fit one size; it may follow one dim of the input."""
-    found = _Factor(offset=base.leaves[at].shape[dim])
+def _multiply_out(one: Expr, other: Expr) -> Expr:
+    terms = [Expr((mine,)) * Expr((its,)) for mine in one.terms for its in other.terms]
+    return sum(terms, constant(0))
+
+
+def _fit_size(
+    base: Observed, moved: Mapping[str, Sequence[Observed]], at: int, dim: int, kinks: Mapping[str, set[int]]
+) -> Expr | None:
+    """Fit one size, which may follow one dim of the input, and note where it grows no more."""
+    found = constant(base.leaves[at].shape[dim])
     for name, every in moved.items():
-        points = {base.sizes[name]: base.leaves[at].shape[dim]}
-        for each in every:
-            if len(each.leaves[at].shape) <= dim:
-                return None
-            points[each.sizes[name]] = each.leaves[at].shape[dim]
+        if any(len(each.leaves[at].shape) <= dim for each in every):
+            return None
+        points = {each.sizes[name]: each.leaves[at].shape[dim] for each in (base, *every)}
         if len(set(points.values())) == 1:
             continue
-        if found.slope:
-            return None
         (first, low), (second, high), *_ = sorted(points.items())
         last, end = max(points.items())
         slope, rest = divmod(high - low, second - first)
-        if slope < 1 or rest:
+        if slope < 1 or rest or found.names:
             return None
         offset = low - slope * first
-        found = _Factor(name, slope, offset, end if end != offset + slope * last else None)
+        found = symbol(name).scaled(slope) + offset
+        if end != offset + slope * last:
+            found = least_of(found, constant(end))
+            kinks[name].add(max((end - offset) // slope, 1))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import compress
@@ -14,7 +14,7 @@ from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.walk import Demand, Walk, Walked
 from modelsummary_ipy.records.op_events import TensorRef
 from modelsummary_ipy.records.retraced import Sizes
-from modelsummary_ipy.records.trace import Call, TensorSpec, Trace
+from modelsummary_ipy.records.trace import TensorSpec, Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.demands import LARGEST, Demands, names_of
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
@@ -116,10 +116,8 @@ class _Walker:
     trace: Trace
     samples: SampleSizes
     names: tuple[tuple[str, ...], ...]
-    _simple: dict[Expr, Expr] = field(default_factory=dict)
+    _simple: dict[Size, Expr | None] = field(default_factory=dict)
     _settled: dict[Least, Expr | None] = field(default_factory=dict)
-    _read_before: dict[object, Leaves] = field(default_factory=dict)
-    _values: dict[Expr, tuple[Coefficient, ...] | None] = field(default_factory=dict)
     _by_values: list[tuple[Trace, tuple[int | None, ...] | None]] = field(default_factory=list)
 
     def walk(self) -> WalkedFormulas:
@@ -155,13 +153,6 @@ class _Walker:
         self._hard = [d for d in walked.demands.values() if main.ops.events[d.event].op not in _CUTS]
         self._by_values = by_values if is_sharded else []
         partners_of_main = align_calls(self.trace, main.trace)
-        self._checks: list[tuple[Sizes, tuple[int | None, ...] | None, Trace]] = []
-        if self._must_agree:
-            self._checks.append((self.samples.base, None, self.trace))
-        self._checks += [
-            (at, align_calls(self.trace, other), other)
-            for at, other in zip(self.samples.sizes, self.samples.traces, strict=True)
-        ]
         outputs, inputs = [], []
         for call in self.trace.calls:
             partner = partners_of_main[call.index]
@@ -171,14 +162,14 @@ class _Walker:
                 if partner is None
                 else (main.ops.call_inputs.get(partner, ()), main.ops.call_outputs.get(partner, ()))
             )
-            inputs.append(self._read(call, call.inputs, there.inputs if there else (), refs[0], "inputs", partner))
-            outputs.append(self._read(call, call.outputs, there.outputs if there else (), refs[1], "outputs", partner))
+            inputs.append(self._read(call.inputs, there.inputs if there else (), refs[0], "inputs", partner))
+            outputs.append(self._read(call.outputs, there.outputs if there else (), refs[1], "outputs", partner))
         whole = not is_sharded and not walked.opaque and not walked.wrong and all(is_same)
         whole = whole and not any(
             isinstance(size, Expr) and is_unknown(size) for demand in walked.demands.values() for size in demand[1:3]
         )
         has_guessed = self._integers.has_guessed
-        return WalkedFormulas(
+        found = WalkedFormulas(
             outputs,
             inputs,
             [partner is not None for partner in partners_of_main],
@@ -191,6 +182,11 @@ class _Walker:
             has_guessed,
             tuple(self._integers.rivals),
         )
+        if self._must_agree:
+            found.confirm(self.trace, self.samples.base, self.trace)
+        for at, again in zip(self.samples.sizes, self.samples.traces, strict=True):
+            found.confirm(self.trace, at, again)
+        return found
 
     @property
     def _must_agree(self) -> bool:
@@ -210,7 +206,6 @@ class _Walker:
 
     def _read(
         self,
-        call: Call,
         specs: tuple[TensorSpec, ...],
         there: tuple[TensorSpec, ...],
         refs: tuple[TensorRef | None, ...],
@@ -218,7 +213,7 @@ class _Walker:
         partner: int | None,
     ) -> Leaves:
         by_name = dict(zip((spec.name for spec in there), refs, strict=False))
-        leaves: list[Sequence[Size]] = []
+        leaves: list[Dims | None] = []
         for number, spec in enumerate(specs):
             same = number < len(there) and there[number].name == spec.name
             ref = refs[number] if same and number < len(refs) else by_name.get(spec.name)
@@ -226,21 +221,9 @@ class _Walker:
             axes: Sequence[Size] = spec.shape if ref is None else self._axes.get(ref.number, ref.shape)
             if self._by_values and number < len(there):
                 axes = self._name_by_values(partner, number, there[number], side)
-            leaves.append(axes)
-        others = [self._leaves_at(call, side, partners, other) for _, partners, other in self._checks]
-        key = specs, *map(tuple, leaves), *[id(other) for other in others if other is not specs]
-        if key not in self._read_before:  # calls that repeat others have the same leaves in every trace
-            shapes = [{leaf.name: leaf.shape for leaf in other} for other in others]
-            dims = [tuple(map(self._simplify, axes)) for axes in leaves]
-            holds = [self._holds(one, spec, shapes) for one, spec in zip(dims, specs, strict=True)]
-            self._read_before[key] = tuple(one if held else None for one, held in zip(dims, holds, strict=True))
-        return self._read_before[key]
-
-    def _leaves_at(
-        self, call: Call, side: str, partners: tuple[int | None, ...] | None, other: Trace
-    ) -> tuple[TensorSpec, ...]:
-        partner = call.index if partners is None else partners[call.index]
-        return () if partner is None else getattr(other.calls[partner], side)
+            dims = [dim for size in axes if (dim := self._simplify(size)) is not None]
+            leaves.append(tuple(dims) if len(dims) == len(axes) else None)
+        return tuple(leaves)
 
     def _name_by_values(self, call: int | None, number: int, spec: TensorSpec, side: str) -> list[Size]:
         """Find the sizes of a leaf by what they are in every trace; a number where nothing explains them."""
@@ -254,14 +237,16 @@ class _Walker:
         found = [self._integers.find(values) for values in zip(*shapes, strict=True)]
         return [size if expr is None else expr for size, expr in zip(spec.shape, found, strict=True)]
 
-    def _simplify(self, size: Size) -> Expr:
-        """Take floors out that every size that works makes whole, and minima that are one of their parts there."""
-        if isinstance(size, int):
-            return constant(size)
-        known = self._simple.get(size)
-        if known is None:
-            known = self._simple[size] = simplify(size, self.samples.steps, self._settle)
-        return known
+    def _simplify(self, size: Size) -> Expr | None:
+        """Take floors out that every size that works makes whole, and minima that are one of their parts there.
+
+        Returns:
+            ``None`` if a part of it is unknown.
+        """
+        if size not in self._simple:
+            simple = constant(size) if isinstance(size, int) else simplify(size, self.samples.steps, self._settle)
+            self._simple[size] = None if is_unknown(simple) else simple
+        return self._simple[size]
 
     def _settle(self, least: Least) -> Expr | None:
         """Return which part a minimum is at all sizes that operations take."""
@@ -275,19 +260,3 @@ class _Walker:
                 smallest = [min(least.parts, key=lambda part: part.value({names[0]: end})) for end in ends]
                 self._settled[least] = smallest[0] if smallest[0] == smallest[1] else None
         return self._settled[least]
-
-    def _holds(self, dims: Dims, spec: TensorSpec, others: Sequence[Mapping[str, tuple[int, ...]]]) -> bool:
-        """Return whether every trace agrees, and no size in it is unknown."""
-        values = [self._values_of(expr) for expr in dims]
-        if None in values:
-            return False
-        expected = zip(*values, strict=True) if values else [()] * len(self._checks)
-        pairs = zip(expected, others, strict=True)
-        return all(there.get(spec.name, shape) == shape for shape, there in pairs)
-
-    def _values_of(self, expr: Expr) -> tuple[Coefficient, ...] | None:
-        """Return the value in every trace; ``None`` if a part of it is unknown."""
-        if expr not in self._values:
-            known = None if is_unknown(expr) else tuple(expr.value(at) for at, _, _ in self._checks)
-            self._values[expr] = known
-        return self._values[expr]

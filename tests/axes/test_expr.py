@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, is_integer, is_same, least_of, simplify, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, least_of, simplify, symbol
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 B, H, W, T = map(symbol, "BHWT")
@@ -87,16 +87,11 @@ def test_a_sum_is_kept_together_in_a_product_and_comes_apart_again() -> None:
     assert product.names == {"H", "T"}
 
 
-def test_equal_at_every_size_is_not_equal_at_some() -> None:
-    assert is_same(halve(H), floor_of((H + 1).scaled(Fraction(1, 2))))
-    assert not is_same(floor_of((H + 3).scaled(Fraction(1, 32))), floor_of((H + 7).scaled(Fraction(1, 32))))
-    assert is_same(H.scaled(Fraction(1, 2)), floor_of(H.scaled(Fraction(1, 2))), {"H": 2})
-
-
-def test_half_of_a_product_of_neighbours_is_whole_and_half_of_a_size_is_not() -> None:
-    assert is_integer((H * (H + 1)).scaled(Fraction(1, 2)))
-    assert not is_integer(H.scaled(Fraction(1, 2)))
-    assert is_integer(H.scaled(Fraction(1, 2)), {"H": 4})
+def test_what_is_whole_whatever_its_sizes_is_taken_out_of_a_floor() -> None:
+    whole, half = (H + 1) * W, (H.scaled(Fraction(1, 2)) + 1) * W
+    assert floor_of(whole) == whole
+    assert write(floor_of(half)) == "⌊(H/2 + 1)·W⌋"
+    assert floor_of(half, {"H": 4}) == half
 
 
 def test_a_minimum_is_one_of_its_parts_where_that_is_said() -> None:

@@ -95,7 +95,7 @@ AxisFindingKind = Literal[
     "reordered", "gate", "summed", "crossed", "doubled", "merged", "turned", "root", "normal", "pairs",
     "stacked", "answers", "pinned", "drawn", "angles", "thirds", "uncut", "gram",
     "numbered", "labels", "offset", "apart", "regrouped", "laid", "row", "interleaved",
-    "carried", "chosen", "swapped", "unscaled", "strided", "tiled", "weighted",
+    "carried", "chosen", "swapped", "unscaled", "strided", "tiled", "weighted", "degrees",
 ]  # fmt: skip
 
 

@@ -166,6 +166,8 @@ def _wanted_names(
     if "mask" in fact.spec.name or "bias" in fact.spec.name:
         return _names_by_size(shape, sizes)
     if reader is not None:
+        if reader[1] == (1, 0) and reader[0].type_name in _BY_RANK:
+            return ("T", "B")
         by_reader = _names_by_reader(reader[0], rank)
         if by_reader and reader[0].type_name not in _BY_RANK:
             # The layer may see the leaf's dims in another order: undo the permutation on the way.
@@ -272,6 +274,12 @@ class _Readers:
 
         A linear layer reads both ways: the sequence layer after it tells, else the batch is the dim that came first.
         """
+        if call.type_name in _BY_RANK and axes != (0, 1):
+            return tuple(sorted(axes))
+        if call.type_name in _BY_RANK:
+            layer = next((after for after in self._after(call) if after.type_name in _SEQUENCE_LAYERS), None)
+            is_first = layer is None or self._is_batch_first(layer) or self._contradicted(layer)
+            return axes if is_first or not self._is_second(call.inputs[0].shape) else (1, 0)
         if call.type_name in _EITHER_WAY and len(axes) == 3 and axes[0] >= 0 <= axes[1]:
             layer = next((after for after in self._after(call) if after.type_name in _SEQUENCE_LAYERS), None)
             if layer is None:
@@ -280,6 +288,11 @@ class _Readers:
         if call.type_name not in _SEQUENCE_LAYERS or len(axes) != 3 or self._is_batch_first(call):
             return axes
         return axes if self._contradicted(call) else (axes[1], axes[0], axes[2])
+
+    def _is_second(self, shape: tuple[int, ...]) -> bool:
+        """Return whether an input of one dim, a number for each sample, is as long as dim 1 and not as dim 0."""
+        lengths = [fact.spec.shape for fact in self._trace.inputs if len(fact.spec.shape) == 1]
+        return (shape[1],) in lengths and (shape[0],) not in lengths
 
     def _is_batch_first(self, call: Call) -> bool:
         if call.module is None:

@@ -62,6 +62,8 @@ class Checks:
         #: Numbers of the tensors that an operation has read.
         self._seen: set[int] = set()
         self._shrunk: set[int] = set()
+        #: What a dropout keeps, and what that is scaled to.
+        self._kept: set[int] = set()
         self._batch = BatchChecks(walk, tables)
         self._pooled = PooledChecks(walk, tables)
 
@@ -80,6 +82,8 @@ class Checks:
         self._angles.follow(index, event, refs, met)
         if not refs:
             return
+        refs = self._without_factors(event, refs)
+        axes = self._walk.axes_of(refs[0])
         first, made = refs[0], event.outputs[0]
         self._seen |= {ref.number for ref in refs}
         rows = [self._walk.axes_of(ref)[0] for ref in refs[:2] if ref.shape] if event.op in LABEL_LOSSES else []
@@ -133,6 +137,14 @@ class Checks:
         is_product = event.op in SCORES and not any(ref.number in self._tables for ref in refs)
         if is_product or (event.op in ELEMENTWISE and self._softmax.makes_pairs(refs, made)):
             self._softmax.scores.add(made.number)
+
+    def _without_factors(self, event: OpEvent, refs: Sequence[TensorRef]) -> Sequence[TensorRef]:
+        """Leave out what a product is only scaled by, a learned number, and what a dropout keeps."""
+        if event.op == "aten.bernoulli_" or (event.op == "aten.div_" and refs[0].number in self._kept):
+            self._kept.add(event.outputs[0].number)
+        if event.op != "aten.mul" or len(refs) != 2:
+            return refs
+        return [ref for ref in refs if ref.shape and ref.number not in self._kept] or refs
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""

@@ -13,6 +13,8 @@ from modelsummary_ipy.records.op_events import AxisFinding
 _LIVE = frozenset({"along", "carried", "picked", "contracted", "noise"})
 #: What is no mistake where no output is of samples: correlations of features, say.
 _STATISTICS = frozenset({"reduced", "laid"})
+#: What is no mistake where it leads to no output: a queue of keys that the next forward reads.
+_READ = frozenset({"joined"})
 
 
 def find_against_meaning(walk: MeaningWalk) -> list[AxisFinding]:
@@ -24,20 +26,19 @@ def find_against_meaning(walk: MeaningWalk) -> list[AxisFinding]:
     kinds = {found.kind for _, found in walk.found}
     live = _find_live(walk) if kinds & _LIVE else set()
     each = _find_live(walk, "B") if kinds & _STATISTICS else set()
-    return [
-        found
-        for index, found in walk.found
-        if (found.kind not in _LIVE or index in live) and (found.kind not in _STATISTICS or index in each)
-    ]
+    read = _find_live(walk, least=1) if kinds & _READ else set()
+    wanted = {**dict.fromkeys(_LIVE, live), **dict.fromkeys(_STATISTICS, each), **dict.fromkeys(_READ, read)}
+    return [found for index, found in walk.found if found.kind not in wanted or index in wanted[found.kind]]
 
 
-def _find_live(walk: MeaningWalk, root: str = "") -> set[int]:
-    """Return the operations whose results reach an output of the model that is no single number.
+def _find_live(walk: MeaningWalk, root: str = "", least: int = 2) -> set[int]:
+    """Return the operations whose results reach an output of the model.
 
     Args:
         root: A dim of the input that the output still has, or may have.
+        least: How many numbers the output has at least: a single one is a loss, or a statistic.
     """
-    outputs = [ref for ref in walk.ops.call_outputs.get(0, ()) if ref is not None and math.prod(ref.shape) > 1]
+    outputs = [ref for ref in walk.ops.call_outputs.get(0, ()) if ref is not None and math.prod(ref.shape) >= least]
     needed = {ref.number for ref in outputs if not root or any(_may_have(root, axis) for axis in walk.axes_of(ref))}
     live: set[int] = set()
     for index in range(len(walk.ops.events) - 1, -1, -1):

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.meaning import Axis, is_position
+from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
-from modelsummary_ipy.diagnosis.axis_checks.operations import MOVES, SAME_SHAPE, SCORES, SOFTMAXES
+from modelsummary_ipy.diagnosis.axis_checks.operations import MOVES, REDUCTIONS, SAME_SHAPE, SCORES, SOFTMAXES
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _KEEPING = SAME_SHAPE | {"aten.clamp_min", "aten.clamp_min_", "aten.clamp", "aten.sqrt", "aten.add_", "aten.expand"}
 _FACTORS = frozenset({"aten.mul", "aten.div", "aten.native_layer_norm", "aten.rsqrt"})
 _SAME = SAME_SHAPE | MOVES
+_BOUNDED = frozenset({"aten.clamp", "aten.clamp_min", "aten._to_copy", "aten.clamp_min_", "aten.clamp_", "aten.add_"})
+_LAYS = frozenset({"aten.div", "aten.sub", "aten.mul"})
 _PASSING = _KEEPING | MOVES
 
 
@@ -21,6 +23,14 @@ class _Norm(NamedTuple):
 
     axis: Axis
     event: int
+
+
+class _Sum(NamedTuple):
+    """What an operation made of a tensor of several dims, along one behind the first, which went away."""
+
+    source: int
+    place: int
+    is_inverse: bool = False
 
 
 class ScaleChecks:
@@ -34,6 +44,7 @@ class ScaleChecks:
         self._bare: set[int] = set()
         self._norms: dict[int, _Norm] = {}
         self._units: dict[int, _Norm] = {}
+        self._sums: dict[int, _Sum] = {}
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], places: Sequence[int]) -> None:
         """Look at one operation, whose results have axes already.
@@ -54,6 +65,7 @@ class ScaleChecks:
             self._check_root(index, event, axes)
         elif event.op in SOFTMAXES and refs[0].number in self._bare:
             self._walk.find("unscaled", index, axes[-1])
+        self._follow_sums(index, event, refs, places)
         self._follow_bare(event, refs, made)
         if event.op in SCORES or (event.op in MOVES and refs[0].number in self._products):
             self._products.add(made.number)
@@ -76,6 +88,23 @@ class ScaleChecks:
                 self._bare.add(made.number)
         elif event.op in _SAME and refs[0].number in self._bare:
             self._bare.add(made.number)
+
+    def _follow_sums(self, index: int, event: OpEvent, refs: Sequence[TensorRef], places: Sequence[int]) -> None:
+        """``a / a.sum(1)`` of a square matrix: the sums of its rows lie on its columns."""
+        first, made = refs[0], event.outputs[0]
+        known = self._sums.get(first.number)
+        if event.op in REDUCTIONS and len(places) == 1 and len(made.shape) == len(first.shape) - 1 > 0:
+            place = places[0] % len(first.shape)
+            if place and first.shape[place] > 1:
+                self._sums[made.number] = _Sum(first.number, place)
+        elif known is not None and (event.op in _BOUNDED or (event.op == "aten.add" and len(refs) == 1)):
+            self._sums[made.number] = known
+        elif known is not None and (event.op == "aten.reciprocal" or event.args.get("exponent") == -1):
+            self._sums[made.number] = known._replace(is_inverse=True)
+        elif len(refs) == 2 and event.op in _LAYS and refs[1].number in self._sums and made.shape == first.shape:
+            total = self._sums[refs[1].number]
+            if total.source == first.number and total.is_inverse == (event.op == "aten.mul"):
+                self._walk.find("degrees", index, Axis([Factor(total.place, "plain", name=str(total.place))]))
 
     def _check_root(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
         """Scores that are divided by the root of the number of steps, not by that of the features they summed."""

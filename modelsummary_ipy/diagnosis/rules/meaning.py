@@ -250,6 +250,11 @@ _WORDINGS: dict[AxisFindingKind, _Wording] = {
         "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",
         "unsqueeze or transpose so that it lies on its like: sigma[:, None, None, None] on a feature map",
     ),
+    "degrees": _Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} and what it is reduced to along dim {0}, without keepdim: that of row i lies on column i",
+        "keepdim=True: a / a.sum(1, keepdim=True)",
+    ),
     "sides": _Wording(
         "uneven-sides", "note", "{op} treats H and W unlike: of a square feature map it makes {0} × {1}",
         "the same for both sides: torch.cat(…, 1), a padding of four numbers, a size for each",
@@ -333,7 +338,9 @@ def _has_samples(evidence: Evidence) -> bool:
         for spec in (fact.spec for fact in evidence.inputs)
         if len(spec.shape) == 2
     )
-    return not is_graph and not any(fact.settings.get("batch_first") is False for fact in evidence.modules)
+    is_second = any(fact.dims == ("T", "B") for fact in evidence.inputs)  # as other inputs say
+    is_unsure = any(fact.settings.get("batch_first") is False for fact in evidence.modules)
+    return not is_graph and (is_second or not is_unsure)
 
 
 def find_wrong_attention(evidence: Evidence) -> Iterator[Flag]:

@@ -15,7 +15,8 @@ from modelsummary_ipy.diagnosis.torch_names import RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
-_EDGES = frozenset({"pad", "cat", "concat", "narrow", "ZeroPad2d", "ConstantPad2d", "as_strided", "unfold", "roll"})
+_JOINS = frozenset({"cat", "concat"})
+_EDGES = _JOINS | {"pad", "narrow", "ZeroPad2d", "ConstantPad2d", "as_strided", "unfold", "roll"}
 
 
 def find_swaps(evidence: Evidence) -> Iterator[Flag]:
@@ -130,7 +131,11 @@ def _is_skew(evidence: Evidence, step: Call) -> bool:
     """Return whether a view is next to a padding, or to a cut that is viewed back: it shifts rows of scores."""
     maker = evidence.flow.producer(step.input_links[0])
     neighbours = [call for call in (maker, *evidence.flow.readers(step)) if call is not None]
-    edges = [call for call in neighbours if call.type_name in _EDGES and _adds_an_edge(evidence, call)]
+    # A token that is put in front of what was viewed shifts no rows.
+    joins = [call for call in neighbours if call is not maker and call.type_name in _JOINS]
+    edges = [
+        call for call in neighbours if call.type_name in _EDGES and call not in joins and _adds_an_edge(evidence, call)
+    ]
     return bool(edges) or any(_cuts_and_views(evidence, call) for call in neighbours)
 
 

@@ -149,37 +149,38 @@ def _evaluate(dim: str, sizes: dict[str, int]) -> int | None:
         return None
 
 
+#: How limits are written, and when they hold of what stands there.
+_WORDS: dict[str, Callable[..., bool]] = {
+    r"(?P<what>.*) divisible by (?P<low>\d+)": lambda value, by: value % by == 0,
+    r"(?P<low>\d+) ≤ (?P<what>.*) ≤ (?P<high>\d+)": lambda value, low, high: low <= value <= high,
+    r"(?P<what>.*) ≥ (?P<low>\d+)": lambda value, low: value >= low,
+    r"(?P<what>.*) ≤ (?P<low>\d+)": lambda value, high: value <= high,
+    r"(?P<what>.*) > (?P<low>\d+)": lambda value, low: value > low,
+    r"((?P<what>\w+) = )?(?P<low>\d+)": lambda value, only: value == only,
+}
+
+
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 
-def _read_claim(text: str, name: str) -> Callable[[int], bool] | None:
+def _read_claim(text: str, name: str, base: dict[str, int]) -> Callable[[int], bool] | None:
     """Read what a limit says of one dim, all others as given; ``None`` if it says nothing of it."""
     if not re.search(rf"\b{name}\b", text):
         return None
-    if " ≤ " in text and " or " in text:
-        both = [_read_claim(part, name) for part in text.split(" or ")]
-        return lambda size: any(claim is not None and claim(size) for claim in both)
-    if match := re.fullmatch(r"(.*) divisible by (\d+)", text):
-        step = int(match[2])
-        if window := re.search(rf"⌊{name}/(\d+)⌋", match[1]):
-            patch = int(window[1])
-            return lambda size: size // patch % step == 0
-        if window := re.search(rf"⌈{name}/(\d+)⌉", match[1]):
-            over = int(window[1])
-            return lambda size: -(-size // over) % step == 0
-        rest = re.search(rf"\b{name} - (\d+)", match[1])
-        minus = int(rest[1]) if rest else 0
-        return lambda size: (size - minus) % step == 0
-    if match := re.fullmatch(r"(\d+) ≤ (.*) ≤ (\d+)", text):
-        low, high = int(match[1]), int(match[3])
-        return lambda size: low <= size <= high
-    if match := re.fullmatch(r"(.*) ([≥≤>]) (\d+)( in train mode)?", text):
-        number = int(match[3])
-        sign = match[2]
-        return lambda size: size >= number if sign == "≥" else size <= number if sign == "≤" else size > number
-    if match := re.fullmatch(r"(\w+) = (\d+)( or 1)?", text):
-        only = {int(match[2])} | ({1} if match[3] else set())
-        return lambda size: size in only
+    ways = [_read_way(part, name, base) for part in text.removesuffix(" in train mode").split(" or ")]
+    return lambda size: any(way(size) for way in ways)
+
+
+def _read_way(text: str, name: str, base: dict[str, int]) -> Callable[[int], bool]:
+    """Read a limit without an "or"."""
+    for pattern, holds in _WORDS.items():
+        if match := re.fullmatch(pattern, text):
+            named = match.groupdict()
+            numbers = [int(named[key]) for key in ("low", "high") if named.get(key)]
+            what = [item for item in re.split(", | and ", named.get("what") or name) if re.search(rf"\b{name}\b", item)]
+            return lambda size: all(
+                (value := _evaluate(item, {**base, name: size})) is not None and holds(value, *numbers) for item in what
+            )
     raise ValueError(f"a limit in other words: {text}")
 
 
@@ -187,11 +188,12 @@ def _try_limits(ms: ModelSummary, model: nn.Module, inputs: tuple[Any, ...]) -> 
     """Try sizes of each dim; return how many, where one that is said to fail works, and where one fails unsaid."""
     works = _make_judge(model)
     base = _find_base(ms, inputs)
-    tied = [tuple(text.split(" = ")) for text in ms.constraints if re.fullmatch(r"[A-Z]\w* = [A-Z]\w*", text)]
-    texts = [text for text in ms.constraints if not re.fullmatch(r"[A-Z]\w* = [A-Z]\w*", text)]
+    limits = [text.removesuffix(" or one of them 1") for text in ms.constraints]
+    tied = [tuple(text.split(" = ")) for text in limits if re.fullmatch(r"[A-Z]\w* = [A-Z]\w*", text)]
+    texts = [text for text in limits if not re.fullmatch(r"[A-Z]\w* = [A-Z]\w*", text)]
     number, untrue, missing = 0, list[str](), list[str]()
     for name in base:
-        claims = [claim for text in texts if (claim := _read_claim(text, name)) is not None]
+        claims = [claim for text in texts if (claim := _read_claim(text, name, base)) is not None]
         numbers = {int(word) for text in texts if re.search(rf"\b{name}\b", text) for word in re.findall(r"\d+", text)}
         edges = {size + more for size in (*numbers, base[name]) for more in (-1, 0, 1)}
         if base[name] > 16:

@@ -11,7 +11,8 @@ from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
-from modelsummary_ipy.shapes.multiples import Multiples
+from modelsummary_ipy.shapes.joint_limits import Parts
+from modelsummary_ipy.shapes.multiples import Multiples, write_besides
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
 from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
@@ -43,6 +44,7 @@ class _Finder(Multiples):
         self._limits: list[int] = []  # upper ones, as they are found
 
     def find(self) -> Iterable[Constraint]:
+        self._parts = tuple(self.find_parts())
         yield from self.find_multiples()
         yield from self.find_windows()
         for one, two in self._samples.tied:
@@ -53,6 +55,9 @@ class _Finder(Multiples):
                 yield self._build(f"{one} = {two}{or_one}", alone[0])
         upper = self._find_upper_limits()
         lower, smallest_batch = self._find_lower_limits(upper)
+        for names, limit in self.find_totals(upper):
+            yield limit
+            upper = {name: size for name, size in upper.items() if name not in names}
         yield from self._write_limits(lower, upper)
         yield from smallest_batch
         for name in self._samples.rigid:
@@ -62,12 +67,14 @@ class _Finder(Multiples):
 
     def _write_limits(self, lower: Sizes, upper: Sizes) -> Iterable[Constraint]:
         """Write ``62 ≤ H ≤ 65``; dims with the same limits in one."""
-        groups: dict[tuple[int | None, int | None], list[str]] = {}
+        groups: dict[tuple[int | None, int | None, Parts | None], list[str]] = {}
         for name in self._base:
-            limits = lower.get(name), upper.get(name)
-            if limits != (None, None):
+            parts = next((each for each in self._parts if name in each.product.names), None)
+            limits = lower.get(name), upper.get(name), parts
+            if limits[:2] != (None, None):
                 groups.setdefault(limits, []).append(name)
-        for (low, high), names in groups.items():
+        written: list[Parts] = []
+        for (low, high, parts), names in groups.items():
             what, name = join(names), names[0]
             outside = [] if high is None else [{name: high + self._step(name)}]
             outside += [] if low is None else [{name: low - self._step(name)}]
@@ -75,13 +82,29 @@ class _Finder(Multiples):
                 text = f"{what} ≥ {low}"
             else:
                 text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
-            # A map of one position is broadcast over a table of more.
-            first = self._smallest_by_formula(name)
-            if low is not None and first < low and self._works(self._with_partner(name, first)):
-                last = self._last_in_steps(name, first, low, self._step(name))
-                text = f"{first} ≤ {', '.join(names)} ≤ {last} or {text}"
+            if parts is not None:
+                text = f"{text} or {parts.write(list(self._base))}"
+                written.append(parts)
+            elif low is not None:
+                text = self._write_below(names, low) + text
             ranges = {name: _build_range(self._step(name), low, high) for name in names}
             yield self._build(text, *outside, ranges=ranges)
+            least = 1 if parts is None else self.find_least(parts, name)
+            if least > 1:
+                yield self._build(f"{what} ≥ {least}", {name: least - 1})
+        for parts in self._parts:
+            if parts not in written:
+                yield self._build(parts.write(list(self._base)), self.find_left(parts))
+
+    def _write_below(self, names: list[str], low: int) -> str:
+        """Write the sizes that work below a limit: a map of one position is broadcast over a table of more."""
+        name, step = names[0], self._step(names[0])
+        first = self._smallest_by_formula(name)
+        if first < low and self._works(self._with_partner(name, first)):
+            last = self._last_in_steps(name, first, low, step)
+            return f"{first} ≤ {', '.join(names)} ≤ {last} or "
+        below = range(low % step or step, low - step, step)
+        return write_besides(names, self._find_besides(name, step, below, lambda _: False))
 
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -64,6 +64,15 @@ class Demands:
             for demand in self._relevant(names)
         )
 
+    @property
+    def shared(self) -> list[Demand]:
+        """What is demanded of several dims together."""
+        return [demand for demand in self._demands if len(names_of(demand)) > 1]
+
+    def without(self, demand: Demand) -> Demands:
+        """Return all but one demand."""
+        return Demands([each for each in self._demands if each != demand], self._base)
+
     def drop(self, names: Sequence[str], size: int) -> None:
         """Leave out what is demanded wrongly, as an integer was taken for another: a size that works does not fit."""
         wrong = [demand for demand in self._relevant(names) if not self._hold([demand], names, size)]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import compress
 
 from modelsummary_ipy.shapes.far_sizes import find_bounds
+from modelsummary_ipy.shapes.joint_limits import JointLimits
 from modelsummary_ipy.shapes.size_search import prime_factors
 from modelsummary_ipy.shapes.step_search import Windows
-from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, TriedSizes, join
+from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
 
 #: Most sizes that are tried where others than multiples may work.
 _MOST_BESIDES = 6
@@ -16,7 +17,7 @@ _MOST_BESIDES = 6
 Runs = tuple[tuple[int, int], ...]
 
 
-class Multiples(TriedSizes):
+class Multiples(JointLimits):
     """Finds of which dims multiples work alone."""
 
     def find_multiples(self) -> Iterable[Constraint]:
@@ -24,17 +25,20 @@ class Multiples(TriedSizes):
         groups: dict[tuple[int, int, Runs], list[str]] = {}
         evidence: dict[str, dict[str, int]] = {}
         for name, step in self._samples.strides.items():
+            if any(name in parts.product.names for parts in self._parts):
+                continue  # whichever dim it comes from
             tried = [self._with_partner(name, self._base[name] + step // p) for p in set(prime_factors(step))]
             if tried and all(self._fails(sizes) for sizes in tried):
                 rest = self._base[name] % step
-                besides = self._find_besides(name, step, range(rest or step, NO_LIMIT, step).__contains__)
+                takes = range(rest or step, NO_LIMIT, step).__contains__
+                besides = self._find_besides(name, step, range(1, 2 * step + 2), takes)
                 groups.setdefault((step, rest, besides), []).append(name)
                 evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
         for (step, rest, besides), names in groups.items():
             what = join([f"{name} - {rest}" if rest else name for name in names])
             ranges = dict.fromkeys(names, range(rest or step, NO_LIMIT, step))
             yield self._build(
-                _besides(names, besides) + f"{what} divisible by {step}", evidence[names[0]], ranges=ranges
+                write_besides(names, besides) + f"{what} divisible by {step}", evidence[names[0]], ranges=ranges
             )
 
     def find_windows(self) -> Iterable[Constraint]:
@@ -42,31 +46,32 @@ class Multiples(TriedSizes):
         groups: dict[tuple[Windows, Runs], list[str]] = {}
         for name, window in self._samples.windows.items():
             if all(self._fails(self._with_partner(name, self._base[name] + more)) for more in window.beyond):
-                besides = self._find_besides(name, window.patch * window.length, window.takes)
+                step = window.patch * window.length
+                besides = self._find_besides(name, step, range(1, 2 * step + 2), window.takes)
                 groups.setdefault((window, besides), []).append(name)
         for (window, besides), names in groups.items():
             what = join([window.write(name) for name in names])
             yield self._build(
-                _besides(names, besides) + f"{what} divisible by {window.length}",
+                write_besides(names, besides) + f"{what} divisible by {window.length}",
                 {names[0]: self._base[names[0]] + window.beyond[0]},
             )
             smallest = window.patch * window.length
             if not (window.rounds_up or besides) and self._fails(self._with_partner(names[0], window.patch - 1)):
                 yield self._build(f"{join(names)} ≥ {smallest}", {names[0]: window.patch - 1})  # of 0 windows none
 
-    def _find_besides(self, name: str, step: int, takes: Callable[[int], bool]) -> Runs:
-        """Find the small sizes that work and are no multiples, as runs of first and last.
+    def _find_besides(self, name: str, step: int, sizes: range, takes: Callable[[int], bool]) -> Runs:
+        """Find the sizes that work and are none that is taken, as runs of first and last.
 
         What is laid on a tensor may have one position there, and is broadcast; or code groups ``min(B, 4)`` samples.
         """
         may_group = name == self._names.batch or any(True for _ in find_bounds(self._trace))
-        others = [size for size in range(1, 2 * step + 2) if not takes(size)]
+        others = [size for size in sizes if not takes(size)]
         demands, tied = self._demands, self._samples.tied_to(name)
         # What halves demand is read off sizes that are even.
         is_likely = [demands is None or max(size, step) <= 3 or demands.may_be_broadcast(tied, size) for size in others]
         likely = list(compress(others, is_likely))[:_MOST_BESIDES]
         found = {size for size in likely if self._works(self._with_partner(name, size))}
-        if may_group and others[0] == 1 and (1 in found or self._works(self._with_partner(name, 1))):
+        if may_group and others[:1] == [1] and (1 in found or self._works(self._with_partner(name, 1))):
             found |= {size for size in others if size <= self._last_in_steps(name, 1, step, 1)}
         return _find_runs(found, takes)
 
@@ -82,7 +87,7 @@ def _find_runs(found: Collection[int], takes: Callable[[int], bool]) -> Runs:
     return tuple(runs)
 
 
-def _besides(names: list[str], runs: Runs) -> str:
+def write_besides(names: list[str], runs: Runs) -> str:
     """Write ``"H, W ≤ 2 or "``; ``""`` of no runs."""
     what = ", ".join(names)
     texts = [

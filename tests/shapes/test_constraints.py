@@ -230,6 +230,17 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      FLOAT, (2, 3, 14, 5), ("H ≥ 4",), [(2, 3, 4, 5), (2, 1, 7, 1)], [(2, 3, 3, 5), (2, 3, 1, 5)]),
     ("a pyramid", Pyramid, FLOAT, (1, 3, 33, 45), ("H and W ≥ 5", "C = 3"),
      [(1, 3, 5, 5)], [(1, 3, 4, 45), (1, 3, 45, 4)]),
+    ("features that a view folds", lambda: Net(lambda a, f, x: f(F.max_pool2d(a(x), 4).view(-1, 75)),
+                                               nn.Conv2d(1, 3, 5), nn.Linear(75, 4)),
+     FLOAT, (4, 1, 24, 24), ("24 ≤ H, W ≤ 27 or B·(⌊H/4⌋ - 1)·(⌊W/4⌋ - 1) divisible by 25", "H and W ≥ 8", "C = 1"),
+     [(4, 1, 24, 27), (4, 1, 44, 24), (5, 1, 24, 8), (25, 1, 8, 8)], [(4, 1, 28, 24), (4, 1, 24, 7), (4, 1, 8, 24)]),
+    ("pixels that a view folds", lambda: Net(lambda f, x: f(x.view(-1, 784)), nn.Linear(784, 10)),
+     FLOAT, (4, 1, 28, 28), ("B·C·H·W divisible by 784",), [(2, 1, 28, 14), (1, 2, 56, 7)],
+     [(4, 1, 28, 29), (1, 1, 28, 27)]),
+    ("patches in a table of positions", lambda: Net(lambda f, x: (t := f(x).flatten(2).mT) + torch.zeros(
+        100, 6)[: t.shape[1]], nn.Conv2d(3, 6, 8, 8)),
+     FLOAT, (2, 3, 24, 40), ("⌊H/8⌋·⌊W/8⌋ ≤ 100", "H and W ≥ 8", "C = 3"),
+     [(2, 3, 160, 40), (2, 3, 8, 800), (2, 3, 87, 80)], [(2, 3, 168, 40), (2, 3, 88, 80), (2, 3, 24, 320)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 
@@ -272,6 +283,27 @@ class Translator(nn.Module):
         padding = {"src_key_padding_mask": src == 0, "tgt_key_padding_mask": tgt == 0}
         made: Tensor = self.both(*inputs, tgt_mask=mask, **padding)
         return made
+
+
+class Joined(nn.Module):
+    """Two sequences, one behind the other, with one table of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.zeros(32, 6))
+
+    def forward(self, text: Tensor, image: Tensor) -> Tensor:
+        both = torch.cat([image, text], 1)
+        return both + self.positions[: both.shape[1]]
+
+
+def test_what_two_sequences_may_be_together_is_one_limit() -> None:
+    model = Joined()
+    assert ModelSummary(model, [(2, 10, 6), (2, 4, 6)]).constraints == ("T + T2 ≤ 32", "F = 6 or 1")
+    for text, image in ((31, 1), (16, 16), (1, 31)):
+        assert model(torch.zeros(2, text, 6), torch.zeros(2, image, 6)).shape == (2, 32, 6)
+        with pytest.raises(RuntimeError, match="must match"):
+            model(torch.zeros(2, text, 6), torch.zeros(2, image + 1, 6))
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched")

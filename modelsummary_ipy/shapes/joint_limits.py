@@ -1,0 +1,184 @@
+"""Limits of several dims together: what is left of a ``view(-1, 784)``, a table that two sequences share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from typing import NamedTuple
+
+from modelsummary_ipy.axes.expr import Expr, Floor, Least, constant, simplify
+from modelsummary_ipy.axes.walk import Demand
+from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.shapes.expr_text import write
+from modelsummary_ipy.shapes.tried_sizes import Constraint, TriedSizes
+
+#: How many times its size a dim is tried at, where several together are divisible.
+_MOST_TIMES = 4
+
+
+class Parts(NamedTuple):
+    """A product that must be divisible: ``B·H·W`` by 784, whichever dim it comes from.
+
+    Attributes:
+        product: The dims, without numbers.
+        by: What divides it.
+        demand: Of which it was read.
+    """
+
+    product: Expr
+    by: int
+    demand: Demand
+
+    def take(self, sizes: Sizes) -> bool:
+        """Return whether nothing is left at some sizes."""
+        return bool(self.product.value(sizes) % self.by == 0)
+
+    def write(self, order: Sequence[str]) -> str:
+        """Write ``B·H·W divisible by 784``."""
+        return f"{write(self.product, order)} divisible by {self.by}"
+
+
+class Total(NamedTuple):
+    """What must not be more than a number: ``T + T2`` than 31.
+
+    Attributes:
+        size: A sum or a product of several dims, that grows with each.
+        most: The number.
+        demand: Of which it was read.
+    """
+
+    size: Expr
+    most: int
+    demand: Demand
+
+
+class JointLimits(TriedSizes):
+    """Reads what operations demand of several dims together.
+
+    Attributes:
+        _parts: Products that must be divisible, once they are found.
+    """
+
+    _parts: tuple[Parts, ...] = ()
+
+    def find_parts(self) -> Iterator[Parts]:
+        """Find products that must be divisible: where something is left the model fails, and elsewhere it works."""
+        for demand in self._demands.shared if self._demands is not None else ():
+            parts = _read_parts(demand)
+            left, other = ({}, {}) if parts is None else (self.find_left(parts), self._find_other(parts))
+            if parts is not None and left and other and self._fails(left) and self._works(other):
+                yield parts
+
+    def find_left(self, parts: Parts) -> dict[str, int]:
+        """Return a size of a dim, near its own, at which something is left."""
+        return next((at for at in self._near(parts) if not parts.take({**self._base, **at})), {})
+
+    def _find_other(self, parts: Parts) -> dict[str, int]:
+        """Return a size of a dim at which nothing is left, and more or less parts are made."""
+        given = parts.product.value(self._base)
+        others = ({**self._base, **at} for at in self._near(parts))
+        return next((at for at in others if parts.product.value(at) != given and parts.take(at)), {})
+
+    def _near(self, parts: Parts) -> Iterator[dict[str, int]]:
+        """Yield larger sizes of one dim, the batch last, that fit all else that is demanded."""
+        assert self._demands is not None
+        others = self._demands.without(parts.demand)
+        for name in sorted(parts.product.names & {*self._base}, key=lambda name: (name == self._names.batch, name)):
+            for size in range(self._base[name] + 1, self._base[name] * _MOST_TIMES + 2):
+                if others.take(self._samples.tied_to(name), size):
+                    yield self._with_partner(name, size)
+
+    def find_least(self, parts: Parts, name: str) -> int:
+        """Return the smallest size of a dim that fits all else that is demanded, 1 if no size below it fails."""
+        assert self._demands is not None
+        least = self._demands.without(parts.demand).first(self._samples.tied_to(name), self._step(name))
+        return least if least > 1 and self._fails(self._with_partner(name, least - 1)) else 1
+
+    def find_totals(self, upper: Sizes) -> Iterable[tuple[tuple[str, ...], Constraint]]:
+        """Find what several dims may be together, where each has the limit above that it has alone then.
+
+        Returns:
+            The dims, and the limit: ``T + T2 ≤ 31``.
+        """
+        for demand in self._demands.shared if self._demands is not None else ():
+            total = _read_total(demand, self._samples.steps)
+            names = () if total is None else tuple(name for name in self._base if name in total.size.names)
+            if total is None or len(names) < 2 or not upper.keys() >= {*names}:
+                continue
+            ends = {name: self._last_of(total, name) for name in names}
+            if any(upper[name] != end for name, end in ends.items()):
+                continue
+            pairs = [(one, two) for one, two in pairwise(names) if self._is_shared(total, one, two, upper)]
+            if len(pairs) == len(names) - 1:
+                beyond = [{name: end + self._step(name)} for name, end in ends.items()]
+                ranges = {name: range(self._step(name), end + 1, self._step(name)) for name, end in ends.items()}
+                text = f"{write(total.size, list(self._base))} ≤ {total.most}"
+                yield names, self._build(text, *beyond, ranges=ranges)
+
+    def _last_of(self, total: Total, name: str) -> int:
+        size, step = self._base[name], self._step(name)
+        while total.size.value({**self._base, name: size + step}) <= total.most:
+            size += step
+        return size
+
+    def _is_shared(self, total: Total, one: str, two: str, upper: Sizes) -> bool:
+        """Return whether one may be longer where the other is shorter, and not as long where it is longer."""
+        beyond, more, less = upper[one] + self._step(one), self._base[two], self._base[two]
+        while total.size.value({**self._base, one: upper[one], two: more}) <= total.most:
+            more += self._step(two)
+        while less > 0 and total.size.value({**self._base, one: beyond, two: less}) > total.most:
+            less -= self._step(two)
+        return less > 0 and self._works({one: beyond, two: less}) and self._fails({one: upper[one], two: more})
+
+
+def _read_parts(demand: Demand) -> Parts | None:
+    """Read ``n·⌊x/n⌋ = x`` of several dims."""
+    for whole, size in ((demand.one, demand.other), (demand.other, demand.one)):
+        (monomial, times), *more = whole.terms if isinstance(whole, Expr) and whole.terms else (((), 0),)
+        if demand.kind != "equal" or more or len(monomial) != 1 or not isinstance(monomial[0][0], Floor):
+            continue
+        inside = monomial[0][0].inside
+        if monomial[0][1] == 1 and len(inside.terms) == 1 and inside.scaled(times) == size:
+            dims, part = inside.terms[0]
+            return Parts(Expr(((dims, 1),)), Fraction(part).denominator, demand)
+    return None
+
+
+def _read_total(demand: Demand, steps: Sizes) -> Total | None:
+    """Read a sum or a product that a number is not below: of a table, or of a part of one that is long enough.
+
+    Args:
+        steps: By name, what every size that works is a multiple of.
+    """
+    if demand.kind == "at least":
+        more = demand.other - demand.one
+    else:
+        more = _read_cut(demand.one, demand.other) or _read_cut(demand.other, demand.one)
+    if not isinstance(more, Expr):
+        return None
+    more = simplify(more, steps)
+    terms = tuple(term for term in more.terms if term[0])
+    most = -Fraction((more - Expr(terms)).value({}))
+    if len(terms) == 1 and terms[0][1] > 0:  # H·W ≤ 6336 for H/8·W/8 ≤ 99
+        return Total(Expr(((terms[0][0], 1),)), math.floor(most / terms[0][1]), demand)
+    grows = all(part > 0 and Fraction(part).denominator == 1 for _, part in terms)
+    return Total(Expr(terms), math.floor(most), demand) if terms and grows else None
+
+
+def _read_cut(size: object, part: object) -> Expr | None:
+    """Return by how much a size is more than the table that is cut to it: of ``min(T + T2, 31) + 1``."""
+    if not (isinstance(size, Expr) and isinstance(part, Expr)):
+        return None
+    least = [dims for dims, _ in part.terms if len(dims) == 1 and isinstance(dims[0][0], Least)]
+    if len(least) != 1:
+        return None
+    atom = least[0][0][0]
+    assert isinstance(atom, Least)
+    rest = part - Expr(((least[0], 1),))
+    numbers = [each for each in atom.parts if each.constant_value is not None]
+    others = [each for each in atom.parts if each.constant_value is None]
+    if len(numbers) == len(others) == 1 and size - rest == others[0]:
+        return others[0] - constant(numbers[0].constant_value or 0)
+    return None

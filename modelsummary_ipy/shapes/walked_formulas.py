@@ -72,7 +72,13 @@ class WalkedFormulas:
     def confirm(self, trace: Trace, at: Sizes, other: Trace) -> bool:
         """Take out what one more trace contradicts; ``False`` if it contradicts some."""
         all_agree = True
-        values: dict[Expr, Coefficient] = {}
+        known: dict[Dims, tuple[Coefficient, ...]] = {}
+
+        def is_other(dims: Dims, shape: tuple[int, ...]) -> bool:
+            if dims not in known:  # the blocks of a model have the same
+                known[dims] = tuple([expr.value(at) for expr in dims])
+            return known[dims] != shape
+
         for call, partner in zip(trace.calls, align_calls(trace, other), strict=True):
             if partner is None:
                 continue
@@ -82,16 +88,14 @@ class WalkedFormulas:
                 (self.inputs, call.inputs, there.inputs),
             ):
                 shapes = {spec.name: spec.shape for spec in theirs}
-                kept: list[Dims | None] = []
-                for dims, spec in zip(found[call.index], mine, strict=True):
-                    shape = shapes.get(spec.name)
-                    for expr in dims or ():
-                        if expr not in values:
-                            values[expr] = expr.value(at)
-                    agrees = shape is None or shape == tuple([values[expr] for expr in dims or ()])
-                    kept.append(dims if agrees else None)
-                    all_agree = all_agree and (agrees or dims is None)
-                found[call.index] = tuple(kept)
+                leaves = found[call.index]
+                wrong = [
+                    dims is not None and spec.name in shapes and is_other(dims, shapes[spec.name])
+                    for dims, spec in zip(leaves, mine, strict=True)
+                ]
+                if any(wrong):
+                    found[call.index] = tuple(None if bad else dims for dims, bad in zip(leaves, wrong, strict=True))
+                    all_agree = False
         return all_agree
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -153,7 +153,7 @@ def _count_input(trace: Trace) -> int:
     return sum(fact.spec.nbytes for fact in trace.inputs)
 
 
-def _read_device_memory(params: tuple[ParamFact, ...]) -> int | None:
+def _read_device_memory(params: Sequence[ParamFact]) -> int | None:
     """Return the memory of the GPU that most parameters are on, ``None`` if this machine has no such GPU."""
     sizes: dict[str, int] = {}
     for fact in params:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
 from modelsummary_ipy.records.errors import MOST_IN_ROW, cut_text
+from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Row
 from modelsummary_ipy.records.trace import Absence, Call, ModuleFact, Status, Trace
 
@@ -22,19 +27,24 @@ _NO_PARAMS = (0, 0, 0)
 class _Builder:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        self._params = _count_params(trace)
+        self._modules = _read_modules(trace)
         self._rows: list[Row] = []
         self._called = {call.module for call in trace.calls if call.kind == "module"}
         self._missing: Status = "unreached" if trace.failure is not None and trace.engine != "static" else "uncalled"
         self._inner: dict[int | None, list[Call]] = {}
         for call in trace.calls:
             self._inner.setdefault(call.parent, []).append(call)
-        self._opened_by, self._group_of = _find_groups(trace, self._called, self._inner)
+        self._opened_by, self._group_of = _find_groups(trace, self._modules.parents, self._called, self._inner)
         self._group_rows: dict[int, int] = {}  # by module
-        self._placed: set[int] = {module for module in self._called if module is not None}
-        self._used: dict[int | None, set[int]] = {}
-        for call in trace.calls:
-            self._used.setdefault(call.module, set()).update(call.params)
+        self._placed: set[int] = set()  # of modules without a call
+
+    @lazy
+    def _used(self) -> dict[int | None, set[int]]:
+        """The parameters that calls of a module read, by module."""
+        used: dict[int | None, set[int]] = {}
+        for call in self._trace.calls:
+            used.setdefault(call.module, set()).update(call.params)
+        return used
 
     def build(self) -> tuple[Row, ...]:
         roots = self._inner.get(None, [])
@@ -46,9 +56,13 @@ class _Builder:
 
     def _add_call(self, root: Call) -> None:
         """Add a call and all in it; with a stack of its own, for a model may be nested deeper than Python's."""
-        work: list[tuple[Call | ModuleFact, int | None]] = [(root, None)]
+        work: list[tuple[Iterator[Call | ModuleFact], int | None]] = [(iter([root]), None)]
         while work:
-            item, parent = work.pop()
+            items, parent = work[-1]
+            item = next(items, None)
+            if item is None:
+                work.pop()
+                continue
             if isinstance(item, ModuleFact):
                 self._add_missing_children(item, parent)
                 continue
@@ -60,24 +74,25 @@ class _Builder:
             if item.index in self._group_of:
                 parent = self._group_rows[self._group_of[item.index]]
             index = self._append_call(item, parent)
-            if item.kind == "module" and item.module is not None and self._trace.modules[item.module].children:
-                work.append((self._trace.modules[item.module], index))
-            if item.index in self._inner:
-                work.extend((inner, index) for inner in reversed(self._inner[item.index]))
+            inner: Sequence[Call] = self._inner.get(item.index, ())
+            has_children = item.kind == "module" and item.module in self._modules.children
+            after = [self._trace.modules[item.module]] if has_children and item.module is not None else []
+            if inner or after:
+                work.append((chain(inner, after), index))
 
     def _nearest_group_row(self, module: int | None) -> int | None:
         while module is not None and module not in self._called:
             if module in self._group_rows:
                 return self._group_rows[module]
-            module = self._trace.modules[module].parent
+            module = self._modules.parents[module]
         return None
 
     def _depth_below(self, row: int | None) -> int:
         return 0 if row is None else self._rows[row].depth + 1
 
     def _append_call(self, call: Call, parent: int | None) -> int:
-        fact = self._trace.modules[call.module] if call.module is not None and call.kind == "module" else None
-        own, num, trainable = self._params.get(fact.index, _NO_PARAMS) if fact is not None else _NO_PARAMS
+        module = call.module if call.kind == "module" else None
+        own, num, trainable = _NO_PARAMS if module is None else self._modules.counts[module]
         index = len(self._rows)
         self._rows.append(
             Row(  # by position, in 40% of the time that keywords take: 2% of a summary of 10,000 layers
@@ -97,13 +112,13 @@ class _Builder:
                 parent,
                 call.index,
                 call.module,
-                fact.extra_repr if fact is not None else format_arguments(call.arguments),
+                format_arguments(call.arguments) if module is None else self._modules.extra_reprs[module],
             )
         )
         return index
 
     def _append_module(self, fact: ModuleFact, parent: int | None, status: Status, absence: Absence = "") -> int:
-        own, num, trainable = self._params.get(fact.index, (0, 0, 0))
+        own, num, trainable = self._modules.counts[fact.index]
         index = len(self._rows)
         self._rows.append(
             Row(
@@ -127,7 +142,7 @@ class _Builder:
     def _add_missing_children(self, fact: ModuleFact, parent: int | None) -> None:
         """Add the registered modules below ``fact`` that have no call and no row yet."""
         for child in fact.children:
-            if child not in self._placed:
+            if child not in self._called and child not in self._placed:
                 self._add_uncalled(self._trace.modules[child], parent)
             elif child in self._group_rows:
                 self._add_missing_children(self._trace.modules[child], self._group_rows[child])
@@ -150,7 +165,7 @@ class _Builder:
                 return "weights"
             if above in self._called and _is_packed(self._trace.modules[above]) and (weights or fact.children):
                 return "weights"
-            above = self._trace.modules[above].parent
+            above = self._modules.parents[above]
         return "threads" if self._trace.starts_threads and self._missing == "uncalled" else ""
 
     def _has_called(self, fact: ModuleFact) -> bool:
@@ -163,7 +178,7 @@ def _is_packed(fact: ModuleFact) -> bool:
 
 
 def _find_groups(
-    trace: Trace, called: set[int | None], inner: dict[int | None, list[Call]]
+    trace: Trace, parents: list[int | None], called: set[int | None], inner: dict[int | None, list[Call]]
 ) -> tuple[dict[int, list[int]], dict[int, int]]:
     """Find the containers that may be above their descendants.
 
@@ -179,8 +194,8 @@ def _find_groups(
     for parent, calls in inner.items():
         modules = [call for call in calls if call.kind == "module" and call.module is not None]
         for place, call in enumerate(modules):
-            position[call.index] = place
-            for above in _containers(trace, call, called):
+            for above in _containers(trace, parents, call, called):
+                position[call.index] = place
                 if spans.setdefault(above, (parent, []))[0] != parent:
                     broken.add(above)
                 spans[above][1].append(call.index)
@@ -191,25 +206,29 @@ def _find_groups(
     for groups in opened_by.values():
         groups.sort()
     standing = {module for groups in opened_by.values() for module in groups}
-    return opened_by, _find_members(trace, called, inner, standing)
+    return opened_by, _find_members(trace, parents, called, inner, standing)
 
 
-def _containers(trace: Trace, call: Call, called: set[int | None]) -> list[int]:
+def _containers(trace: Trace, parents: list[int | None], call: Call, called: set[int | None]) -> list[int]:
     """List the uncalled modules between a called one and its caller, innermost first."""
     assert call.module is not None
-    above = trace.modules[call.module].parent
+    above = parents[call.module]
     if above is None or above in called:
         return []
     found: list[int] = []
     stop = trace.calls[call.parent].module if call.parent is not None else None
     while above is not None and above != stop and above not in called:
         found.append(above)
-        above = trace.modules[above].parent
+        above = parents[above]
     return found
 
 
 def _find_members(
-    trace: Trace, called: set[int | None], inner: dict[int | None, list[Call]], standing: set[int]
+    trace: Trace,
+    parents: list[int | None],
+    called: set[int | None],
+    inner: dict[int | None, list[Call]],
+    standing: set[int],
 ) -> dict[int, int]:
     members: dict[int, int] = {}
     for calls in inner.values():
@@ -219,7 +238,7 @@ def _find_members(
             if call.kind == "op" or call.module is None:
                 between.append(call)  # an operation between two blocks of one container is among them
                 continue
-            group = next((above for above in _containers(trace, call, called) if above in standing), None)
+            group = next((above for above in _containers(trace, parents, call, called) if above in standing), None)
             if group is not None:
                 members[call.index] = group
                 if group == last:
@@ -228,23 +247,53 @@ def _find_members(
     return members
 
 
-def _count_params(trace: Trace) -> dict[int, tuple[int, int, int]]:
-    """Count ``(own, all, trainable)`` scalars of every module, each tensor once in a subtree whatever its names."""
-    below: dict[int, frozenset[int]] = {}
-    counted: dict[int, tuple[int, int, int]] = {}
-    for fact in reversed(trace.modules):
-        own = [trace.params[p] for p in fact.params if trace.params[p].kind == "parameter"]
-        every = own
+class _Modules(NamedTuple):
+    """What rows need of the modules of a trace, read in one go, for facts of layers are made each time they are read.
+
+    Attributes:
+        parents: The module that each is in.
+        extra_reprs: Their own.
+        children: The modules that each registers, of those that register some.
+        counts: ``(own, all, trainable)`` scalars of each, each tensor once in a subtree whatever its names.
+    """
+
+    parents: list[int | None]
+    extra_reprs: list[str]
+    children: dict[int, tuple[int, ...]]
+    counts: list[tuple[int, int, int]]
+
+
+def _read_modules(trace: Trace) -> _Modules:
+    nums: list[int] = []
+    trained: list[int] = []
+    is_shared = False  # whether a parameter may be in several modules, or a module in several or before its parent
+    for param in trace.params:
+        nums.append(param.num if param.kind == "parameter" else 0)
+        trained.append(nums[-1] if param.trainable else 0)
+        is_shared = is_shared or len(param.names) != 1
+    found = _Modules([], [], {}, [])
+    known: dict[tuple[int, int, int], tuple[int, int, int]] = {}  # those of layers that are alike are one object
+    for fact in trace.modules:
+        num = sum([nums[param] for param in fact.params])
+        counts = num, num, sum([trained[param] for param in fact.params])
+        found.counts.append(known.setdefault(counts, counts))
+        found.parents.append(fact.parent)
+        found.extra_reprs.append(fact.extra_repr)
+        is_shared = is_shared or len(fact.paths) != 1
         if fact.children:
-            every = [trace.params[p] for p in _collect_params(trace, fact.index, frozenset({fact.index}), below)]
+            found.children[fact.index] = fact.children
+            is_shared = is_shared or min(fact.children) <= fact.index
+    below: dict[int, frozenset[int]] = {}
+    for index, children in reversed(found.children.items()):
+        own, num, trainable = found.counts[index]
+        if is_shared:
+            every = _collect_params(trace, index, frozenset({index}), below)
+            num, trainable = sum([nums[param] for param in every]), sum([trained[param] for param in every])
         else:
-            below[fact.index] = frozenset(param.index for param in own)
-        num = trainable = 0
-        for param in every:
-            num += param.num
-            trainable += param.num if param.trainable else 0
-        counted[fact.index] = (num if every is own else sum(param.num for param in own), num, trainable)
-    return counted
+            num += sum([found.counts[child][1] for child in children])
+            trainable += sum([found.counts[child][2] for child in children])
+        found.counts[index] = own, num, trainable
+    return found
 
 
 def _collect_params(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from operator import itemgetter
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import is_, itemgetter
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,8 +46,8 @@ class LayerTable:
         self._index_of = index_of
         self._weights = weights
         self._layers: list[nn.Module | None] = [None] * len(specs)
-        self._whole: dict[int, LayerSpec] = {}
-        self._modes: dict[int, Any] = {}  # of those that are empty, where it is not the model's
+        self._whole: OrderedDict[int, LayerSpec] = OrderedDict()
+        self._modes: dict[int, bool] = {}  # of those that are empty, where it is not the model's
 
     def get(self, spec: LayerSpec) -> nn.Module:
         """Return the layer of a specification, whole."""
@@ -75,13 +76,15 @@ class LayerTable:
         spec = self._specs[index] if index < len(self._specs) else None
         return None if spec is None else self.get(spec)
 
-    def read_mode(self, index: int) -> bool | None:
-        """Return whether a layer is in train mode; ``None`` if the index is of another module."""
-        spec = self._specs[index] if index < len(self._specs) else None
-        if spec is None:
-            return None
-        layer = self._layers[index] if index in self._whole else None
-        return bool(self._modes.get(index, spec.training) if layer is None else vars(layer)["training"])
+    def has(self, index: int) -> bool:
+        """Return whether an index is that of a layer."""
+        return self._specs[index] is not None
+
+    def list_modes(self) -> Iterator[tuple[int, bool]]:
+        """List the layers whose mode is perhaps not the model's, by index, and whether it is train mode."""
+        yield from self._modes.items()
+        for index in self._whole:
+            yield index, bool(vars(self._layers[index])["training"])
 
     @property
     def classes(self) -> set[type[nn.Module]]:
@@ -90,8 +93,7 @@ class LayerTable:
 
     def _empty_oldest(self) -> bool:
         """Empty the layer that was looked at longest ago; return whether it could be."""
-        index, spec = next(iter(self._whole.items()))
-        del self._whole[index]
+        index, spec = self._whole.popitem(last=False)
         if _count_holders(self._layers, index) != _ALONE or not _is_as_made(self._layers[index], spec, self._weights):
             self._whole[index] = spec  # looked at again when all others have been
             return False
@@ -127,7 +129,7 @@ def _is_as_made(layer: Any, spec: LayerSpec, weights: Mapping[int, Tensor]) -> b
     kind, state = spec.kind, layer.__dict__
     if type(layer) is not kind.cls or len(state) != len(kind.state) + len(HOOK_DICTS) or any(_get_hook_dicts(state)):
         return False
-    if not all(state.get(name, _EMPTY) is value for name, value in kind.state.items() if name not in _CHANGING):
+    if not all(map(is_, map(state.get, kind.kept), kind.kept.values())):
         return False
     for made, store in zip((kind.params, kind.buffers, _EMPTY), _get_stores(state), strict=True):
         if len(made) != len(store):
@@ -137,9 +139,6 @@ def _is_as_made(layer: Any, spec: LayerSpec, weights: Mapping[int, Tensor]) -> b
             if value is not place and (place is None or value is not weights.get(spec.first + place)):
                 return False
     return True
-
-
-_CHANGING = frozenset(["training", *_STORES])
 
 
 class LazyLayers(LazyDict):

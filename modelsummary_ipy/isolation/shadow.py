@@ -148,7 +148,7 @@ class ShadowTemplate:
         # Batch norm adds to a counter at every call in train mode: with its value known, that would be real arithmetic.
         counters = {
             fact.index
-            for fact in self.tree.params
+            for fact in self.tree.list_described_params()
             if fact.kind == "buffer" and fact.names and fact.names[0].endswith("num_batches_tracked")
         }
 
@@ -171,6 +171,8 @@ class ShadowTemplate:
         self._templates: list[TensorTemplate | None] = made  # by number; those of leaves are made when they are read
         self._number_of = {id(template): index for index, template in enumerate(made) if template is not None}
         self.tree.forget_objects()
+        if not self.is_large:  # what rules read often is made once
+            self.tree.modules, self.tree.params = list(self.tree.modules), list(self.tree.params)
         self.mode = mode
         self._fake_mode: FakeMode | None = None
 
@@ -308,7 +310,7 @@ def set_mode(module: nn.Module, mode: Mode) -> None:
 
 def _main_device(tree: ModuleTree) -> torch.device:
     """Return the device most parameters are on, the first one on a tie; the CPU without parameters."""
-    counts = dict.fromkeys([fact.device for fact in tree.params], 0)
+    counts = dict.fromkeys([meta.device_name for meta in tree.metas], 0)
     for fact in tree.params if len(counts) > 1 else ():
         counts[fact.device] += max(fact.num, 1)
     return torch.device(max(counts, key=lambda name: counts[name])) if counts else torch.device("cpu")

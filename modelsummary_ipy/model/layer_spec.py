@@ -11,8 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
+from modelsummary_ipy.model.class_facts import ClassFacts, read_class
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
+from modelsummary_ipy.records.trace import ParamKind
 
 #: Attributes every module has, which are no settings.
 MACHINERY = frozenset(vars(nn.Module()))
@@ -44,26 +46,40 @@ class LayerKind:
     Attributes:
         cls: Their class.
         attributes: What one has besides weights, mode and what every module has: numbers, strings and tuples of these.
+        kept: What of ``state`` is the same in every layer.
         state: What a layer's ``__dict__`` holds, without what it has for itself alone and without empty hook dicts.
         settings, extra_repr: As ``ModuleFact`` has them.
+        facts: Those of their class.
         params, buffers: What is registered under which name: an ``Offset`` into ``metas``, or ``None``.
+        weights: Of each weight, its name and ``"parameter"`` or ``"buffer"``, parameters first.
         metas: Size, dtype and so on of its weights, parameters first.
     """
 
-    __slots__ = ("attributes", "buffers", "cls", "extra_repr", "metas", "params", "settings", "state")
+    __slots__ = (
+        "attributes", "buffers", "cls", "extra_repr", "facts", "kept", "metas", "params", "settings", "state",
+        "weights",
+    )  # fmt: skip
 
     def __init__(self, module: nn.Module, attributes: dict[str, Any], metas: tuple[TensorMeta, ...]) -> None:
         self.cls: type[nn.Module] = type(module)
         self.attributes = attributes
         self.state = {**_CONSTANTS, **_STORES, **attributes}
+        own = {"training", *_STORES}
+        self.kept = {name: value for name, value in self.state.items() if name not in own}
         self.settings = read_settings(module, attributes)
         self.extra_repr = read_extra_repr(module)
+        self.facts: ClassFacts = read_class(self.cls)
         self.metas = metas
         offsets = iter(_OFFSETS)
         self.params, self.buffers = (
             {name: None if tensor is None else next(offsets) for name, tensor in vars(module)[store].items()}
             for store in ("_parameters", "_buffers")
         )
+        named: list[tuple[str, ParamKind]] = [(name, "parameter") for name, at in self.params.items() if at is not None]
+        self.weights = (*named, *[(name, _BUFFER) for name, at in self.buffers.items() if at is not None])
+
+
+_BUFFER: ParamKind = "buffer"
 
 
 class LayerSpec:
@@ -72,17 +88,30 @@ class LayerSpec:
     Attributes:
         kind: What it has in common with those like it.
         index: Its number among the modules.
+        parent: That of the module that it was met in first.
         first: The number of its first weight, where the others follow it and are its alone; else -1.
         training: Its mode.
     """
 
-    __slots__ = ("__weakref__", "first", "index", "kind", "training")  # a weak dict may have it among its keys
+    # a weak dict may have it among its keys
+    __slots__ = ("__weakref__", "_names", "first", "index", "kind", "parent", "training")
 
-    def __init__(self, kind: LayerKind, index: int, first: int, training: Any) -> None:
+    def __init__(self, kind: LayerKind, index: int, parent: int | None, training: Any) -> None:
         self.kind = kind
         self.index = index
-        self.first = first
+        self.parent = parent
+        self.first = -1
         self.training = training
+        self._names: str | tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What it is registered under."""
+        return (self._names,) if type(self._names) is str else self._names  # type: ignore[return-value]
+
+    def add_path(self, path: str) -> None:
+        """Add a path: most have one, which then takes no tuple."""
+        self._names = path if self._names == () else (*self.paths, path)
 
     def __call__(self) -> None:
         """Do nothing: in a template this is where only callables may be, in a ``partial`` say."""

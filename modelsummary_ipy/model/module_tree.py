@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, Sequence
-from types import CodeType
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.model.attribute_reads import find_reads
-from modelsummary_ipy.model.class_cache import once_a_class
+from modelsummary_ipy.model.class_facts import read_class
 from modelsummary_ipy.model.exported_graph import find_exported_types
-from modelsummary_ipy.model.layer_spec import MACHINERY, LayerKind, LayerSpec, find_kind
+from modelsummary_ipy.model.layer_facts import LayerFacts, make_module_fact, make_param_fact
+from modelsummary_ipy.model.layer_spec import MACHINERY, LayerSpec, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_config, read_extra_repr, read_settings
 from modelsummary_ipy.model.packed_weights import read_packed
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.model.unregistered import find_trainable, find_unregistered
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import ModuleFact, ParamFact
+from modelsummary_ipy.records.trace import ModuleFact, ParamFact, ParamKind, join_path
 from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
 from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
 
@@ -39,17 +37,24 @@ class ModuleTree:
         tensors: The parameters and buffers themselves, by index.
         metas: Size, dtype and so on of each of them, by index.
         specs: The layers of torch's, by index; ``None`` for any other module.
+        unregistered: How modules are reached that were met in no registry, by index.
     """
 
     def __init__(self) -> None:
-        self.modules: list[ModuleFact] = []
-        self.params: list[ParamFact] = []
+        self.modules: MutableSequence[ModuleFact] = LayerFacts(make_module_fact)
+        self.params: MutableSequence[ParamFact] = LayerFacts(make_param_fact)
         self.module_index: dict[int, int] = {}
         self.param_index: dict[int, int] = {}
         self.objects: list[nn.Module] = []
         self.tensors: list[Tensor] = []
         self.metas: list[TensorMeta] = []
         self.specs: list[LayerSpec | None] = []
+        self.unregistered: dict[int, str] = {}
+
+    def list_described_params(self) -> list[ParamFact]:
+        """List the parameters that are not only in layers like others."""
+        params = self.params
+        return params.list_kept() if isinstance(params, LayerFacts) else [*params]
 
     def forget_objects(self) -> None:
         """Let go of the modules and tensors and of their ``id``: facts outlive a trace, the user's model must not."""
@@ -66,36 +71,40 @@ def read_tree(model: nn.Module) -> ModuleTree:
         InputError: If the ``__init__`` of one did not call torch's own.
     """
     tree = ModuleTree()
-    found: list[_Found] = []
+    found: list[_Found | LayerSpec] = []
     _visit(tree, found, model, "", "", None)
     seen: set[int] = set()
-    for one in found[:]:
-        for name, child in find_unregistered(one.others, seen):
+    for holder in [one for one in found if isinstance(one, _Found)]:
+        for name, child in find_unregistered(holder.others, seen):
             if id(child) not in tree.module_index:
-                base = one.paths[0]
-                _visit(tree, found, child, None, f"{base}.{name}" if base else name, tree.module_index[id(one.module)])
+                where, parent = join_path(holder.paths[0], name), tree.module_index[id(holder.module)]
+                _visit(tree, found, child, None, where, parent)
     _number_params(tree, found)
     unregistered = _number_loose(tree, found)
     exported: dict[int, str] = {}
     for one in found:
-        exported.update(find_exported_types(one.module))
-    number_of = tree.param_index
-    numbers = [fact.index for fact in tree.params]
+        if isinstance(one, _Found):
+            exported.update(find_exported_types(one.module))
+    modules: list[ModuleFact | LayerSpec] = []
     for index, one in enumerate(found):
-        if one.first >= 0:
-            own = tuple(numbers[one.first : one.first + len(one.tensors)])
+        if isinstance(one, LayerSpec):
+            tree.specs.append(one)
+            is_plain = one.first >= 0 and one.paths and id(tree.objects[index]) not in exported
+            modules.append(one if is_plain else _read_layer(tree, one, exported))
         else:
-            own = tuple(dict.fromkeys([number_of[id(tensor)] for _, tensor, _ in one.tensors]))
-        kept = unregistered.get(index, ())
-        loose = tuple((place, number_of[id(tensor)]) for place, tensor in kept) if kept else ()
-        kind = one.kind
-        tree.specs.append(None if kind is None else LayerSpec(kind, index, one.first, vars(one.module)["training"]))
-        tree.modules.append(_read_module(tree, one, kind, index, own, loose, exported))
+            tree.specs.append(None)
+            modules.append(_read_module(tree, one, index, unregistered.get(index, ()), exported))
+    tree.modules = LayerFacts(make_module_fact, modules)
     return tree
 
 
 def _visit(
-    tree: ModuleTree, found: list[_Found], module: nn.Module, path: str | None, where: str, parent: int | None
+    tree: ModuleTree,
+    found: list[_Found | LayerSpec],
+    module: nn.Module,
+    path: str | None,
+    where: str,
+    parent: int | None,
 ) -> None:
     """Meet a module and all that it registers, parents first.
 
@@ -117,16 +126,23 @@ def _visit(
             check_initialised(module)
             index = index_of[id(module)] = len(found)
             tree.objects.append(module)
-            found.append(_Found(module, where if path is None else "", parent))
+            kind = find_kind(module)
+            if kind is None:
+                found.append(_Found(module, parent))
+            else:
+                found.append(LayerSpec(kind, index, parent, vars(module)["training"]))
+            if path is None:
+                tree.unregistered[index] = where
         if path is not None:
-            found[index].paths.append(path)
+            found[index].add_path(path)
         if not module._modules or id(module) in above:  # one that registers itself is met once
             continue
         above |= {id(module)}
         base = f"{path or where}." if path or where else ""
         for name, inner in reversed(list(module._modules.items())):
             if inner is not None:
-                work.append((inner, None if path is None else base + name, base + name, index, above))
+                inside = base + name
+                work.append((inner, None if path is None else inside, inside, index, above))
 
 
 def check_initialised(module: nn.Module) -> None:
@@ -141,37 +157,28 @@ def check_initialised(module: nn.Module) -> None:
 
 
 class _Found:
-    """A module that was met, and what it has besides what every module has.
+    """A module that was met and is no layer like others, and what it has besides what every module has.
 
     Attributes:
         module: Itself.
-        kind: What it has in common with layers like it.
         paths: What it is registered under.
-        where: How it is reached if it is not registered.
         parent: The number of the module that it was met in first.
         tensors: ``(name, tensor, kind)`` of what is registered directly on it.
-        first: The number of its first weight, where these are numbered one after the other and are its alone, or where
-            it has none; else -1.
-        plain: Unless it has a kind: its attributes, without what every module has, by name.
+        plain: Its attributes, without what every module has, by name.
         others: Everything that may hold a tensor or a module, by name.
         packed: What is known of those of ``tensors`` that stand for packed quantized weights, by ``id``.
     """
 
-    __slots__ = ("first", "kind", "module", "others", "packed", "parent", "paths", "plain", "tensors", "where")
+    __slots__ = ("module", "others", "packed", "parent", "paths", "plain", "tensors")
 
-    def __init__(self, module: nn.Module, where: str, parent: int | None) -> None:
+    def __init__(self, module: nn.Module, parent: int | None) -> None:
         self.module = module
-        self.where = where
         self.parent = parent
         self.paths: list[str] = []
         self.tensors = _own_tensors(module)
-        self.first = -1
         self.plain: dict[str, Any] = {}
         self.packed: dict[int, TensorMeta] = {}
         self.others: list[tuple[str, Any]] = []
-        self.kind = find_kind(module)
-        if self.kind is not None:
-            return
         for name, value in [item for item in list(vars(module).items()) if item[0] not in _NO_SETTINGS]:
             self.plain[name] = value
             if type(value) is torch.ScriptObject:
@@ -181,65 +188,84 @@ class _Found:
             if type(value) not in ATOM_TYPES and not is_short_tuple(value):
                 self.others.append((name, value))
 
+    def add_path(self, path: str) -> None:
+        """Add what it is registered under, too."""
+        self.paths.append(path)
 
-def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, str]]:
+
+def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, ParamKind]]:
     """Return ``(name, tensor, kind)`` of what is registered directly on ``module``; ScriptModules keep it in C++."""
     params: Any = module._parameters
     buffers: Any = module._buffers
     if isinstance(module, torch.jit.ScriptModule):
         params, buffers = dict(module.named_parameters(recurse=False)), dict(module.named_buffers(recurse=False))
+    own: list[tuple[str, Tensor, ParamKind]]
     own = [(name, tensor, "parameter") for name, tensor in list(params.items()) if tensor is not None]
     if buffers:
         own += [(name, tensor, "buffer") for name, tensor in list(buffers.items()) if tensor is not None]
     return own
 
 
-def _number_params(tree: ModuleTree, found: list[_Found]) -> None:
+def _number_params(tree: ModuleTree, found: list[_Found | LayerSpec]) -> None:
+    """Number what modules register, in the order in which it is met; of what several share the first is the owner."""
     number_of, tensors = tree.param_index, tree.tensors
-    names: list[list[str]] = []
-    kinds: list[str] = []
-    for one in found:
-        first = len(tensors)
-        if one.tensors:
-            metas = one.kind.metas if one.kind is not None else ()
-            bases = [f"{path}." if path else "" for path in one.paths]
-            for place, (name, tensor, kind) in enumerate(one.tensors):
-                number = number_of.get(id(tensor))
-                if number is None:
-                    number_of[id(tensor)] = len(tensors)
-                    tensors.append(tensor)
-                    meta = metas[place] if metas else one.packed.get(id(tensor))
-                    tree.metas.append(read_meta(tensor) if meta is None else meta)
-                    names.append([base + name for base in bases])
-                    kinds.append(kind)
-                else:
-                    names[number] += [base + name for base in bases]
-        one.first = first if len(tensors) == first + len(one.tensors) else -1
+    items: list[ParamFact | LayerSpec] = []
+    more: dict[int, list[str]] = {}  # names besides those of the owner
     before: dict[int, int] = {}
-    for number, tensor in enumerate(tensors):
-        tree.params.append(_read_param(tensor, number, tuple(names[number]), kinds[number], before, tree.metas[number]))
+    for index, one in enumerate(found):
+        layer = one if isinstance(one, LayerSpec) else None
+        own = one.tensors if isinstance(one, _Found) else _own_tensors(tree.objects[index])
+        if not own:
+            if layer is not None:
+                layer.first = len(tensors)
+            continue
+        first, new = len(tensors), []
+        for place, (name, tensor, kind) in enumerate(own):
+            number = number_of.get(id(tensor))
+            if number is not None:
+                more.setdefault(number, []).extend(join_path(path, name) for path in one.paths)
+                continue
+            number = number_of[id(tensor)] = len(tensors)
+            tensors.append(tensor)
+            meta = one.kind.metas[place] if isinstance(one, LayerSpec) else one.packed.get(id(tensor))
+            tree.metas.append(read_meta(tensor) if meta is None else meta)
+            new.append((number, name, kind, _read_bytes(tensor, tree.metas[number], before)))
+        if layer is not None and len(new) == len(own):
+            layer.first = first
+        for number, name, kind, nbytes in new:
+            meta = tree.metas[number]
+            if layer is not None and layer.first == first and nbytes == meta.nbytes:
+                items.append(layer)
+            else:
+                names = tuple([join_path(path, name) for path in one.paths])
+                items.append(_read_param(tensors[number], number, names, kind, nbytes, meta))
+    tree.params = LayerFacts(make_param_fact, items)
+    for number, others in more.items():
+        fact = tree.params[number]
+        tree.params[number] = fact._replace(names=(*fact.names, *others))
 
 
-def _number_loose(tree: ModuleTree, found: list[_Found]) -> dict[int, list[tuple[str, Tensor]]]:
+def _number_loose(tree: ModuleTree, found: list[_Found | LayerSpec]) -> dict[int, list[tuple[str, Tensor]]]:
     """Number the trainable tensors that modules keep in plain lists and dicts, after all others; by module, where."""
     loose: dict[int, list[tuple[str, Tensor]]] = {}
     before: dict[int, int] = {}
     for index, one in enumerate(found):
-        for name, value in one.others:
+        for name, value in one.others if isinstance(one, _Found) else ():
             for place, tensor in find_trainable(value, name):
                 if id(tensor) not in tree.param_index:
                     tree.param_index[id(tensor)] = len(tree.tensors)
                     tree.tensors.append(tensor)
                     meta = read_meta(tensor)
                     tree.metas.append(meta)
-                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", before, meta))
+                    nbytes = _read_bytes(tensor, meta, before)
+                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", nbytes, meta))
                 if not tree.params[tree.param_index[id(tensor)]].names:
                     loose.setdefault(index, []).append((place, tensor))
     return loose
 
 
 def _read_param(
-    tensor: Tensor, index: int, names: tuple[str, ...], kind: Any, before: dict[int, int], meta: TensorMeta
+    tensor: Tensor, index: int, names: tuple[str, ...], kind: ParamKind, nbytes: int, meta: TensorMeta
 ) -> ParamFact:
     num = meta.num if type(tensor) in _PLAIN else _read_num(tensor, meta)
     local_shape, ranks = None, 1
@@ -252,7 +278,7 @@ def _read_param(
         meta.dtype_name,
         meta.device_name,
         num,
-        0 if meta.size is None else _read_bytes(tensor, meta.nbytes, before),
+        nbytes,
         meta.requires_grad,
         kind,
         meta.size is None,
@@ -267,7 +293,11 @@ def _read_num(tensor: Tensor, meta: TensorMeta) -> int:
     return shape.numel() if isinstance(shape, torch.Size) else meta.num
 
 
-def _read_bytes(tensor: Tensor, size: int, before: dict[int, int]) -> int:
+def _read_bytes(tensor: Tensor, meta: TensorMeta, before: dict[int, int]) -> int:
+    return 0 if meta.size is None else _read_part(tensor, meta.nbytes, before)
+
+
+def _read_part(tensor: Tensor, size: int, before: dict[int, int]) -> int:
     """Read the bytes a tensor really takes: an expanded view no more than its storage, a packed one what it packs.
 
     Args:
@@ -280,7 +310,7 @@ def _read_bytes(tensor: Tensor, size: int, before: dict[int, int]) -> int:
         names, _ = tensor.__tensor_flatten__()
         held = [getattr(tensor, name) for name in names]
         parts = [part for part in held if isinstance(part, Tensor)]  # a DTensor names its mesh too
-        return sum(_read_bytes(part, int(part.numel()) * part.itemsize, before) for part in parts)
+        return sum(_read_part(part, int(part.numel()) * part.itemsize, before) for part in parts)
     if not known or tensor.layout is not torch.strided:
         return size
     address = storage_address(tensor)
@@ -297,42 +327,49 @@ def _read_bytes(tensor: Tensor, size: int, before: dict[int, int]) -> int:
 _PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
 
 
-def read_params(params: Sequence[ParamFact], tensors: Mapping[int, Tensor]) -> list[ParamFact]:
+def read_params(params: Iterable[ParamFact], tensors: Mapping[int, Tensor]) -> Iterator[ParamFact]:
     """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
-    return [
-        _read_param(tensor := tensors[fact.index], fact.index, fact.names, fact.kind, {}, read_meta(tensor))
-        if fact.lazy and fact.index in tensors
-        else fact
-        for fact in params
-    ]
+    for fact in params:
+        if fact.lazy and fact.index in tensors:
+            tensor = tensors[fact.index]
+            meta = read_meta(tensor)
+            yield _read_param(tensor, fact.index, fact.names, fact.kind, _read_bytes(tensor, meta, {}), meta)
+        else:
+            yield fact
+
+
+def _read_layer(tree: ModuleTree, spec: LayerSpec, exported: Mapping[int, str]) -> ModuleFact:
+    """Read the facts of a layer that has something besides what others like it have: a place, shared weights."""
+    module, fact = tree.objects[spec.index], make_module_fact(spec.index, spec)
+    numbers = [tree.param_index[id(tensor)] for _, tensor, _ in _own_tensors(module)]
+    return fact._replace(
+        params=tuple(dict.fromkeys(numbers)),
+        type_name=exported.get(id(module)) or fact.type_name,
+        found=tree.unregistered.get(spec.index, ""),
+    )
 
 
 def _read_module(
-    tree: ModuleTree,
-    found: _Found,
-    kind: LayerKind | None,
-    index: int,
-    params: tuple[int, ...],
-    loose: tuple[tuple[str, int], ...],
-    exported: dict[int, str],
+    tree: ModuleTree, found: _Found, index: int, kept: Sequence[tuple[str, Tensor]], exported: Mapping[int, str]
 ) -> ModuleFact:
     module = found.module
-    facts = _read_class(type(module))
+    facts = read_class(type(module))
+    number_of = tree.param_index
     inner = list(module._modules.values()) if module._modules else []
     return ModuleFact(
         index=index,
         paths=tuple(found.paths),
-        type_name=exported.get(id(module)) or (_name_type(module) if kind is None else facts.name),
+        type_name=exported.get(id(module)) or _name_type(module),
         type_module=facts.module,
         parent=found.parent,
         children=tuple(dict.fromkeys(tree.module_index[id(child)] for child in inner if child is not None)),
-        params=params,
-        settings=read_settings(module, found.plain) if kind is None else kind.settings,
-        extra_repr=read_extra_repr(module) if kind is None else kind.extra_repr,
+        params=tuple(dict.fromkeys([number_of[id(tensor)] for _, tensor, _ in found.tensors])),
+        settings=read_settings(module, found.plain),
+        extra_repr=read_extra_repr(module),
         training=bool(getattr(module, "training", False)),
-        found=found.where,
-        lazy=kind is None and any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
-        loose=loose,
+        found=tree.unregistered.get(index, ""),
+        lazy=any(isinstance(tensor, UninitializedTensorMixin) for _, tensor, _ in found.tensors),
+        loose=tuple((place, number_of[id(tensor)]) for place, tensor in kept),
         reads=facts.reads,
         reads_elsewhere=facts.reads_elsewhere,
         bounds=facts.bounds,
@@ -340,38 +377,6 @@ def _read_module(
         forward_line=facts.line,
         config=read_config(module),
     )
-
-
-class _ClassFacts(NamedTuple):
-    """What every module of a class has in common, as ``ModuleFact`` has it."""
-
-    name: str
-    module: str
-    reads: frozenset[str] | None
-    reads_elsewhere: frozenset[str]
-    bounds: frozenset[int] | None
-    file: str
-    line: int
-
-
-@once_a_class
-def _read_class(cls: type[nn.Module]) -> _ClassFacts:
-    code = _find_forward(cls)
-    file, line = (code.co_filename, code.co_firstlineno) if code is not None else ("", 0)
-    # Who is a container of its own reaches its children by their index.
-    if code is None or issubclass(cls, (nn.ModuleList, nn.ModuleDict, nn.Sequential)):
-        return _ClassFacts(cls.__name__, cls.__module__, None, frozenset(), None, file, line)
-    reads = find_reads(cls, nn.Module)
-    return _ClassFacts(cls.__name__, cls.__module__, reads.forward, reads.elsewhere, reads.bounds, file, line)
-
-
-def _find_forward(cls: type[nn.Module]) -> CodeType | None:
-    """Return the code of the forward that a person wrote, under its decorators; ``None`` if it is compiled."""
-    try:
-        code = getattr(inspect.unwrap(cls.forward), "__code__", None)
-    except Exception:  # noqa: BLE001  # a ScriptModule's forward answers attribute lookups with errors of its own
-        return None
-    return code if isinstance(code, CodeType) else None
 
 
 def _name_type(module: nn.Module) -> str:

@@ -70,8 +70,9 @@ class Findings:
         self.bare = Story(traced.trace, self.rows, expect=request.expect)  # before any other stage
         self._seconds, self._limit = seconds, SECONDS + seconds
         failure = traced.trace.failure
-        is_small = sum(param.nbytes for param in traced.trace.params) <= MOST_COPIED
-        self._failed = model if failure is not None and is_small else None
+        self._failed: nn.Module | None = None
+        if failure is not None and sum(param.nbytes for param in traced.trace.params) <= MOST_COPIED:
+            self._failed = model
         has_interrupt = failure is not None and failure.interrupted
         self._is_single = request.trace_once or traced.trace.starts_threads or has_interrupt  # for good
         self.is_closed = self._is_single  # nothing is traced again

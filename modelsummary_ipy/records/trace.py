@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, repeat
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 Kind = Literal["module", "op"]
+ParamKind = Literal["parameter", "buffer"]
 Status = Literal["ran", "failed", "unreached", "uncalled"]
 Absence = Literal["", "elsewhere", "script", "weights", "threads"]
 Severity = Literal["error", "warning", "note"]
@@ -137,7 +138,7 @@ class ParamFact(NamedTuple):
     num: int
     nbytes: int
     trainable: bool
-    kind: Literal["parameter", "buffer"] = "parameter"
+    kind: ParamKind = "parameter"
     lazy: bool = False
     local_shape: tuple[int, ...] | None = None
     ranks: int = 1
@@ -364,8 +365,8 @@ class Trace:
     """
 
     calls: tuple[Call, ...]
-    modules: tuple[ModuleFact, ...]
-    params: tuple[ParamFact, ...] = ()
+    modules: Sequence[ModuleFact]
+    params: Sequence[ParamFact] = ()
     inputs: tuple[InputFact, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
     engine: EngineName = "fake"

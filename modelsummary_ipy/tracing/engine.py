@@ -18,6 +18,7 @@ from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import ShadowTemplate, build_real_shadow
 from modelsummary_ipy.isolation.threads import may_run_torch_elsewhere
+from modelsummary_ipy.model.layer_facts import frozen
 from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.torch_compat.distributed import count_ranks
 from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
@@ -379,8 +380,8 @@ def _static_trace(shadow: ShadowTemplate, method: str, reason: str) -> Trace:
     tree = shadow.tree
     return Trace(
         calls=(),
-        modules=tuple(tree.modules),
-        params=tuple(tree.params),
+        modules=frozen(tree.modules),
+        params=frozen(tree.params),
         engine="static",
         engine_reason=reason,
         method=method,

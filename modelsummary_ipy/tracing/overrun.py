@@ -81,8 +81,9 @@ def count_beyond(indices: Any = None, table: Any = None, *_: Any) -> tuple[int, 
 def _is_lookup(call: Call, trace: Trace) -> bool:
     if call.kind == "op":
         return call.type_name in functions_of("embedding")
-    fact = trace.modules[call.module] if call.module is not None else None
-    return fact is not None and fact.type_name in classes_of("embedding") and fact.type_module.startswith("torch.")
+    if call.module is None or call.type_name not in classes_of("embedding"):
+        return False
+    return trace.modules[call.module].type_module.startswith("torch.")
 
 
 def count_rows(call: Call, trace: Trace) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, MutableSequence, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from modelsummary_ipy.fake.op_overrides import COPIED
 from modelsummary_ipy.isolation.global_state import draws_undone
 from modelsummary_ipy.isolation.shadow import Shadow
+from modelsummary_ipy.model.layer_facts import LayerFacts, copied, frozen
 from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.modules import storage_key
@@ -26,14 +27,10 @@ class TracedModules:
     def __init__(self, work: Shadow, tree: ModuleTree) -> None:
         self._work = work
         self._tree = tree
-        shadows = {work.index_of[id(module)]: module for module in work.modules}
-        self.facts: list[ModuleFact] = []
-        for fact in tree.modules:
-            training = None if work.layers is None else work.layers.read_mode(fact.index)
-            if training is None:
-                module = shadows.get(fact.index, work.module)
-                training = bool(getattr(module, "training", False))  # a frozen ScriptModule has none
-            self.facts.append(fact if fact.training == training else fact._replace(training=training))
+        self.facts: MutableSequence[ModuleFact] = copied(tree.modules)
+        for index, training in self._read_modes():
+            if self.facts[index].training != training:
+                self.facts[index] = self.facts[index]._replace(training=training)
         for known, size in ((work.index_of, len(tree.modules)), (work.param_of, len(tree.params))):
             for key in [key for key, index in known.items() if index >= size]:
                 del known[key]  # what a forward of this copy met before, which has no facts here
@@ -41,6 +38,17 @@ class TracedModules:
         self._new_params: list[tuple[ParamFact, Tensor]] = []
         self._made_storages: set[int] = set()  # keys of those that the forward made from nothing
         self._made_modules: set[int] = set()  # ids of modules that it made, or that have nothing to copy
+
+    def _read_modes(self) -> Iterator[tuple[int, bool]]:
+        """Read which modules of the shadow are in train mode, where that may differ from the model's."""
+        work, layers = self._work, self._work.layers
+        if layers is not None:
+            yield from layers.list_modes()
+        shadows = {work.index_of[id(module)]: module for module in work.modules}
+        for index in range(len(self._tree.modules)):
+            if layers is None or not layers.has(index):
+                module = shadows.get(index, work.module)
+                yield index, bool(getattr(module, "training", False))  # a frozen ScriptModule has none
 
     def note_made(self, output: Any) -> None:
         """Note a tensor that a function made of no other."""
@@ -102,19 +110,23 @@ class TracedModules:
         inside = [path for path in paths if not caller_path or f"{path}.".startswith(f"{caller_path}.")]
         return inside[0] if inside else paths[0]
 
-    def finish_facts(self) -> tuple[ModuleFact, ...]:
+    def finish_facts(self) -> Sequence[ModuleFact]:
         """Return the facts of all modules; one that the first forward made and registered is made once only."""
         kept = {id(module) for module in self._work.module.modules()} if self._unregistered else set()
         for module in self._unregistered:
             index = self._work.index_of[id(module)]
             if self.facts[index].made and id(module) in kept:
                 self.facts[index] = self.facts[index]._replace(made=False)
-        return tuple(self.facts)
+        return frozen(self.facts)
 
-    def finish_params(self) -> tuple[ParamFact, ...]:
+    def finish_params(self) -> Sequence[ParamFact]:
         """Return the facts of all parameters, with the sizes that lazy ones have got."""
         new = {fact.index: tensor for fact, tensor in self._new_params}
-        return (
-            *read_params(self._tree.params, self._work.param_tensors),
-            *read_params([fact for fact, _ in self._new_params], new),
-        )
+        facts = copied(self._tree.params)
+        tensors = self._work.param_tensors
+        if isinstance(facts, LayerFacts):
+            facts.replace_kept([*read_params(facts.list_kept(), tensors)])
+        else:
+            facts = [*read_params(facts, tensors)]
+        facts.extend(read_params([fact for fact, _ in self._new_params], new))
+        return frozen(facts)

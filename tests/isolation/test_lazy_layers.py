@@ -195,7 +195,7 @@ def test_the_mode_of_all_layers_may_be_set_and_takes_no_room() -> None:
     assert count_whole(work) <= 3 < COUNT
     assert not any(layer.training for layer in work.module)  # type: ignore[union-attr]
     assert work.layers is not None
-    assert [work.layers.read_mode(index) for index in range(COUNT + 1)] == [None, *[False] * COUNT]
+    assert dict(work.layers.list_modes()) == dict.fromkeys(range(1, COUNT + 1), False)
 
 
 def test_a_layer_in_two_places_is_one() -> None:

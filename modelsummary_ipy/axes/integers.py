@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain, combinations_with_replacement, permutations
+from operator import add, eq, sub
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, has_least, least_of, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
+from modelsummary_ipy.axes.fits import fit_clips, fit_multiples, fit_paddings, fit_steps
+from modelsummary_ipy.axes.minima import has_least, least_of
 
 T = TypeVar("T")
 #: What one integer was in every trace.
 Values = tuple[int, ...]
 Pair = tuple[Expr, Expr]
-#: Most steps of a floor that is read off values alone.
-_MOST_STEP = 64
 _MOST_FACTORS = 16
 _MOST_SLOPE = 4
 _MOST_CLIPPED = 2
-#: Nobody pads to a multiple of more.
-_MOST_MULTIPLE = 512
-_MOST_STRIDE = 16
+#: What is made of two numbers, and of two sizes.
+_Way: TypeAlias = "tuple[Callable[[Any, Any], Any], Callable[[Expr, Expr], Expr]]"
+_EITHER_WAY: tuple[_Way, ...] = (
+    (add, add),
+    (min, least_of),  # of which neither has these values: each was the smaller one
+    (max, lambda one, two: one + two - least_of(one, two)),
+)
+_ONE_WAY: tuple[_Way, ...] = ((sub, sub),)
 
 
 class Integers:
@@ -177,35 +182,9 @@ class Integers:
             sample[name] = value
         return symbol(name)
 
-    def find_multiples(self, size: Expr, values: Values) -> list[Expr]:
-        """Return every ``m·⌈u/m⌉ + c`` that has these values, likely ones first, if what is added varies.
-
-        ``c`` is 0 where windows of ``m`` are to fit, and ``kernel - m`` where a stride of ``m`` is to see all. Of
-        windows that are cut to small inputs it is ``min(u, m)·⌈u/m⌉``. What is added may be 1 to ``m`` too, to a
-        multiple and a part: ``m - (u + m/2) % m``.
-        """
-        us = [int(u) for u in self.values(size)]
-        added = {v - u for u, v in zip(us, values, strict=True)}
-        if len(added) < 2 or len(set(values)) < 2 or min(added) < 0:
-            return []
-        common = math.gcd(*values)
-        fits = [(m, 0) for m in range(max(added) + 1, min(common, _MOST_MULTIPLE) + 1) if common % m == 0]
-        for m in range(2, _MOST_STRIDE + 1):
-            more = {v - -(-u // m) * m for u, v in zip(us, values, strict=True)}
-            if len(more) == 1 and more != {0}:
-                fits.append((m, more.pop()))
-        found = [_count_windows(size, m).scaled(m) + c for m, c in fits]
-        if not found and self._may_clip:
-            common = math.gcd(*(v for u, v in zip(us, values, strict=True) if u != v))
-            for m in range(max(added) + 1, common + 1):
-                if common % m == 0 and all(v == -(-u // m) * min(u, m) for u, v in zip(us, values, strict=True)):
-                    found.append(_count_windows(size, m) * least_of(size, constant(m)))
-        between = math.gcd(*(value - values[0] for value in values))
-        m = max(added)  # that a whole step is added where none need be shows which step it is
-        if not found and min(added) > 0 and m <= _MOST_MULTIPLE and between % m == 0:
-            c = values[0] % m
-            found = [floor_of((size + (m - c)).scaled(Fraction(1, m))).scaled(m) + c]
-        return found
+    def find_paddings(self, size: Expr, values: Values) -> list[Expr]:
+        """Return every multiple that ``size`` may be padded to that has these values, likely ones first."""
+        return fit_paddings(size, [int(u) for u in self.values(size)], values, may_clip=self._may_clip)
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
         """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``min(u, v)``, ``c·u + d``, …."""
@@ -213,7 +192,7 @@ class Integers:
         candidates = list(dict.fromkeys([*near, *self._inputs.values(), *recent]))
         # Nobody clips a product of all dims.
         for size in [size for size in candidates if len(size.names) <= _MOST_CLIPPED] if self._may_clip else ():
-            yield from _clipped(size, self.values(size), values)
+            yield from fit_clips(size, self.values(size), values)
         likely = list(dict.fromkeys([*near, *self._inputs.values()]))
         yield from self._scale_and_shift(likely, values)
         for size in likely:
@@ -233,15 +212,9 @@ class Integers:
                 ratio = Fraction(values[0]) / products[0]
                 if ratio and all(p * ratio == v for p, v in zip(products, values, strict=True)):
                     yield (one * two).scaled(ratio) if ratio.denominator == 1 else floor_of((one * two).scaled(ratio))
-            if all(u + v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
-                yield one + two
-            if all(min(u, v) == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
-                yield least_of(one, two)  # of which neither has these values: each was the smaller one
-            if all(max(u, v) == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
-                yield one + two - least_of(one, two)
+            yield from self._combine(one, two, values, _EITHER_WAY)
         for one, two in permutations(moving, 2):
-            if all(u - v == w for u, v, w in zip(self.values(one), self.values(two), values, strict=True)):
-                yield one - two
+            yield from self._combine(one, two, values, _ONE_WAY)
         for size in candidates if len(set(values)) > 2 else ():
             us = self.values(size)
             slope = Fraction(values[1] - values[0]) / (us[1] - us[0]) if us[0] != us[1] else Fraction(0)
@@ -249,6 +222,11 @@ class Integers:
                 offset = values[0] - slope * us[0]
                 if all(u * slope + offset == v for u, v in zip(us, values, strict=True)):
                     yield size.scaled(slope) + int(offset)
+
+    def _combine(self, one: Expr, two: Expr, values: Values, ways: Sequence[_Way]) -> Iterator[Expr]:
+        for of_numbers, of_sizes in ways:
+            if all(map(eq, map(of_numbers, self.values(one), self.values(two)), values)):
+                yield of_sizes(one, two)
 
     def _scale_and_shift(self, sizes: Sequence[Expr], values: Values) -> Iterator[Expr]:
         for size in sizes:
@@ -270,18 +248,18 @@ class Integers:
 
     def _steps(self, size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
         """Yield ``⌊(u + b)/c⌋``, ``c·⌈u/c⌉``, one more or less, and what is added to make ``u`` a multiple of ``c``."""
-        fits = self._note(_find_steps(us, values))
+        fits = self._note(fit_steps(us, values))
         if len(fits) == 1:
             shift, step = fits[0]
-            yield floor_of((size + shift).scaled(Fraction(1, step)))
-        multiples = self._note(_find_multiples(us, values, 0))
+            yield (size + shift) // step
+        multiples = self._note(fit_multiples(us, values, 0))
         if len(multiples) == 1:
-            yield floor_of(size.scaled(Fraction(1, multiples[0]))).scaled(multiples[0])
+            yield (size // multiples[0]).scaled(multiples[0])
         for offset, plus in ((0, 0), (0, 1), (1, 0), (-1, 0)):
             wanted = [u * plus + v + offset for u, v in zip(us, values, strict=True)]
-            for step in self._note(_find_multiples(us, wanted))[:1]:  # of a larger one, larger remainders would be met
+            for step in self._note(fit_multiples(us, wanted))[:1]:  # of a larger one, larger remainders would be met
                 if not plus or len(set(values)) >= min(step, 3):  # two amounts are met by chance
-                    multiple = floor_of((size + (step - 1)).scaled(Fraction(1, step))).scaled(step)
+                    multiple = ((size + (step - 1)) // step).scaled(step)
                     yield multiple - size if plus else multiple - offset
 
     def _note(self, fits: list[T]) -> list[T]:
@@ -290,57 +268,6 @@ class Integers:
         return fits
 
 
-def _count_windows(size: Expr, length: int) -> Expr:
-    return floor_of((size + (length - 1)).scaled(Fraction(1, length)))
-
-
 def is_unknown(size: Expr) -> bool:
     """Return whether a part of a size is one that nothing explains."""
     return any(name.startswith("?") for name in size.names)
-
-
-def _clipped(size: Expr, us: Sequence[Fraction | int], values: Values) -> Iterator[Expr]:
-    """Yield ``min(u, c)``, ``max(u, c)``, and what is more than ``c``, or less: each is met on both sides of ``c``."""
-    pairs = [(u, v) for u, v in zip(us, values, strict=True) if v and isinstance(u, int)]
-    bounds = {v for u, v in pairs if u != v} | {u + v for u, v in pairs} | {u - v for u, v in pairs}
-    for bound in sorted(bounds):
-        least = [min(u, bound) for u in us]
-        if min(us) < bound < max(us):
-            smaller = least_of(size, constant(bound))
-            for made, expr in (
-                (least, smaller),
-                ([max(u, bound) for u in us], size + bound - smaller),
-                ([max(u - bound, 0) for u in us], size - smaller),
-                ([max(bound - u, 0) for u in us], constant(bound) - smaller),
-            ):
-                if made == list(values):
-                    yield expr
-
-
-def _find_steps(us: Sequence[int], vs: Sequence[int]) -> list[tuple[int, int]]:
-    """Find the ``(b, c)`` with ``v = ⌊(u + b)/c⌋``, two where there are several; none of too few values to tell."""
-    if max(vs) - min(vs) < 2:  # several steps tell of one, a single one fits many
-        return []
-    fits: list[tuple[int, int]] = []
-    for step in range(2, _MOST_STEP + 1):
-        low = max(step * v - u for u, v in zip(us, vs, strict=True))
-        high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
-        fits += [(shift, step) for shift in range(low, high + 1)]
-        if len(fits) > 1:
-            break
-    return fits[:2]
-
-
-def _find_multiples(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> list[int]:
-    """Find every ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; none if every size is a multiple.
-
-    Args:
-        shift: Of ``m`` what is added before it is rounded down: 0 for ``v = m·⌊u/m⌋``.
-    """
-    common = math.gcd(*vs)
-    fits = [
-        m
-        for m in range(2, min(common, _MOST_MULTIPLE) + 1)
-        if common % m == 0 and all(v == (u + shift % m) // m * m for u, v in zip(us, vs, strict=True))
-    ]
-    return fits if fits and any(u % fits[0] for u in us) else []

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.expr import Expr, constant, least_of, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, symbol
+from modelsummary_ipy.axes.minima import least_of
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.shapes.expr_text import write
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from modelsummary_ipy.axes.expr import Expr, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Size
-from modelsummary_ipy.axes.walk import Demand, Walk
+from modelsummary_ipy.axes.traced_op import Demand
+from modelsummary_ipy.axes.walk import Walk
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.size_search import last_true

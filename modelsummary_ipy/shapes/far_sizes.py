@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.integers import Pair
-from modelsummary_ipy.axes.walk import Demand
+from modelsummary_ipy.axes.traced_op import Demand
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace

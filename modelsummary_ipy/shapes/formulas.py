@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from modelsummary_ipy.axes.expr import Expr
-from modelsummary_ipy.axes.walk import Demand
+from modelsummary_ipy.axes.traced_op import Demand
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.records.retraced import Allowance, Retraced, Sizes
 from modelsummary_ipy.records.summary import Retrace, Row

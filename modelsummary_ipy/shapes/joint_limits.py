@@ -8,8 +8,9 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.expr import Expr, Floor, Least, constant, simplify
-from modelsummary_ipy.axes.walk import Demand
+from modelsummary_ipy.axes.expr import Expr, Floor, Least, constant
+from modelsummary_ipy.axes.minima import simplify
+from modelsummary_ipy.axes.traced_op import Demand
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.tried_sizes import Constraint, TriedSizes

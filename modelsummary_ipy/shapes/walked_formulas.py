@@ -8,10 +8,12 @@ from functools import partial
 from itertools import compress
 
 from modelsummary_ipy.axes.align_events import align_events, find_repeats
-from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, simplify, symbol
+from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, symbol
 from modelsummary_ipy.axes.integers import Integers, Pair, is_unknown
+from modelsummary_ipy.axes.minima import simplify
 from modelsummary_ipy.axes.registry import Size
-from modelsummary_ipy.axes.walk import Demand, Walk, Walked
+from modelsummary_ipy.axes.traced_op import Demand
+from modelsummary_ipy.axes.walk import Walk, Walked
 from modelsummary_ipy.records.op_events import TensorRef
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import TensorSpec, Trace

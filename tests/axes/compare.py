@@ -11,7 +11,8 @@ from typing import Any
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import OpaqueError, Size, find_entry
-from modelsummary_ipy.axes.walk import Walk, _Op
+from modelsummary_ipy.axes.traced_op import TracedOp
+from modelsummary_ipy.axes.walk import Walk
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
 from modelsummary_ipy.tracing.op_log import OpLog
 from tests.axes.calls import CALLS, ON_CPU
@@ -52,7 +53,7 @@ class ContradictedError(Exception):
     """An entry demands what does not hold."""
 
 
-class _StrictOp(_Op):
+class _StrictOp(TracedOp):
     """An operation at numbers, whose demands are checked."""
 
     def equal(self, one: Size, other: Size) -> Size:
@@ -168,7 +169,7 @@ def _is_empty(draw: Draw) -> bool:
 
 def _apply(event: OpEvent) -> Any:
     """Return what an entry makes at numbers, or what it demands that does not hold."""
-    op = _StrictOp(Walk(OpEvents([event]), [], [], Integers([{}])), 0, event, [], [])
+    op = _StrictOp(0, event, [], [], 0, Integers([{}]), lambda ref: list(ref.shape))
     entry = find_entry(event.op)
     assert entry is not None
     try:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, least_of, simplify, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
+from modelsummary_ipy.axes.minima import least_of, simplify
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 
 B, H, W, T = map(symbol, "BHWT")

@@ -1,0 +1,97 @@
+"""Which steps, multiples or bounds make of the values of a size those of another, as an expression of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+
+from modelsummary_ipy.axes.expr import Expr, constant
+from modelsummary_ipy.axes.minima import least_of
+
+#: Most steps of a floor that is read off values alone.
+_MOST_STEP = 64
+#: Nobody pads to a multiple of more.
+_MOST_MULTIPLE = 512
+_MOST_STRIDE = 16
+
+
+def _count_windows(size: Expr, length: int) -> Expr:
+    return (size + (length - 1)) // length
+
+
+def fit_paddings(size: Expr, us: Sequence[int], values: Sequence[int], *, may_clip: bool) -> list[Expr]:
+    """Return every ``m·⌈u/m⌉ + c`` that has these values, likely ones first, if what is added varies.
+
+    ``c`` is 0 where windows of ``m`` are to fit, and ``kernel - m`` where a stride of ``m`` is to see all. Of
+    windows that are cut to small inputs it is ``min(u, m)·⌈u/m⌉``. What is added may be 1 to ``m`` too, to a
+    multiple and a part: ``m - (u + m/2) % m``.
+    """
+    added = {v - u for u, v in zip(us, values, strict=True)}
+    if len(added) < 2 or len(set(values)) < 2 or min(added) < 0:
+        return []
+    common = math.gcd(*values)
+    fits = [(m, 0) for m in range(max(added) + 1, min(common, _MOST_MULTIPLE) + 1) if common % m == 0]
+    for m in range(2, _MOST_STRIDE + 1):
+        more = {v - -(-u // m) * m for u, v in zip(us, values, strict=True)}
+        if len(more) == 1 and more != {0}:
+            fits.append((m, more.pop()))
+    found = [_count_windows(size, m).scaled(m) + c for m, c in fits]
+    if not found and may_clip:
+        common = math.gcd(*(v for u, v in zip(us, values, strict=True) if u != v))
+        for m in range(max(added) + 1, common + 1):
+            if common % m == 0 and all(v == -(-u // m) * min(u, m) for u, v in zip(us, values, strict=True)):
+                found.append(_count_windows(size, m) * least_of(size, constant(m)))
+    between = math.gcd(*(value - values[0] for value in values))
+    m = max(added)  # that a whole step is added where none need be shows which step it is
+    if not found and min(added) > 0 and m <= _MOST_MULTIPLE and between % m == 0:
+        c = values[0] % m
+        found = [((size + (m - c)) // m).scaled(m) + c]
+    return found
+
+
+def fit_clips(size: Expr, us: Sequence[Fraction | int], values: Sequence[int]) -> Iterator[Expr]:
+    """Yield ``min(u, c)``, ``max(u, c)``, and what is more than ``c``, or less: each is met on both sides of ``c``."""
+    pairs = [(u, v) for u, v in zip(us, values, strict=True) if v and isinstance(u, int)]
+    bounds = {v for u, v in pairs if u != v} | {u + v for u, v in pairs} | {u - v for u, v in pairs}
+    for bound in sorted(bounds):
+        least = [min(u, bound) for u in us]
+        if min(us) < bound < max(us):
+            smaller = least_of(size, constant(bound))
+            for made, expr in (
+                (least, smaller),
+                ([max(u, bound) for u in us], size + bound - smaller),
+                ([max(u - bound, 0) for u in us], size - smaller),
+                ([max(bound - u, 0) for u in us], constant(bound) - smaller),
+            ):
+                if made == list(values):
+                    yield expr
+
+
+def fit_steps(us: Sequence[int], vs: Sequence[int]) -> list[tuple[int, int]]:
+    """Find the ``(b, c)`` with ``v = ⌊(u + b)/c⌋``, two where there are several; none of too few values to tell."""
+    if max(vs) - min(vs) < 2:  # several steps tell of one, a single one fits many
+        return []
+    fits: list[tuple[int, int]] = []
+    for step in range(2, _MOST_STEP + 1):
+        low = max(step * v - u for u, v in zip(us, vs, strict=True))
+        high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
+        fits += [(shift, step) for shift in range(low, high + 1)]
+        if len(fits) > 1:
+            break
+    return fits[:2]
+
+
+def fit_multiples(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> list[int]:
+    """Find every ``m`` with ``v = m·⌈u/m⌉``: what padding to a multiple makes; none if every size is a multiple.
+
+    Args:
+        shift: Of ``m`` what is added before it is rounded down: 0 for ``v = m·⌊u/m⌋``.
+    """
+    common = math.gcd(*vs)
+    fits = [
+        m
+        for m in range(2, min(common, _MOST_MULTIPLE) + 1)
+        if common % m == 0 and all(v == (u + shift % m) // m * m for u, v in zip(us, vs, strict=True))
+    ]
+    return fits if fits and any(u % fits[0] for u in us) else []

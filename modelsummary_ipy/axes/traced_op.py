@@ -98,6 +98,11 @@ class TracedOp(Op):
         others = [partner.args.get(name) or [] for partner in self.partners]
         if any(len(other) != len(values) for other in others):
             raise OpaqueError(f"{name} has another length at other sizes")
+        is_left = self.is_reshape and -1 in values and not self.is_alone
+        if is_left and not all(self._is_read(each) for each in zip(values, *others, strict=True)):
+            made = [self.outputs[0], *(partner.outputs[0].shape for partner in self.partners)]
+            if grouped := self._read_groups(list(zip(*made, strict=True))):
+                return grouped
         if self.is_reshape and -1 not in values:
             grouped = None if self._is_single else self._read_groups(list(zip(values, *others, strict=True)))
             if grouped is not None:
@@ -135,8 +140,8 @@ class TracedOp(Op):
 
     def _find_read(self, values: tuple[int, ...], near: Sequence[Expr]) -> Size | None:
         """Find which of some sizes an integer is, or whether it is a number."""
-        if len(set(values)) == 1:  # 8 of min(T, 8), of which no trace may have less
-            return next((size for size in near if has_least(size) and self.values(size) == values), values[0])
+        if len(set(values)) == 1:  # 8 of min(T, 8), of which no trace may have less; 7 of ⌊F/8⌋ at few sizes
+            return next((size for size in near if self.values(size) == values), values[0])
         if self.is_alone:
             return next((size for size in near if self.values(size) == values), None)
         return (self._integers.find_read(values, near) or (None,))[0]

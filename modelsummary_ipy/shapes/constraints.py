@@ -122,7 +122,7 @@ class _Finder(Multiples):
     def _may_end(self, name: str) -> bool:
         """Return whether a dim has limits that are searched: one of windows works in places."""
         is_left = name == self._names.batch or name in self._samples.windows
-        return not is_left and not self._samples.is_fixed(name, self._names)
+        return not is_left and (self._demands is not None or not self._samples.is_fixed(name, self._names))
 
     def _find_upper_limit(self, name: str) -> int | None:
         base, is_capped = self._base[name], name in self._samples.capped

@@ -220,9 +220,16 @@ class _Chooser(StepSearch):
             if not self._works_unless_fixed({name: parted[0]}):
                 break
             self._plans[name] = tuple(parted)
-        if name not in self._plans:
-            self._rigid.append(name)
-            self._checked |= self._fixed & {name}
+        if name in self._plans:
+            return
+        if name not in self._fixed and size > 1 and self._works({name: 2 * size}):  # windows of it
+            step = self._smallest_step([name], size)
+            if step > 1:
+                self._plans[name] = tuple(size + step * count for count in (-(-size // step), 3, 2, 5))
+                self._strides[name] = step
+                return
+        self._rigid.append(name)
+        self._checked |= self._fixed & {name}
 
     # -- the traces ---------------------------------------------------------------------------------------------------
 

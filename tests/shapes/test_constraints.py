@@ -241,6 +241,11 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
         100, 6)[: t.shape[1]], nn.Conv2d(3, 6, 8, 8)),
      FLOAT, (2, 3, 24, 40), ("⌊H/8⌋·⌊W/8⌋ ≤ 100", "H and W ≥ 8", "C = 3"),
      [(2, 3, 160, 40), (2, 3, 8, 800), (2, 3, 87, 80)], [(2, 3, 168, 40), (2, 3, 88, 80), (2, 3, 24, 320)]),
+    ("windows of features in a table", lambda: Net(lambda f, x: (f(F.pad(x, (0, 8)).unfold(-1, 16, 8)) + torch.ones(
+        7, 5)).reshape(len(x) * x.shape[1], -1, 5).view(len(x), x.shape[1], -1), nn.Linear(16, 5)),
+     FLOAT, (2, 3, 60), ("8 ≤ F ≤ 15 or 56 ≤ F ≤ 63",), [(1, 4, 63), (2, 3, 8)], [(2, 3, 64), (2, 3, 16), (2, 3, 7)]),
+    ("frames of so many samples", lambda: Net(lambda f, x: f(x.view(len(x), -1, 80)), nn.Linear(80, 5)),
+     FLOAT, (3, 1, 480), ("T·F divisible by 80",), [(2, 1, 80), (2, 2, 40)], [(2, 1, 100), (3, 1, 481)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
@@ -21,7 +21,7 @@ from modelsummary_ipy.axes.meaning import (
     write_axis,
 )
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, find_entry
-from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
+from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, Repeat, TensorRef
 
 #: Of a reshape its call, what each dim was made of, and what each is.
 Dealt = tuple[int, Sequence[Axis], Sequence[Axis]]
@@ -45,6 +45,7 @@ class MeaningWalk:
         others: The same operations at another batch, aligned, ``None`` where one was not made; or ``None`` if nothing
             is to be compared.
         is_own: Whether all sizes but the batch are those that the user gave.
+        repeats: What repeats the same operations, in ``others`` too, by the place where it begins.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class MeaningWalk:
         others: Sequence[OpEvent | None] | None,
         *,
         is_own: bool,
+        repeats: Mapping[int, Repeat] | None = None,
     ) -> None:
         self.ops = ops
-        self._paths = paths
+        self.paths = paths
+        self.repeats = repeats or {}
         self._others = others
         self.is_own = is_own
         self.axes: dict[int, list[Axis]] = {}
@@ -71,7 +74,7 @@ class MeaningWalk:
         #: By their number the axes that were taken apart, and by tensor and dim the entries that were taken so far.
         self._pieces: dict[int, Axis] = {}
         self._taken: dict[tuple[int, int], set[int]] = {}
-        self._places = {name or f"dim {dim}": dim for dims in names for dim, name in enumerate(dims)}
+        self.places = {name or f"dim {dim}": dim for dims in names for dim, name in enumerate(dims)}
         inputs: dict[tuple[str, int], Axis] = {}
         for leaf, (ref, dims) in enumerate(zip(ops.inputs, names, strict=True)):
             if ref is None:
@@ -86,10 +89,18 @@ class MeaningWalk:
                     self.unsure = size
             self.axes[ref.number] = axes
 
-    def steps(self) -> Iterator[Step]:
-        """Walk to the end, and yield every operation whose results have axes now."""
+    def steps(self, skip: Callable[[int], int]) -> Iterator[Step]:
+        """Walk to the end, and yield every operation whose results have axes now.
+
+        Args:
+            skip: Returns how many operations from one on are not walked over, as others like them were.
+        """
+        walked = 0
         for index, event in enumerate(self.ops.events):
-            if event.outputs:
+            if index < walked:
+                continue
+            walked = index + skip(index)
+            if walked == index and event.outputs:
                 yield self._step(index, event)
 
     def axes_of(self, ref: TensorRef) -> list[Axis]:
@@ -120,7 +131,7 @@ class MeaningWalk:
 
     def is_before(self, one: Factor, two: Factor) -> bool:
         """Return whether the dim of the input that a part comes from stands before that of another."""
-        first, second = (max((self._places.get(root, -1) for root in part.roots), default=-1) for part in (one, two))
+        first, second = (max((self.places.get(root, -1) for root in part.roots), default=-1) for part in (one, two))
         return first < second
 
     def _plain_args(self, index: int) -> list[tuple[str, Any]]:
@@ -171,7 +182,7 @@ class MeaningWalk:
                 settled.append(same_place.resized(value_of(size)))
             elif value_of(size) > 1 and op.makes_features(dim, len(axes), size):
                 roots = roots_of(op.contracted) - {"B"}
-                out = f"the features of {self._paths.get(op.event.call, '') or 'the model'}"
+                out = f"the features of {self.paths.get(op.event.call, '') or 'the model'}"
                 settled.append(Axis([Factor(value_of(size), "feature", roots | {out}, out)]))
             else:
                 settled.append(size if isinstance(size, Axis) else numbers[dim] or self._name(size, op))

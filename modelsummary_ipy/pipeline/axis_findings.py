@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.align_events import align_events
+from modelsummary_ipy.axes.align_events import align_events, find_repeats
 from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_walk import Dealt, MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.diagnosis.axis_checks.findings import find_against_meaning
 from modelsummary_ipy.diagnosis.axis_checks.sides import find_sides, find_uneven_sides
-from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
+from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents, Repeat
 from modelsummary_ipy.records.retraced import Retraced
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
@@ -81,14 +81,17 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     if found.works and found.ops is not None and found.ops.is_whole:
         is_own = [*joint] == [name]
         other = retracer.at({}) if found is one_more else one_more
-        others = align_events(found.ops, other.ops, _partners(found, other)) if other.ops is not None else None
+        others, repeats = None, dict[int, Repeat]()
+        if other.ops is not None:
+            others = align_events(found.ops, other.ops, _partners(found, other))
+            repeats = find_repeats(found.ops, [other.ops], [others])
         moved = {dim for dim, size in joint.items() if size not in used}
-        walk = _walk(batch, trace, found, moved, others, is_own=is_own)
+        walk = _walk(batch, trace, found, moved, others, repeats, is_own=is_own)
         findings += walk.findings
         origins = find_origins(trace, found, walk.walk, own, name)
         if not is_own and one_more.works and one_more.ops.is_whole and _regroups(one_more.ops):
             # A number that is written down fits the sizes that the user gave: there it is seen what it cuts.
-            again = _walk(batch, trace, one_more, set(), None, is_own=True)
+            again = _walk(batch, trace, one_more, set(), None, one_more.ops.repeats, is_own=True)
             findings += [finding for finding in again.findings if finding.kind == "carved"]
             findings += _find_dealt_otherwise(walk.dealt, again.dealt)
     return AxisFacts(tuple(dict.fromkeys(findings)), origins)
@@ -127,6 +130,7 @@ def _walk(
     found: Retraced,
     moved: Collection[str],
     others: Sequence[OpEvent | None] | None,
+    repeats: Mapping[int, Repeat],
     *,
     is_own: bool,
 ) -> _Walked:
@@ -136,9 +140,8 @@ def _walk(
     name = batch.names.batch
     dims = [["B" if dim == name else dim for dim in names] for names in batch.names.dims]
     paths = {call.index: call.path for call in found.trace.calls}
-    walk = MeaningWalk(
-        found.ops, dims, frozenset("B" if dim == name else dim for dim in moved), paths, others, is_own=is_own
-    )
+    moved = frozenset("B" if dim == name else dim for dim in moved)
+    walk = MeaningWalk(found.ops, dims, moved, paths, others, is_own=is_own, repeats=repeats)
     mine = {there: call for call, there in enumerate(align_calls(trace, found.trace)) if there is not None}
     items = [
         item._replace(call=mine[item.call]) for item in find_against_meaning(walk) if mine.get(item.call) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
 from modelsummary_ipy.axes.meaning_walk import PRODUCTS, MeaningWalk
@@ -145,6 +145,10 @@ class Checks:
         if event.op != "aten.mul" or len(refs) != 2:
             return refs
         return [ref for ref in refs if ref.shape and ref.number not in self._kept] or refs
+
+    def note_read(self, numbers: Iterable[int]) -> None:
+        """Note tensors that operations have read which are not followed."""
+        self._seen.update(numbers)
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""

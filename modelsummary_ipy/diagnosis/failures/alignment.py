@@ -78,11 +78,6 @@ def explain_pieces(pair: Pair) -> Diagnosis | None:
         fix = fix_giver(
             ctx, Operand(call.inputs[0], call.input_links[0]), count * wanted, dim % len(whole) - len(whole)
         )
-        vector = next(
-            (step for step in ctx.flow.walk_back(call.input_links[0], 4) if len(step.outputs[0].shape) == 2), None
-        )
-        if not fix and vector is not None and vector.outputs[0].shape[-1] == whole[dim]:  # with dims of one behind it
-            fix = fix_giver(ctx, Operand(vector.outputs[0], Link(vector.index, 0)), count * wanted)
         if fix:
             reason = f"{call.type_name}() makes {count} of {whole[dim]}: {piece[dim]} against {wanted}"
             return Diagnosis(reason, f"{count} × {wanted} = {count * wanted} to make them of", fix)
@@ -125,13 +120,6 @@ def explain_order(pair: Pair) -> Diagnosis | None:
     if is_turned and table.shape != data.shape and table.shape[0] in (1, data.shape[0]):
         reason = f"{sizes} has its positions in dim 1, {write_shape(data.shape)} has them last"
         return Diagnosis(reason, write_shape(data.shape[1:]), fix_operand(ctx, places[which], "{}.transpose(1, 2)"))
-    if table.shape[1] == 1 and table.shape[0] >= data.shape[1]:
-        cut = _write_cuts(pair._replace(axes=[-2]), which, first="[:{}]", then=".transpose(0, 1)")
-        turned = fix_operand(ctx, places[which], "{}.transpose(0, 1)")
-        fixes = [fix for fix in ([turned] if table.shape[0] == data.shape[1] else cut) if fix]
-        reason = f"{sizes} has the steps in dim 0, {write_shape(data.shape)} has them in dim 1"
-        expected = write_shape((1, data.shape[1], data.shape[2]))
-        return Diagnosis(reason, expected, fixes) if fixes else None
     if table.shape[0] * table.shape[1] == data.shape[1] and table.shape[0] != 1:
         reason = f"{sizes} has {table.shape[0]} × {table.shape[1]} positions on two dims, the input has them on one"
         expected = write_shape(data.shape[1:])

@@ -14,8 +14,6 @@ from modelsummary_ipy.diagnosis.failures.returned import write_sequence
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_list, write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_unpacking
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, find_parameters, list_methods
-from modelsummary_ipy.diagnosis.torch_names import LINEARS
-from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.fixes import Candidate
 
 _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
@@ -144,7 +142,7 @@ def list_values(ctx: FailureContext, function: str, missing: list[str], given: l
 
 
 def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
-    """Give each layer of an ``nn.Sequential`` all arguments, or join them where its first layer reads them all."""
+    """Give each layer of an ``nn.Sequential`` all arguments."""
     given, named = read_call(ctx.line, member)
     surplus = fix_call(ctx, lambda had, more: (had[:taken], more), member)
     if len(given) < 2 or named or ctx.fact is None or not ctx.fact.children:
@@ -152,11 +150,6 @@ def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
     first = ctx.trace.modules[ctx.fact.children[0]]
     if not first.type_module.startswith("torch."):
         return [fix_line(ctx, write_loop(ctx.line, member)), surplus]
-    reads = LAYERS[first.type_name].reads if first.type_name in LAYERS else ""
-    axis = -1 if first.type_name in LINEARS else 1
-    if all(x.rank > 1 for x in ctx.data) and sum(x.shape[axis] for x in ctx.data) == first.settings.get(reads):
-        text = f"torch.cat([{', '.join(given)}], dim={axis})"
-        return [fix_call(ctx, lambda *_: ([text], {}), member)]
     return [surplus]
 
 

@@ -56,8 +56,6 @@ def _explain_replaced(ctx: FailureContext, kind: str, name: str) -> Diagnosis | 
             new = _rename(old, text, local, stores=False)
             made = made + write_statement(ctx, there, new) if new != old else made
     fixes = [made]
-    if kind == "parameter" and not later:  # it is to last
-        fixes.insert(0, fix_line(ctx, _rename(ctx.line, text, f"{text}.data", stores=True)))
     what = "layer" if kind == "child module" else "parameter"
     return Diagnosis(f"{text} is a {what}, and the line puts a tensor in its place", "a name of its own", fixes)
 

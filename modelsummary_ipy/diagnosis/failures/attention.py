@@ -260,8 +260,6 @@ class _Heads:
         mask = self.operands.get("attn_mask")
         if mask is not None:
             wanted = (target, source) if mask.rank < 3 else (batch * heads, target, source)
-            if undone := self._undo_order(mask, wanted):
-                return Diagnosis(self._write_moved(mask, wanted), f"attn_mask {write_shape(wanted)}", undone)
             if mask.shape != wanted == (target, target) and mask.shape == (batch, batch) and self._is_turned():
                 reason = f"attn_mask is {write_shape(mask.shape)}: {batch} is the batch, dim 0 has {target} steps"
                 return self._mask_diagnosis(mask, wanted, reason, f"attn_mask {write_shape(wanted)}")

@@ -370,8 +370,6 @@ def explain_half_pixel(pair: Pair) -> Diagnosis | None:
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
     reason = f"{sides[0]} against {sides[1]} in dim {where}: {write_lost(lost)}"
     fixes = [resize_operand(ctx, up, other)]
-    if kept.rank == 3:  # of a signal the end may be left out
-        fixes.append(fix_operand(ctx, other, f"{{}}[..., :{{{up}}}.size(-1)]"))
     return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fixes, STEP)
 
 

@@ -52,8 +52,6 @@ from modelsummary_ipy.diagnosis.failures.undone import undo_move
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
     CONVOLUTIONS,
-    EMBEDDINGS,
-    LINEARS,
     MAP_LAYERS,
     RECURRENTS,
     SIZED_FACTORIES,
@@ -182,9 +180,6 @@ def _find_rank(
         if big.rank > 3 and channels and not rest:
             words = f": {small.shape[1]} numbers are {channels} × {write_times(big.shape[2:])}, a map of that size"
             return words, [fix_operand(ctx, at, f"{{}}.unflatten(1, ({channels}, *{{{other}}}.shape[2:]))"), fix]
-        if big.rank == 3 and giver is not None and giver.type_name in EMBEDDINGS | LINEARS | RECURRENTS:
-            words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
-            return words, fix_operand(ctx, other, "{}.mean(1)")
         axes = tuple(range(2, big.rank)) if big.rank > 3 else 2
         pooled = fix_operand(ctx, other, f"{{}}.mean({axes})")
         flattened = fix_operand(ctx, other, "{}.flatten(1)")

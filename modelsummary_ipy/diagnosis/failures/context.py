@@ -18,12 +18,12 @@ from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Call, Failure, Formula, Link, ModuleFact, Source, TensorSpec, Trace
 
 #: Where to look for inputs that work, in this order: at what the failed call wants, at other ranks and orders of axes,
-#: at the nearest sizes, at larger ones, at those that settings name.
+#: at the nearest sizes, at larger ones.
 STEER = ("steer",)
 STEP = ("step",)
 RESHAPE = ("reshape", "steer")
 GROW = ("steer", "grow", "step")
-ANYWHERE = ("steer", "settings", "step", "named", "reshape", "grow")
+ANYWHERE = ("steer", "step", "named", "reshape", "grow")
 
 #: No fix is known.
 NOTHING = Candidate()

@@ -115,9 +115,6 @@ def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
         return f"~{items[1]}" if len(items) == 2 and items[0] in ("(1)", "(1.0)") else None
 
     fix = fix_line(ctx, change_operation(line, "sub", edit))
-    if not fix:
-        at = next(index for index, x in enumerate(ctx.operands) if x.spec.dtype == "bool")
-        fix = fix_operand(ctx, at, "{}.float()") if len(ctx.operands) > 1 else NOTHING
     reason = "bool tensors can't be subtracted; ~mask inverts a mask"
     return Diagnosis(reason, "a number dtype, or ~ on a mask", fix)
 

@@ -146,7 +146,7 @@ def explain(
         found = attempt("the search for sizes that work", errors, find_them, found)
     sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found.specs)) if retracer is not None else ()
     reason = diagnosis.reason.rstrip(".")
-    if found.search in ("named", "steer", "grow", "settings") or found.rule is not None:
+    if found.search in ("named", "steer", "grow") or found.rule is not None:
         reason += _write_need(ctx, found)
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:

@@ -225,12 +225,6 @@ def _explain_flattened(ctx: FailureContext, x: Operand, taken: int, expected: st
         kept = set_value(flattener.path, "nn.Flatten()") if flattener is not None else NOTHING
         return Diagnosis(reason, expected, [kept, _fix_flatten(ctx, x)])
     if math.prod(inner) != x.shape[-1]:
-        if math.prod(inner[1:]) == x.shape[-1] and x.rank == 2:
-            reason = (
-                f"the feature map {write_shape(before.shape)} has no batch dim: its {before.shape[0]} channels were "
-                f"read as the batch, which leaves {write_product(inner)} features"
-            )
-            return Diagnosis(reason, expected, _fix_flatten(ctx, x, 0), RESHAPE, goal)
         return None
     fitting = factor_like(taken, inner[0], len(inner) - 1)
     factors = f" = {write_times(fitting)}" if fitting is not None else ""

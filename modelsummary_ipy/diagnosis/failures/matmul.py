@@ -124,20 +124,13 @@ def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> list[Candid
         return []
     if left.rank == 3 and right.rank == 2 and left.shape[2] == right.shape[1]:
         column = fix_operand(ctx, last, "{}.unsqueeze(-1)")
-        if "squeeze" in ctx.line:
-            return [column]
         return [fix_operand(ctx, last, "{}.unsqueeze(-1)", "{}.squeeze(-1)"), column]
     if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[1]:
         row = fix_operand(ctx, last - 1, "{}.unsqueeze(1)")
         maker = ctx.flow.producer(left.link)
         weighs = maker is not None and maker.type_name in ("softmax", "Softmax", "sigmoid", "div")
-        if "squeeze" in ctx.line:
-            return [row]
         vector = fix_operand(ctx, last - 1, "{}.unsqueeze(1)", "{}.squeeze(1)")
         return [vector, row] if weighs else [row, vector]
-    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
-        new = change_operation(ctx.line, ctx.function, lambda items: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))")
-        return [fix_line(ctx, new)]
     return []
 
 

@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line, set_value
+from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, fix_line
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
     find_nodes,
     read_arguments_of,
@@ -28,7 +28,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import (
 from modelsummary_ipy.diagnosis.failures.statements import find_parameters
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import Link, join_path
+from modelsummary_ipy.records.trace import Link
 
 _EINOPS = re.compile(
     r'Error while processing (\w+)-reduction pattern "(.+?)"\.\s*'
@@ -132,14 +132,6 @@ def _set_sizes(ctx: FailureContext, sizes: Mapping[str, int | str | None]) -> Ca
     call = _find_call(ctx.line)
     if call is None or any(word.arg is None for word in call.keywords):
         return NOTHING
-    attributes = [
-        (word.value.attr, sizes[word.arg]) for word in call.keywords
-        if word.arg is not None and sizes.get(word.arg) is not None
-        and isinstance(word.value, ast.Attribute) and ast.unparse(word.value.value) == "self"
-    ]  # fmt: skip
-    if attributes and ctx.fact is not None:
-        made = [set_value(join_path(ctx.fact.path, name), str(size)) for name, size in attributes]
-        return made[0] if len(made) == 1 == len(sizes) else NOTHING
     words, given = read_arguments_of(ctx.line, call)
     for name, size in sizes.items():
         given.pop(name, None) if size is None else given.update({name: str(size)})
@@ -307,9 +299,6 @@ def _explain_names(ctx: FailureContext, call: _Call) -> Diagnosis | None:
         f"{', '.join(names)} only on the {side}" for names, side in ((lost, "left"), (new, "right")) if names
     )
     reason = f'"{call.pattern}" has {where}: each name is on both sides'
-    if len(lost) == len(new) == 1:
-        renamed = re.sub(rf"\b{new[0]}\b", lost[0], right.strip())
-        return Diagnosis(reason, "the same names on both sides", _write_pattern(ctx, f"{left.strip()} -> {renamed}"))
     if not lost or new:
         return Diagnosis(reason, "the same names on both sides")
     groups = _read_axes(right)

@@ -228,8 +228,6 @@ def _explain_state(
     for other in ctx.data[2:] if fix and state is ctx.data[1] and state.shape == ctx.data[-1].shape else ():
         beside = fix_creation(ctx, other, wanted, names)  # an LSTM's second state, made alike
         fix = fix + beside if beside.text != fix.text else fix
-    if is_cell and state.rank == 1 and state.shape[0] == wanted[-1] and name and not fix:
-        fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
     if not fix and not is_cell and state.link is None and (fix := drop_kept_state(ctx)):
         reason += f": it was kept from a batch of {state.shape[1]}, and the model begins with zeros if none is given"
     param = find_param(ctx, state) if not is_cell and state.rank == 3 else None
@@ -324,8 +322,6 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
         fix = fix_argument(ctx, summed, position=1)
         if fact is not None:
             narrower = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
-    elif state.shape[1:] == wanted[1:] and wanted[0] < state.shape[0] and giver.type_name != "LSTM":
-        fix = fix_argument(ctx, f"{{}}[-{wanted[0]}:]", position=1)
     elif state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and fact is not None:
         fix = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
     return Diagnosis(reason, expected, [fix, narrower, deeper, wider])

@@ -124,8 +124,6 @@ def _explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> 
         options += list_constructions(ctx, path, heads, near)
         if len(names[heads]) == 1:
             change = set_value(join_path(path, names[heads][0]), str(near))
-            if len(names[each]) == 1 and names[each] != names[heads]:
-                change = change + set_value(join_path(path, names[each][0]), str(features // near))
             options.append(change)
     if not options and re.search(rf"\b{heads}\b", ctx.line):
         options.append(fix_line(ctx, re.sub(rf"\b{heads}\b", str(near), ctx.line)))

@@ -147,22 +147,6 @@ def read_message(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
             yield move_dims(base, sides, wanted)
 
 
-def read_settings(ctx: FailureContext, base: Specs) -> Iterator[Specs]:
-    """Sides and lengths that the model's own settings name."""
-    values: list[int] = []
-    for fact in ctx.trace.modules:
-        for name in ("image_size", "img_size", "input_size", "input_resolution", "max_len", "max_length", "seq_len",
-                     "block_size", "context_length", "max_position_embeddings", "num_embeddings"):  # fmt: skip
-            value = fact.settings.get(name)
-            if isinstance(value, tuple) and value and len(set(value)) == 1:
-                value = value[0]
-            if type(value) is int and 0 < value < 1 << 14 and value not in values:
-                values.append(value)
-    for value in values[:6]:
-        for move in list_moves(base)[:3]:
-            yield move_dims(base, move, value)
-
-
 def restructure(ctx: FailureContext, diagnosis: Diagnosis, base: Specs) -> Iterator[Specs]:
     """Other ranks and orders: a batch in front, channels in their place, the channels the first layer takes."""
     channels, features = read_channels(ctx)

@@ -41,7 +41,7 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
         if None in strides or len(strides) > 1:
             return None
         stride = strides.pop() if strides else 1
-        if -rank in axes or (stride != 1 and _is_only_unpadded(ctx, main)):
+        if -rank in axes:
             return None
         size = f"{skip.shape[1]}, {main.shape[1]}, 1" + (f", stride={stride}" if stride != 1 else "")
         layer = f"nn.Conv{rank - 2}d({size})"
@@ -65,17 +65,6 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
         fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
     narrowed = _narrow(ctx, main, skip.shape[axes[0]], axes[0]) if len(axes) == 1 else NOTHING
     return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", [_skip_nothing(ctx), fix, narrowed])
-
-
-def _is_only_unpadded(ctx: FailureContext, main: Operand) -> bool:
-    """Return whether the last layer that made a map smaller is a convolution that does not stride: it is not padded."""
-    for call in ctx.flow.walk_back(main.link, 20):
-        before, after = ([spec.shape[2:] for spec in specs[:1]] for specs in (call.inputs, call.outputs))
-        if before and after and before != after and len(call.inputs[0].shape) == main.rank:
-            fact = ctx.flow.module_of(call)
-            is_convolution = fact is not None and fact.type_name in CONVOLUTIONS
-            return is_convolution and fact is not None and set(fact.settings.get("stride", ())) == {1}
-    return False
 
 
 def _narrow(ctx: FailureContext, main: Operand, size: int, axis: int) -> Candidate:
@@ -204,8 +193,6 @@ def _enlarge(ctx: FailureContext, fact: ModuleFact, factors: tuple[int, ...]) ->
         padding = tuple((side - factor) // 2 for side, factor in zip(wide, factors, strict=True))
         sized = {"kernel_size": tuple(wide), "stride": factors, "padding": padding}
         return remake(ctx, fact, **sized, output_padding=(0,) * len(factors))
-    if fact.type_name == "Upsample" and fact.settings.get("scale_factor"):
-        return remake(ctx, fact, scale_factor=factors if len({*factors}) > 1 else factors[0])
     return NOTHING
 
 

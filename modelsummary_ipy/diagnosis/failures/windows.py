@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import (
-    ANYWHERE,
     GROW,
     NOTHING,
     RESHAPE,
@@ -22,7 +21,6 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
-from modelsummary_ipy.diagnosis.windows import read_windows
 
 
 def explain_window(ctx: FailureContext) -> Diagnosis | None:
@@ -54,7 +52,7 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(f"{write_shape(x.shape)} is empty", "a feature map that is not empty", NOTHING, GROW)
     found = find_window(ctx, x.shape[-spatial:])
     if found is None:
-        return _explain_half_window(ctx)
+        return None
     axis, size, window = found
     padding = window.total_padding // 2
     times = _count_halvings(ctx, x)
@@ -150,15 +148,6 @@ def _count_halvings(ctx: FailureContext, x: Operand) -> int:
     return count
 
 
-def _explain_half_window(ctx: FailureContext) -> Diagnosis | None:
-    for window in read_windows(ctx.call, ctx.trace.modules):
-        if window is not None and window.total_padding // 2 > window.most_pool_padding:
-            most = window.most_pool_padding
-            reason = f"padding {window.padding} is more than half of the window {window.kernel}"
-            return Diagnosis(reason, f"at most {most}", NOTHING)
-    return None
-
-
 def _explain_padding(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     padding = ctx.setting("padding") if ctx.call.kind == "module" else None
     padding = ctx.arguments.get("pad", padding)
@@ -170,7 +159,4 @@ def _explain_padding(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         if axis >= 0 and most >= x.shape[axis]:
             reason = f"dim {axis} is {x.shape[axis]} and the padding mirrors {most} of it: it needs more than {most}"
             return Diagnosis(reason, f"more than {most} in dim {axis}", NOTHING, GROW)
-    if len(padding) // 2 > x.rank - 1:
-        reason = f"{len(padding) // 2} dims are padded, {write_shape(x.shape)} has {x.rank}"
-        return Diagnosis(reason, f"{len(padding) // 2 + 2} dims", NOTHING, ANYWHERE)
     return None

@@ -16,7 +16,6 @@ from modelsummary_ipy.diagnosis.failures.size_moves import (
     list_usual,
     move_dims,
     read_message,
-    read_settings,
     read_size,
     restructure,
     step_near,
@@ -86,7 +85,6 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
         "step": lambda: itertools.chain(step_near(base), divide(ctx, base)),
         "grow": lambda: _grow(base, search),
         "usual": lambda: list_usual(base),
-        "settings": lambda: read_settings(ctx, base),
     }
     order = ("alike", *diagnosis.search) if diagnosis.search and len(base) > 1 else diagnosis.search
     for name in order:
@@ -99,7 +97,7 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
 
 
 #: The searches that change sizes, and neither ranks nor orders.
-_OF_SIZES = ("named", "steer", "step", "grow", "usual", "settings")
+_OF_SIZES = ("named", "steer", "step", "grow", "usual")
 
 
 def _find_rule(ctx: FailureContext, base: Specs, good: Specs, retracer: SizeTracer) -> SizeRule | None:

@@ -99,9 +99,6 @@ def _explain_uncalled(ctx: FailureContext) -> Diagnosis | None:
         if not isinstance(node, ast.Attribute) or _is_called(node, around) or not _is_method(ctx, node):
             return
         if isinstance(around, (ast.Attribute, ast.Subscript)):
-            if isinstance(around, ast.Attribute):
-                found.append(write(node))
-                yield f"{write(node)}()"
             return
         found.append(write(node))
         if node.attr == "size" and "interpolate" in ctx.line:
@@ -226,10 +223,6 @@ def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ..
     elif kind in ("Parameter", "Tensor") and len(words) == 1 and "." in name:
         sizes = [len(param.shape) for param in ctx.trace.params if name.partition(".")[2] in param.names]
         yield from (f"{words[0]} {sign} {name}" for sign in ("@*" if sizes[:1] == [2] else "*@"))
-    elif kind == "dict":
-        yield f"{name}[{', '.join(words)}]"
-    elif kind == "type" and held:
-        yield f"{name}()({', '.join(words)})"
 
 
 def _explain_keys(ctx: FailureContext) -> Diagnosis | None:

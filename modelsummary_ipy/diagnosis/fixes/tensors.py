@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_line, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.rewriting import find_own_call
-from modelsummary_ipy.diagnosis.failures.source_edits import change_value
 from modelsummary_ipy.diagnosis.failures.undone import drop_step, list_moves
 from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS
@@ -49,27 +48,8 @@ def list_earlier_changes(ctx: FailureContext) -> Iterator[Candidate]:
         if source.function != ctx.failure.source.function or ctx.read(source) == ctx.statement:
             continue
         seen.add(source.line)
-        for made in filter(None, _list_line(ctx.at_line_of(maker), max(x.rank for x in caller.operands))):
+        for made in filter(None, _list_changes(ctx.at_line_of(maker), 40)):
             yield replace(made, text=f"at {source.text}: {made.text}")
-
-
-def _list_line(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
-    """List changes of an earlier line, the likeliest first: of what it gives if a dim is missing there."""
-    own = _list_results(earlier, rank), _list_changes(earlier, 40)
-    is_short = any(len(spec.shape) < rank for spec in earlier.call.outputs[:1])
-    yield from itertools.chain(*(own if is_short else own[::-1]))
-
-
-def _list_results(earlier: FailureContext, rank: int) -> Iterator[Candidate]:
-    """List changes of what a line assigns to a name: dims of one behind it, or another order."""
-    for spec in earlier.call.outputs[:1]:
-        missing = rank - len(spec.shape)
-        if missing > 0 and spec.shape:
-            yield replace(fix_line(earlier, change_value(earlier.line, "{}[:" + ", None" * missing + "]")), rank=30)
-        kinds = (".unsqueeze(", ".transpose(") if missing > 0 else (".squeeze(", ".transpose(")
-        templates = _list_templates(Operand(spec), (), with_dtypes=False, wants_integers=False)
-        for template in itertools.islice((text for text in templates if any(kind in text for kind in kinds)), 4):
-            yield replace(fix_line(earlier, change_value(earlier.line, template)), rank=31)
 
 
 def _list_widths(ctx: FailureContext) -> Iterator[Candidate]:

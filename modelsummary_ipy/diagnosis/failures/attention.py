@@ -7,8 +7,8 @@ from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.attention_product import explain_causal, explain_product
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, name_owner
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation, fix_size_read
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, find_promotion, retype_input
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import undo_move
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_call,
@@ -22,10 +22,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, fix_size_read
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, put_in_brackets
 from modelsummary_ipy.diagnosis.failures.transformers import explain_own_keys, fold_steps
-from modelsummary_ipy.diagnosis.failures.undone import undo_move
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line
+from modelsummary_ipy.diagnosis.failures.parameters import fix_creation
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, find_own_call, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, put_in_brackets

@@ -38,7 +38,6 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Pair,
 )
 from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import (
     explain_cut_batch,
     explain_cut_table,
@@ -46,7 +45,6 @@ from modelsummary_ipy.diagnosis.failures.earlier_reshapes import (
     explain_folded,
     explain_longest,
 )
-from modelsummary_ipy.diagnosis.failures.edge_lists import explain_edges
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_argument,
@@ -61,16 +59,17 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.learned_queries import explain_folded_queries
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.moving_averages import explain_differences, explain_moving
-from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_origin
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.row_counts import (
+    explain_edges,
+    explain_other_size,
     explain_parted_rows,
     explain_repeated_steps,
     explain_same_place,
     explain_square_mask,
 )
-from modelsummary_ipy.diagnosis.failures.sizes_in_scope import explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
     explain_enlarged,
     explain_residual,

@@ -24,9 +24,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation
-from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_cut_batch, explain_folded
-from modelsummary_ipy.diagnosis.failures.edge_lists import explain_edges
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_cut_batch, explain_folded, undo_move
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_line,
@@ -36,9 +34,9 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_arguments,
     read_line,
 )
-from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
+from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
-from modelsummary_ipy.diagnosis.failures.sizes_in_scope import explain_other_size
+from modelsummary_ipy.diagnosis.failures.row_counts import explain_edges, explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import explain_enlarged
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
@@ -48,7 +46,6 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import (
     read_text,
     splice_node,
 )
-from modelsummary_ipy.diagnosis.failures.undone import undo_move
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import (
     CONVOLUTIONS,

@@ -20,7 +20,6 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
     name_call,
 )
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import widen_cut
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
@@ -36,11 +35,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.frames import list_foldings
-from modelsummary_ipy.diagnosis.failures.linear import find_sides, is_map
+from modelsummary_ipy.diagnosis.failures.linear import explain_stacked, find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
-from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, EMBEDDINGS, SIZED_FACTORIES
 from modelsummary_ipy.diagnosis.windows import Window, read_windows

@@ -36,7 +36,6 @@ from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
-from modelsummary_ipy.diagnosis.failures.stacked_features import explain_stacked
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
 from modelsummary_ipy.records.fixes import Candidate
@@ -387,3 +386,30 @@ def _find_bidirectional(ctx: FailureContext, x: Operand) -> str:
         if fact is not None and fact.type_name in RECURRENTS:
             return f"'{call.path}'" if fact.settings.get("bidirectional") else ""
     return ""
+
+
+def explain_stacked(ctx: FailureContext, x: Operand, axis: int, wanted: int, expected: str) -> Diagnosis | None:
+    """Explain tensors that ``stack`` gave a dim of their own, and that have as many features as wanted if joined.
+
+    Args:
+        axis: The dim of features of each tensor: -1 of tokens, 1 of feature maps.
+        wanted: How many features the layer reads.
+        expected: As of a ``Diagnosis``.
+    """
+    maker = ctx.flow.producer(x.link)
+    while maker is not None and maker.type_name != "stack" and [s.shape for s in maker.inputs[:1]] == [x.shape]:
+        maker = ctx.flow.producer(maker.input_links[0])  # what keeps the shape
+    if maker is None or maker.type_name != "stack" or len({spec.shape for spec in maker.inputs}) != 1:
+        return None
+    shape, count = maker.inputs[0].shape, len(maker.inputs)
+    rank = len(shape)
+    if rank < 2 or maker.outputs[0].shape != x.shape or shape[axis] * count != wanted:
+        return None
+    line, dim = read_line(ctx, maker.source), ctx.flow.setting(maker, "dim", 0)
+    if line.count("stack(") == 1:
+        line = line.replace("stack(", "cat(")
+        is_there = isinstance(dim, int) and -rank <= dim < rank and dim % rank == axis % rank
+        line = line if is_there else set_argument(line, "cat", "dim", 1, "1" if axis % rank == 1 else str(axis))
+    what = "features" if axis == -1 else "channels"
+    reason = f"stack puts {count} tensors behind each other, cat joins their {what}: {count} × {shape[axis]}"
+    return Diagnosis(reason, expected, place_line(ctx, maker, line if "cat(" in line else ""))

@@ -7,12 +7,11 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch
 from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_argument, fix_giver, fix_line, read_arguments
 from modelsummary_ipy.diagnosis.failures.package_calls import change_leaf
-from modelsummary_ipy.diagnosis.failures.parameters import resize_origin, resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, resize_origin, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, write_rebuild
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import reduce
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, dim_of
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation, fix_size_read, read_other_size
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
@@ -25,7 +24,13 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
-from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import (
+    find_param,
+    fix_creation,
+    fix_size_read,
+    read_other_size,
+    resize_param,
+)
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, wrap_argument

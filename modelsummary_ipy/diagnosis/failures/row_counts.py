@@ -1,14 +1,25 @@
-"""Rows, steps and pairs of steps that are not as many in two tensors, as one was parted, repeated or set out alone."""
+"""Rows, steps, edges and pairs that are not as many in two tensors: parted, repeated, joined, or of another's size."""
 
 from __future__ import annotations
 
+import ast
 import math
+import re
+from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Pair, name_call
+from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand, Pair, name_call
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, place_line, read_arguments, read_line, remake
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, list_statements, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, splice_argument
-from modelsummary_ipy.diagnosis.failures.source_nodes import find_operation, read_arguments_of, read_call
-from modelsummary_ipy.diagnosis.failures.statements import list_names_before
+from modelsummary_ipy.diagnosis.failures.source_nodes import (
+    find_nodes,
+    find_operation,
+    find_targets,
+    read_arguments_of,
+    read_call,
+    splice_node,
+)
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, find_parameters, list_names_before
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import CATS, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
@@ -123,3 +134,110 @@ def _resize(ctx: FailureContext, maker: Call, came: int, size: str) -> Candidate
     rank = 1 if maker.type_name == "eye" and len(given) == 1 else 2
     changed = splice_argument(line, maker.type_name, (had,) * rank, (came,) * rank, {0: size, 1: size} if size else {})
     return place_line(ctx, maker, changed if changed != line else "")
+
+
+_MOST = 4
+
+
+def explain_other_size(pair: Pair) -> Diagnosis | None:
+    """One of two tensors was made by counting to a size, or expanded to it, and has too few or too many rows."""
+    ctx = pair.ctx
+    if len(pair.axes) != 1:
+        return None
+    for x, other, *_ in pair.each():
+        had, came = x.shape[pair.axes[0]], other.shape[pair.axes[0]]
+        if not _is_counted(ctx, x, had):
+            continue
+        fixes = list(_list_sizes(ctx, had, came))
+        reason = f"a table of {had} rows was made, {came} are needed"
+        if (last := ctx.flow.producer(x.link)) is not None and last.type_name in ("expand", "repeat"):
+            reason = f"{last.type_name}() made {had} steps, the other has {came}"
+        return Diagnosis(reason, f"{came} rows", fixes[:_MOST]) if fixes else None
+    return None
+
+
+def _is_counted(ctx: FailureContext, x: Operand, size: int) -> bool:
+    """Return whether a tensor was made of ``arange`` of a size, as tables of positions are, or expanded to it."""
+    last = ctx.flow.producer(x.link)
+    if last is not None and last.type_name in ("expand", "repeat") and size not in last.inputs[0].shape:
+        return True
+    made = [call for call in ctx.flow.before(x.link) if call.type_name in SIZED_FACTORIES]
+    return any(call.outputs and call.outputs[0].shape == (size,) for call in made)
+
+
+def _list_sizes(ctx: FailureContext, had: int, came: int) -> Iterator[Candidate]:
+    """List statements in which a name or a read of a size ``had`` becomes a read of a size ``came``."""
+    sources = dict.fromkeys(_list_named(ctx, came))
+    for statement in list_statements(ctx):
+        line = drop_remark(statement.text)
+        for node in find_nodes(line, ast.Call):
+            for item in node.args:
+                text = ast.unparse(item)
+                held = ctx.failure.names.get(text)
+                is_size = held is not None and held.words == (str(had),)
+                is_read = re.fullmatch(r"\w+\.(?:size\(-?\d\)|shape\[-?\d\])", text) is not None
+                if is_size or is_read:
+                    for name in sources:
+                        yield write_statement(ctx, statement, splice_node(line, item, name))
+
+
+def _list_named(ctx: FailureContext, size: int) -> Iterator[str]:
+    """List how the function that failed may write a size: ``"steps.size(1)"``, the last tensor first."""
+    source = ctx.failure.source
+    for call in reversed(ctx.trace.calls[: max(ctx.call.index, 0)]):
+        own = call.source is not None and source is not None and call.source.function == source.function
+        if not own or call.source is None or source is None or call.source.filename != source.filename:
+            continue
+        found = ctx.read(call.source)
+        targets = find_targets(found.text) if found is not None else []
+        if len(targets) == 1 and call.outputs and found is not None and found.first < source.line:
+            yield from (f"{targets[0]}.size({axis})" for axis, n in enumerate(call.outputs[0].shape) if n == size)
+
+
+def explain_edges(pair: Pair) -> Diagnosis | None:
+    """Explain nodes that were picked for each edge of a list that was joined, beside rows for those edges it had."""
+    for x, other, _, there in pair.each():
+        if x.rank != other.rank or x.rank < 2 or x.shape[0] <= other.shape[0]:
+            continue
+        joined = _find_joined(pair.ctx, x)
+        counts = [spec.shape[-1] for spec in joined.inputs] if joined is not None else []
+        name = next(iter(find_targets(read_line(pair.ctx, joined.source))), "") if joined is not None else ""
+        if sum(counts) != x.shape[0] or other.shape[0] not in counts or not name:
+            continue
+        rows = other.shape[0]
+        reason = f"cat made {name} of {' + '.join(map(str, counts))} = {x.shape[0]} edges, this has {rows} rows"
+        given, rank = _find_given(pair.ctx, other)
+        gap = f"{name}.size(1) - {{0}}.size(0)"
+        pad = f"F.pad({{0}}, (0, {gap}), value=1.0)" if rank == 1 else f"F.pad({{0}}, (0, 0, 0, {gap}))"
+        text = f"torch.cat([{', '.join(['{0}'] * len(counts))}])" if set(counts) == {rows} else pad
+
+        def change(
+            node: ast.AST, around: ast.AST | None, write: Write, text: str = text, given: str = given
+        ) -> Iterator[str]:
+            if isinstance(node, ast.Name) and node.id == given:
+                yield text.format(given)
+
+        own = rewrite(pair.ctx, change, here=True) if given else []
+        whole = fix_operand(pair.ctx, there, text.replace("{0}", f"{{{there}}}"))
+        return Diagnosis(reason, f"{x.shape[0]} rows", own or whole)
+    return None
+
+
+def _find_joined(ctx: FailureContext, x: Operand) -> Call | None:
+    """Find the ``cat`` that made the list of edges by which rows were picked."""
+    for call in ctx.flow.walk_back(x.link, 8):
+        picks = [link for link, spec in zip(call.input_links, call.inputs, strict=False) if "int" in spec.dtype]
+        if call.type_name in ("getitem", "index_select") and picks:
+            steps = ctx.flow.walk_back(picks[0], 6)
+            return next((step for step in steps if step.type_name in CATS), None)
+    return None
+
+
+def _find_given(ctx: FailureContext, x: Operand) -> tuple[str, int]:
+    """Return the argument of the failing function that has the rows of a tensor, and its rank; ``""`` if none has."""
+    links = {x.link, *(link for step in ctx.flow.walk_back(x.link, 12) for link in step.input_links[:1])}
+    around = ctx.parent
+    pairs = zip(around.input_links, around.inputs, strict=False) if around is not None else ()
+    found = [(spec.name, len(spec.shape)) for link, spec in pairs if link in links and spec.shape[:1] == x.shape[:1]]
+    known = find_parameters(ctx.failure.source)
+    return next(((name, rank) for name, rank in found if name in known), ("", 0))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.creations import fix_creation
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_operand, fix_setting
-from modelsummary_ipy.diagnosis.failures.parameters import resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.formatting import write_shape
 

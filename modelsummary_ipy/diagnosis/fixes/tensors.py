@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import drop_step, list_moves
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.parameters import resize_origin
 from modelsummary_ipy.diagnosis.failures.rewriting import find_own_call
-from modelsummary_ipy.diagnosis.failures.undone import drop_step, list_moves
 from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate

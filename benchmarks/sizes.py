@@ -188,7 +188,7 @@ def _try_limits(ms: ModelSummary, model: nn.Module, inputs: tuple[Any, ...]) -> 
     """Try sizes of each dim; return how many, where one that is said to fail works, and where one fails unsaid."""
     works = _make_judge(model)
     base = _find_base(ms, inputs)
-    limits = [text.removesuffix(" or one of them 1") for text in ms.constraints]
+    limits = [re.sub(" or (one of them 1|few others)$", "", text) for text in ms.constraints]
     tied = [tuple(text.split(" = ")) for text in limits if re.fullmatch(r"[A-Z]\w* = [A-Z]\w*", text)]
     texts = [text for text in limits if not re.fullmatch(r"[A-Z]\w* = [A-Z]\w*", text)]
     number, untrue, missing = 0, list[str](), list[str]()

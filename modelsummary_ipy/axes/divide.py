@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
+from modelsummary_ipy.axes.expr import Expr, find_square
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size
 
 #: The size of one axis in every trace.
@@ -71,6 +72,12 @@ def read_group(op: Op, data: Axes, given: Sequence[Size | None]) -> list[Size] |
 def _left_over(op: Op, data: Axes, taken: Axes) -> Size:
     """Divide the product of some axes by that of others: equal ones first, what is left as a fraction."""
     above, below = list(data), [size for size in taken if op.known(size) != 1]
+    for size in list(below):
+        square = find_square(size) if isinstance(size, Expr) and below.count(size) > 1 else None
+        if square is not None:  # a square of patches, and not of a number between two squares
+            op.equal(size * size, square)
+            below.remove(size)
+            below[below.index(size)] = square
     for size in list(below):
         if size in above:
             above.remove(size)

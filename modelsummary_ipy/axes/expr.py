@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
-#: A name, a floor, a minimum, or a sum in parentheses (sums are not multiplied out).
-Atom: TypeAlias = "str | Floor | Least | Expr"
+#: A name, a floor, a root, a minimum, or a sum in parentheses (sums are not multiplied out).
+Atom: TypeAlias = "str | Floor | Root | Least | Expr"
 #: Factors with their powers.
 Monomial = tuple[tuple[Atom, int], ...]
 #: A whole number is an ``int``: most are, and these are added and compared at a tenth of what a fraction costs.
@@ -19,6 +19,13 @@ Coefficient = int | Fraction
 @dataclass(frozen=True, slots=True)
 class Floor:
     """An expression rounded down."""
+
+    inside: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """The square root of an expression, rounded down: of patches the side of their square."""
 
     inside: Expr
 
@@ -150,6 +157,9 @@ def _ratio_of(atom: Atom, sizes: Mapping[str, int]) -> tuple[int, int]:
     if type(atom) is Floor:
         above, below = atom.inside._ratio(sizes)
         return above // below, 1
+    if isinstance(atom, Root):
+        above, below = atom.inside._ratio(sizes)
+        return math.isqrt(max(above // below, 0)), 1
     if isinstance(atom, Least):
         return min(part.value(sizes) for part in atom.parts).as_integer_ratio()
     assert isinstance(atom, Expr)
@@ -197,9 +207,9 @@ def _sort_monomial(powers: Iterable[tuple[Atom, int]]) -> Monomial:
     return tuple(left if len(left) < 2 else sorted(left, key=lambda item: repr(item[0])))
 
 
-def parts_of(atom: Floor | Least | Expr) -> tuple[Expr, ...]:
+def parts_of(atom: Floor | Root | Least | Expr) -> tuple[Expr, ...]:
     """Return the expressions in a factor."""
-    return atom.parts if isinstance(atom, Least) else (atom.inside if isinstance(atom, Floor) else atom,)
+    return atom.parts if isinstance(atom, Least) else (atom.inside if isinstance(atom, (Floor, Root)) else atom,)
 
 
 # -- floors -----------------------------------------------------------------------------------------------------------
@@ -232,6 +242,22 @@ def floor_of(expr: Expr, steps: Mapping[str, int] | None = None) -> Expr:
     # The number inside is kept below 1, so that equal floors are equal: ⌊(H + 5)/2⌋ = ⌊(H + 1)/2⌋ + 2.
     inside = Floor(_collect([*rest, ((), number - outside)]))
     return _collect([*outer, (((inside, 1),), 1), ((), outside)])
+
+
+def root_of(expr: Expr) -> Expr:
+    """Return the square root of ``expr``, rounded down: ``H`` of ``H·H``."""
+    monomial, coefficient = expr.terms[0] if len(expr.terms) == 1 else ((), 0)
+    number = math.isqrt(max(coefficient.numerator, 0)) if coefficient.denominator == 1 else 0
+    if monomial and number**2 == coefficient and all(power % 2 == 0 for _, power in monomial):
+        return Expr(((tuple((atom, power // 2) for atom, power in monomial), number),))
+    return Expr(((((Root(expr), 1),), 1),))
+
+
+def find_square(size: Expr) -> Expr | None:
+    """Return ``x`` of ``⌊√x⌋``, ``None`` of what is no root."""
+    monomial, coefficient = size.terms[0] if len(size.terms) == 1 else ((), 0)
+    atom = monomial[0][0] if len(monomial) == 1 and coefficient == monomial[0][1] == 1 else None
+    return atom.inside if isinstance(atom, Root) else None
 
 
 def _open_inner_floor(expr: Expr) -> Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain, combinations_with_replacement, permutations
@@ -9,7 +10,7 @@ from operator import add, eq, sub
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, root_of, symbol
 from modelsummary_ipy.axes.fits import fit_clips, fit_multiples, fit_paddings, fit_steps
 from modelsummary_ipy.axes.minima import has_least, least_of
 
@@ -195,6 +196,9 @@ class Integers:
             yield from fit_clips(size, self.values(size), values)
         likely = list(dict.fromkeys([*near, *self._inputs.values()]))
         yield from self._scale_and_shift(likely, values)
+        for size in near:  # of patches the side of a square
+            if [math.isqrt(max(int(u), 0)) for u in self.values(size)] == list(values):
+                yield root_of(size)
         for size in likely:
             if len(size.names) > _MOST_CLIPPED:
                 continue  # nor pads one

@@ -5,7 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from modelsummary_ipy.axes.expr import Coefficient, Expr, Floor, Least, constant, floor_of, parts_of, symbol
+from modelsummary_ipy.axes.expr import (
+    Coefficient,
+    Expr,
+    Floor,
+    Least,
+    Root,
+    constant,
+    floor_of,
+    parts_of,
+    root_of,
+    symbol,
+)
 
 
 def least_of(*exprs: Expr) -> Expr:
@@ -56,7 +67,8 @@ def _lower_bound(expr: Expr) -> Coefficient | None:
             known = [bound for bound in bounds if bound is not None]
             if coefficient < 0 or len(known) < len(bounds) or (min(known) < 0 and len(monomial) > 1):
                 return None
-            coefficient *= (math.floor(min(known)) if isinstance(atom, Floor) else min(known)) ** power
+            least: Coefficient = math.floor(min(known)) if isinstance(atom, (Floor, Root)) else min(known)
+            coefficient *= (math.isqrt(max(math.floor(least), 0)) if isinstance(atom, Root) else least) ** power
         total += coefficient
     return total
 
@@ -86,6 +98,8 @@ def simplify(expr: Expr, steps: Mapping[str, int], settle: Callable[[Least], Exp
                 parts = [simplify(part, steps, settle) for part in parts_of(atom)]
                 if isinstance(atom, Least):
                     factor = settle(atom) or least_of(*parts)
+                elif isinstance(atom, Root):
+                    factor = root_of(parts[0])
                 else:
                     factor = floor_of(parts[0], steps) if isinstance(atom, Floor) else parts[0]
             for _ in range(power):

@@ -47,12 +47,12 @@ class _Finder(Multiples):
         self._parts = tuple(self.find_parts())
         yield from self.find_multiples()
         yield from self.find_windows()
-        for one, two in self._samples.tied:
+        for one, two in (*self._samples.tied, *self._samples.squares):
+            if any({one, two} <= parts.product.names for parts in self._parts):
+                continue
             alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
             if alone and all(self._fails(sizes) for sizes in alone):
-                ones = [] if self._names.is_spatial(one) else [n for n in (one, two) if self._works({n: 1})]
-                or_one = ("", f" or {''.join(ones)} = 1", " or one of them 1")[len(ones)]
-                yield self._build(f"{one} = {two}{or_one}", alone[0])
+                yield self._build(f"{one} = {two}{self._write_besides_equal(one, two)}", alone[0])
         upper = self._find_upper_limits()
         lower, smallest_batch = self._find_lower_limits(upper)
         for names, limit in self.find_totals(upper):
@@ -62,6 +62,13 @@ class _Finder(Multiples):
         yield from smallest_batch
         for name in self._samples.rigid:
             yield from self._find_fixed(name)
+
+    def _write_besides_equal(self, one: str, two: str) -> str:
+        """Write where two dims that move together may differ: a root is taken, or one of them is broadcast."""
+        if self._names.is_spatial(one):
+            return " or few others" if self._works({two: 4 * self._base[two]}) else ""
+        ones = [name for name in (one, two) if self._works({name: 1})]
+        return ("", f" or {''.join(ones)} = 1", " or one of them 1")[len(ones)]
 
     # -- limits -------------------------------------------------------------------------------------------------------
 
@@ -83,7 +90,7 @@ class _Finder(Multiples):
             else:
                 text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
             if parts is not None:
-                text = f"{text} or {parts.write(list(self._base))}"
+                text = (f"{text} or " if parts.by else "") + parts.write(list(self._base))
                 written.append(parts)
             elif low is not None:
                 text = self._write_below(names, low) + text

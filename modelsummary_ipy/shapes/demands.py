@@ -66,6 +66,11 @@ class Demands:
         )
 
     @property
+    def all(self) -> Sequence[Demand]:
+        """What is demanded."""
+        return self._demands
+
+    @property
     def shared(self) -> list[Demand]:
         """What is demanded of several dims together."""
         return [demand for demand in self._demands if len(names_of(demand)) > 1]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 
-from modelsummary_ipy.axes.expr import Atom, Coefficient, Expr, Floor, Least, Monomial, constant, parts_of
+from modelsummary_ipy.axes.expr import Atom, Coefficient, Expr, Floor, Least, Monomial, Root, constant, parts_of
 
 #: Names in the order people write them in a product.
 _USUAL = ("B", "N", "T", "S", "L", "D", "C", "H", "W", "F")
@@ -82,6 +82,8 @@ class _Writer:
             return atom
         if isinstance(atom, Least):
             return f"min({self._write_parts(atom.parts)})"
+        if isinstance(atom, Root):
+            return f"⌊√({self.write(atom.inside)})⌋"
         if isinstance(atom, Expr):
             text = self.write(atom)
             return text if _find_largest(atom)[0] == constant(0) else f"({text})"
@@ -153,6 +155,7 @@ _POWERS = {sign: f"**{digit}" for digit, sign in enumerate(_RAISED)}
 _FUNCTIONS: Mapping[str, Callable[..., Fraction | int]] = {
     "floor": math.floor,
     "ceil": math.ceil,
+    "root": lambda size: math.isqrt(max(math.floor(size), 0)),
     "min": min,
     "max": max,
 }
@@ -160,7 +163,7 @@ _OPERATORS: Mapping[type[ast.operator], Callable[..., Fraction | int]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv, ast.Pow: operator.pow,
 }  # fmt: skip
-_BRACKETS = {"⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")", "·": "*", "−": "-"}
+_BRACKETS = {"⌊": "floor(", "⌋": ")", "⌈": "ceil(", "⌉": ")", "√": "root", "·": "*", "−": "-"}
 
 
 def evaluate(text: str, sizes: Mapping[str, int]) -> int:

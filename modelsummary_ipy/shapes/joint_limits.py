@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.expr import Expr, Floor, Least, constant
+from modelsummary_ipy.axes.expr import Expr, Floor, Least, Root, constant
 from modelsummary_ipy.axes.minima import simplify
 from modelsummary_ipy.axes.traced_op import Demand
 from modelsummary_ipy.records.retraced import Sizes
@@ -24,7 +24,7 @@ class Parts(NamedTuple):
 
     Attributes:
         product: The dims, without numbers.
-        by: What divides it.
+        by: What divides it; 0 where it must be a square.
         demand: Of which it was read.
     """
 
@@ -34,11 +34,12 @@ class Parts(NamedTuple):
 
     def take(self, sizes: Sizes) -> bool:
         """Return whether nothing is left at some sizes."""
-        return bool(self.product.value(sizes) % self.by == 0)
+        value = int(self.product.value(sizes))
+        return value % self.by == 0 if self.by else math.isqrt(max(value, 0)) ** 2 == value
 
     def write(self, order: Sequence[str]) -> str:
-        """Write ``B·H·W divisible by 784``."""
-        return f"{write(self.product, order)} divisible by {self.by}"
+        """Write ``B·H·W divisible by 784``, ``H·W a square``."""
+        return write(self.product, order) + (f" divisible by {self.by}" if self.by else " a square")
 
 
 class Total(NamedTuple):
@@ -66,7 +67,7 @@ class JointLimits(TriedSizes):
 
     def find_parts(self) -> Iterator[Parts]:
         """Find products that must be divisible: where something is left the model fails, and elsewhere it works."""
-        for demand in self._demands.shared if self._demands is not None else ():
+        for demand in self._demands.all if self._demands is not None else ():
             parts = _read_parts(demand)
             left, other = ({}, {}) if parts is None else (self.find_left(parts), self._find_other(parts))
             if parts is not None and left and other and self._fails(left) and self._works(other):
@@ -135,16 +136,35 @@ class JointLimits(TriedSizes):
 
 
 def _read_parts(demand: Demand) -> Parts | None:
-    """Read ``n·⌊x/n⌋ = x`` of several dims."""
+    """Read ``n·⌊x/n⌋ = x`` of several dims, or ``⌊√x⌋² = x``."""
     for whole, size in ((demand.one, demand.other), (demand.other, demand.one)):
-        (monomial, times), *more = whole.terms if isinstance(whole, Expr) and whole.terms else (((), 0),)
-        if demand.kind != "equal" or more or len(monomial) != 1 or not isinstance(monomial[0][0], Floor):
+        if not isinstance(whole, Expr) or not isinstance(size, Expr) or demand.kind != "equal":
+            continue
+        squares = [atom for dims, _ in whole.terms for atom, power in dims if isinstance(atom, Root) and power == 2]
+        if squares and _open_squares(whole) == size:
+            return Parts(squares[0].inside, 0, demand)
+        (monomial, times), *more = whole.terms or (((), 0),)
+        if more or len(monomial) != 1 or not isinstance(monomial[0][0], Floor):
             continue
         inside = monomial[0][0].inside
-        if monomial[0][1] == 1 and len(inside.terms) == 1 and inside.scaled(times) == size:
+        if len(inside.names) > 1 and monomial[0][1] == 1 and len(inside.terms) == 1 and inside.scaled(times) == size:
             dims, part = inside.terms[0]
             return Parts(Expr(((dims, 1),)), Fraction(part).denominator, demand)
     return None
+
+
+def _open_squares(whole: Expr) -> Expr:
+    """Write ``x`` for ``⌊√x⌋²``."""
+    found = constant(0)
+    for dims, part in whole.terms:
+        term = constant(part)
+        for atom, power in dims:
+            if isinstance(atom, Root) and power == 2:
+                term = term * atom.inside
+            else:
+                term = term * Expr(((((atom, power),), 1),))
+        found = found + term
+    return found
 
 
 def _read_total(demand: Demand, steps: Sizes) -> Total | None:

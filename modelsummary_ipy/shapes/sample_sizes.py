@@ -17,6 +17,8 @@ from modelsummary_ipy.tracing.retracer import Retracer
 
 #: What is added to the batch itself where it moves a little only.
 _LITTLE_BATCH = (2, 5, 3, 9)
+#: How many times their size height and width are traced at, where the root of their product is taken.
+_SQUARES = ((1, 4, 1, 9), (4, 1, 9, 4))
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class SampleSizes:
         checked: Those of them that the model itself compares with the one size it takes.
         narrow: Names of dims that move a little, and failed at a size far off, with that size.
         following: Sizes that are planned beside these and were not traced.
+        squares: Pairs of sides whose product must be a square, of patches.
         windows: By name, patches in windows where a side must be divisible into these.
         is_wide: Whether they are on both sides of all numbers that the user's code compares with.
         doubted: Pairs of sizes that differ elsewhere: what may be either, as far as the traces tell, is unknown.
@@ -54,6 +57,7 @@ class SampleSizes:
     is_wide: bool = False
     windows: Mapping[str, Windows] = field(default_factory=dict)
     doubted: tuple[Pair, ...] = ()
+    squares: tuple[tuple[str, str], ...] = ()
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -204,9 +208,35 @@ class _Chooser(StepSearch):
             return False
         if any(self._works({one: square[one][0]}) for one, _ in tied):
             return False  # steps that this size is one of
+        if len(tied) == 1 and self._takes_roots(*tied[0]):
+            size = self._base[tied[0][0]]
+            for name, times in zip(tied[0], _SQUARES, strict=True):
+                square[name] = tuple(size * each for each in times)
+            self._squares, tied = tied, []
         self._plans.update(square)
         self._tied += tied
         return True
+
+    def _takes_roots(self, height: str, width: str) -> bool:
+        """Return whether sides may differ whose product is a square, and an operation demands that it is one."""
+        at = {**self._at(0), height: self._base[height], width: 4 * self._base[width]}
+        found = self._retracer.at(at)
+        if not found.works or found.ops is None or not found.ops.is_whole:
+            return False
+        base = {name: size for name, size in self._base.items() if not self._is_feature(name)}
+        demands = read_demands(found.ops, self._names.dims, base, {**self._base, **at})
+        sides = {height, width}
+        pairs = [(demand.one, demand.other) for demand in demands.shared if demand.kind == "equal"]
+        one = next(
+            (one for p in pairs for one, two in (p, p[::-1]) if sides <= one.names and not sides & two.names), None
+        )
+        if one is None:
+            return False
+        given, size = one.value(self._base), self._base[width]
+        beyond = range(size + 1, 2 * size + 1)
+        longer = next((side for side in beyond if one.value({**self._base, width: side}) != given), None)
+        # As many rows and one column more: the root of H·(H + 1) divides it too.
+        return longer is not None and not self._works({width: longer})
 
     def _try_feature(self, name: str) -> None:
         """Plan one more, which is what a fixed dim is tried at too; far more where that works: it is no feature."""
@@ -273,4 +303,5 @@ class _Chooser(StepSearch):
             self._narrow,
             tuple(self._following),
             windows=self._windows,
+            squares=tuple(self._squares),
         )

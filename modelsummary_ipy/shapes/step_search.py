@@ -76,6 +76,7 @@ class StepSearch:
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
         self._little: dict[str, int] = {}
+        self._squares: list[tuple[str, str]] = []
         self._windows: dict[str, Windows] = {}
 
     def _works(self, sizes: Sizes) -> bool:
@@ -136,7 +137,10 @@ class StepSearch:
             self._rigid += names
             self._checked.update(names)
             return True
-        step = self._find_little_step(names, (3,) if quickly else (3, 1)) or self._find_step(names, quickly=quickly)
+        step = self._find_little_step(names, (3,) if quickly else (3, 1))
+        if not step and len(names) == 1 and self._plan_squares(names[0]):
+            return True
+        step = step or self._find_step(names, quickly=quickly)
         if not step:
             if len(names) == 1:
                 self._rigid += names
@@ -233,6 +237,14 @@ class StepSearch:
                 name: (shown[name], *(size for size in plan[1:] if size != shown[name])) for name, plan in wide.items()
             }
         return wide if self._works({name: plan[0] for name, plan in wide.items()}) else {}
+
+    def _plan_squares(self, name: str) -> bool:
+        """Plan other squares where the size is one, and the next works: of tokens that are laid out as a map."""
+        root = math.isqrt(self._base[name])
+        if root < 2 or root**2 != self._base[name] or not self._works({name: (root + 1) ** 2}):
+            return False
+        self._plans[name] = tuple((root + more) ** 2 for more in (1, 3, 2, 5))
+        return True
 
     def _find_windows(self, names: list[str], step: int) -> bool:
         """Plan whole windows more where a few sizes in a row work, on one side of these, and again at twice these."""

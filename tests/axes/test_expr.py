@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelsummary_ipy.axes.expr import Expr, constant, floor_of, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, floor_of, root_of, symbol
 from modelsummary_ipy.axes.minima import least_of, simplify
 from modelsummary_ipy.shapes.expr_text import evaluate, write
 
@@ -49,6 +49,8 @@ def halve(expr: Expr, times: int = 1) -> Expr:
         ((H.scaled(Fraction(1, 16)) + 1) * (W.scaled(Fraction(1, 16)) + 1), "(H/16 + 1)·(W/16 + 1)"),
         (floor_of((T + 2).scaled(Fraction(1, 3))).scaled(3), "3·⌈T/3⌉"),
         (least_of(T, constant(16)), "min(T, 16)"),
+        (root_of(H * W) + 1, "⌊√(H·W)⌋ + 1"),
+        (root_of(4 * H * H), "2·H"),
         (T - least_of(T, constant(16)), "max(T - 16, 0)"),
         (B * (T - least_of(T, constant(4))), "B·max(T - 4, 0)"),
         (T + H + 2 - least_of(T, H), "max(H, T) + 2"),
@@ -128,11 +130,13 @@ def expressions(draw: st.DrawFn, depth: int = 3) -> Expr:
     if depth == 0 or draw(st.booleans()):
         return draw(st.sampled_from([B, H, W, T, constant(draw(st.integers(-9, 9)))]))
     one = draw(expressions(depth=depth - 1))
-    way = draw(st.sampled_from(["add", "sub", "mul", "scale", "floor", "least"]))
+    way = draw(st.sampled_from(["add", "sub", "mul", "scale", "floor", "root", "least"]))
     if way == "scale":
         return one.scaled(Fraction(draw(st.integers(1, 5)), draw(st.integers(1, 5))))
     if way == "floor":
         return floor_of(one.scaled(Fraction(1, draw(st.integers(1, 9)))))
+    if way == "root":
+        return root_of(one)
     two = draw(expressions(depth=depth - 1))
     if way == "least":
         return least_of(one, two)

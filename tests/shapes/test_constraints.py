@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -168,7 +169,14 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      ("H = 8", "W = 8", "C = 3"), [(5, 3, 8, 8)], [(2, 3, 8, 9), (2, 3, 7, 8)]),
     ("square", lambda: Net(lambda f, x: f(x).flatten(2).mT.unflatten(1, (int((x.shape[2] * x.shape[3]) ** 0.5), -1)),
                            nn.Conv2d(3, 4, 1)),
-     FLOAT, (2, 3, 16, 16), ("H = W", "C = 3"), [(2, 3, 21, 21)], [(2, 3, 21, 16), (2, 4, 16, 16)]),
+     FLOAT, (2, 3, 16, 16), ("H = W or few others", "C = 3"),
+     [(2, 3, 21, 21), (2, 3, 16, 64), (2, 3, 4, 5)], [(2, 3, 21, 16), (2, 4, 16, 16)]),
+    ("the root of patches", lambda: Net(lambda f, x: f(x).flatten(2).view(
+        len(x), 4, *[math.isqrt(f(x)[0, 0].numel())] * 2), nn.Conv2d(3, 4, 4, 4)),
+     FLOAT, (2, 3, 32, 32), ("⌊H/4⌋·⌊W/4⌋ a square", "H and W ≥ 4", "C = 3"),
+     [(2, 3, 36, 16), (2, 3, 4, 5), (2, 3, 19, 18)], [(2, 3, 36, 32), (2, 3, 3, 3), (2, 3, 8, 4)]),
+    ("the root of tokens", lambda: Net(lambda f, x: f(x).unflatten(1, [math.isqrt(x.shape[1])] * 2), nn.Linear(6, 5)),
+     FLOAT, (2, 49, 6), ("T a square", "F = 6"), [(2, 1, 6), (2, 100, 6)], [(2, 48, 6), (2, 2, 6)]),
     ("batch norm", lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).train(), FLOAT, (4, 6),
      ("B > 1 in train mode", "F = 6"), [(2, 6)], [(1, 6), (2, 7)]),
     ("batch norm in eval", lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).eval(), FLOAT, (4, 6),

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from modelsummary_ipy.axes.align_events import align_events, find_repeats
 from modelsummary_ipy.axes.meaning import Axis, Factor
-from modelsummary_ipy.axes.meaning_walk import Dealt, MeaningWalk
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.axes.meanings import Dealt
 from modelsummary_ipy.diagnosis.axis_checks.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.diagnosis.axis_checks.findings import find_against_meaning
 from modelsummary_ipy.diagnosis.axis_checks.sides import find_sides, find_uneven_sides

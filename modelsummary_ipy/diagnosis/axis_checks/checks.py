@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
-from modelsummary_ipy.axes.meaning_walk import PRODUCTS, MeaningWalk
+from modelsummary_ipy.axes.meaning_op import PRODUCTS
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.angles import AngleChecks
 from modelsummary_ipy.diagnosis.axis_checks.batch import BatchChecks
 from modelsummary_ipy.diagnosis.axis_checks.gates import GateChecks

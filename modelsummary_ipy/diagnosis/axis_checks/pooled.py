@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis
-from modelsummary_ipy.axes.meaning_walk import PRODUCTS, MeaningWalk
+from modelsummary_ipy.axes.meaning_op import PRODUCTS
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.operations import ELEMENTWISE, REDUCTIONS
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 

@@ -7,7 +7,8 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from modelsummary_ipy.axes.meaning import Axis, Factor, split
-from modelsummary_ipy.axes.meaning_walk import Dealt, MeaningWalk
+from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.axes.meanings import Dealt
 from modelsummary_ipy.diagnosis.axis_checks.checks import Checks
 from modelsummary_ipy.records.op_events import Repeat
 

@@ -1,0 +1,185 @@
+"""An operation as its entry reads it in a walk for what axes mean: its sizes are axes, ordered products of factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from modelsummary_ipy.axes.meaning import Axis, Factor, Size, is_position, merge, plain_axis, roots_of, split, value_of
+from modelsummary_ipy.axes.meanings import Meanings
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError
+from modelsummary_ipy.records.op_events import OpEvent
+
+#: Operations in which an axis that two tensors share disappears.
+PRODUCTS = frozenset(
+    f"aten.{name}" for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "linear", "convolution", "dot")
+)
+#: Operations that give a part of an axis, or the axis with something at its ends, or in another number.
+_PARTS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk", "topk", "index_select"),
+        *("constant_pad_nd", "reflection_pad2d", "gather", "_fft_c2r"),
+        *("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d"),
+        *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d"),
+    )
+)
+
+
+class MeaningOp(Op):
+    """One operation, as its entry reads it."""
+
+    def __init__(self, known: Meanings, index: int, event: OpEvent) -> None:
+        super().__init__(event, known.copy_axes)
+        self.is_part = event.op in _PARTS
+        #: Axes that had to be equal.
+        self.met: list[tuple[Axis, Axis]] = []
+        self._known = known
+        self._index = index
+
+    @property
+    def contracted(self) -> list[Axis]:
+        """What disappears in a product, and its like, without those of parameters."""
+        if self.name not in PRODUCTS:
+            return []
+        return [axis for pair in self.met for axis in pair if not axis.is_plain]
+
+    def makes_features(self, dim: int, rank: int, size: Size) -> bool:
+        """Return whether an axis of its weights is features of what it makes: a layer's, those of a table of words."""
+        if self.name == "aten.mkldnn_rnn_layer":
+            return dim == rank - 1
+        is_last = self.name == "aten.embedding" and dim == rank - 1
+        is_product = self.name in PRODUCTS
+        is_of_one = is_product and any(one.size == other.size == 1 for one, other in self.met)
+        # Of sines of a sample's time at so many frequencies: the frequencies are constants.
+        is_of_constants = is_product and any(axis.has("B") for axes in self.tensors() for axis in axes)
+        is_made = bool(self.contracted) or is_last or is_of_one or is_of_constants
+        return isinstance(size, Axis) and is_made and self.is_weights(size)
+
+    def is_weights(self, axis: Axis) -> bool:
+        """Return whether an axis is one of a tensor that is all weights or constants."""
+        weights = [axes for axes in self.tensors() if all(other.is_plain for other in axes)]
+        return any((axis.origin or axis) is other for axes in weights for other in axes)
+
+    def size(self, name: str, default: Any = None) -> Any:
+        value = self._args.get(name)
+        return default if value is None else self._known.by_size.get(value, value) if isinstance(value, int) else value
+
+    def sizes(self, name: str) -> list[Any]:
+        values = self._args.get(name)
+        if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+            raise OpaqueError(f"{name} is no list of integers")
+        return list(values)
+
+    def counted(self, output: int, dim: int) -> Axis:
+        size = self.outputs[output][dim]
+        roots = roots_of(axis for axes in self.tensors() for axis in axes) - {"B"}
+        return Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else [])
+
+    def equal(self, one: Size, other: Size) -> Size:
+        if value_of(one) != value_of(other):
+            raise OpaqueError(f"{value_of(one)} and {value_of(other)}")
+        axes = [size for size in (one, other) if isinstance(size, Axis)]
+        known = [axis for axis in axes if not axis.is_plain]
+        best = known[0] if known else axes[0] if axes else one
+        if len(axes) == 2:
+            self.met.append((axes[0], axes[1]))
+        return best
+
+    def at_least(self, size: Size, least: Size) -> None:
+        """Sizes are those of a trace that came to its end."""
+
+    def least(self, size: Size, other: Size) -> Size:
+        return other if value_of(other) <= value_of(size) else size
+
+    def repeat(self, size: Size, times: int) -> Size:
+        if isinstance(size, int) or not size.factors or times < 2:
+            return size * times
+        return (self._known.by_size.get(times) or plain_axis(times)) * size
+
+    def value(self, size: Size) -> int:
+        return value_of(size)
+
+    def known(self, size: Size) -> int | None:
+        if isinstance(size, int):
+            return size
+        return size.size if size.is_plain or size.size == 1 else None
+
+    def reshape(self, data: Axes, wanted: Axes) -> list[Any]:
+        """Take whole factors in their order, cut one whose size divides, put halves together again."""
+        total = math.prod([value_of(size) for size in data])
+        rest = math.prod([value_of(size) for size in wanted if value_of(size) != -1])
+        sizes = [value_of(size) if value_of(size) != -1 else total // rest if rest else 0 for size in wanted]
+        left = [factor for axis in data if isinstance(axis, Axis) for factor in axis.factors]
+        made: list[Axis] = []
+        if not self._known.is_own:
+            self._check_swap(data, sizes)
+        for place, size in enumerate(sizes):
+            got: list[Factor] = []
+            self._check_windows(left[:2], sizes[place : place + 2])
+            while (product := math.prod([factor.size for factor in got])) < size and left:
+                factor, need = left.pop(0), size // product if size % product == 0 else 0
+                if need and need % factor.size == 0:
+                    got.append(factor)
+                elif need > 1 and factor.size % need == 0:
+                    outer, inner = split(factor, need)
+                    got.append(outer)
+                    left.insert(0, inner)
+                else:
+                    return [*made, *self._mix([*got, factor, *left], sizes[place:])]
+            made.append(Axis(merge(got)))
+            self._check_order(made[-1])
+            self._check_cut(made[-2:])
+        if 1 not in sizes and all(value_of(size) != 1 for size in data):  # a part of 1 is no factor
+            self._known.dealt.append((self.event.call, [axis for axis in data if isinstance(axis, Axis)], [*made]))
+        return made
+
+    def _check_swap(self, data: Axes, sizes: Sequence[int]) -> None:
+        """Positions and the features at each change their places, also at sizes that nobody gave."""
+        axes = [axis for axis in data if isinstance(axis, Axis)]
+        if len(axes) != len(sizes):
+            return
+        moved = [at for at, (axis, size) in enumerate(zip(axes, sizes, strict=True)) if axis.size != size]
+        if len(axes) > len(moved) == 2 and moved[0] and sizes[moved[0]] == axes[moved[1]].size > 1:
+            one, two = (axes[at] for at in moved)
+            if one.size > 1 and one.is_feature != two.is_feature and any(map(is_position, (one, two))):
+                self._known.find("swapped", self._index, one, two)
+
+    def _check_windows(self, parts: Sequence[Factor], sizes: Sequence[int]) -> None:
+        """Rows and columns of windows that change their places where they are put together again."""
+        if len(parts) == 2 and list(sizes) == [parts[1].size, parts[0].size] != [parts[0].size, parts[1].size]:
+            one, two = parts
+            if one.half == two.half == "outer" and one.kind == two.kind == "input" and one.whole is not two.whole:
+                self._known.find("swapped", self._index, Axis([one]), Axis([two]))
+
+    def _check_cut(self, axes: Sequence[Axis]) -> None:
+        """A dim whose outer part goes with the features before it, and its inner part with the dim behind it."""
+        if len(axes) == 2 and min(len(axis.factors) for axis in axes) > 1:
+            feature, outer = axes[0].factors[-2:]
+            inner = axes[1].factors[0]
+            is_cut = outer.half == "outer" and inner.half == "inner" and inner.whole is outer.whole
+            if is_cut and feature.kind == "feature" and outer.kind == inner.kind == "input":
+                self._known.find("carved", self._index, *axes)
+
+    def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
+        """Cut across factors: what comes out is of all of them."""
+        # Of parts of a dim, windows say, that were put into another order before, nothing is known; nor of a mixture.
+        is_known = not any(f.kind == "mixed" or (f.kind == "input" and f.half) for f in factors)
+        is_known = is_known and any(factor.kind != "plain" for factor in factors)
+        numbers = {value_of(size) for size in self._args.get("size", self._args.get("shape", ())) or ()} - {-1, 1}
+        is_of_features = bool(numbers) and numbers <= {factor.size for factor in factors if factor.kind == "feature"}
+        if is_known and (is_of_features or not self._known.is_written_out(self._index)):
+            self._known.find("carved", self._index, Axis(factors))
+        roots = roots_of([Axis(factors)])
+        return [Axis([Factor(size, "mixed", roots, "mixed")] if size > 1 else []) for size in sizes]
+
+    def _check_order(self, axis: Axis) -> None:
+        """An inner part of one axis before an outer part of the next: the elements of both are out of order.
+
+        An outer part of an axis before it was brought there by a permute: windows, or every second position, in front.
+        """
+        for one, two in zip(axis.factors, axis.factors[1:], strict=False):
+            is_crossed = one.half == "inner" and two.half == "outer" and one.whole is not two.whole
+            if is_crossed and one.kind == two.kind == "input" and self._known.is_before(one, two):
+                self._known.find("carved", self._index, axis)

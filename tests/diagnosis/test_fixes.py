@@ -20,6 +20,7 @@ from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing import fixed_model
+from tests.diagnosis.twins_slips import HeadsBehindSteps, QueriesByThemselves
 
 
 def find_error(model: nn.Module, inputs: Any) -> ForwardError:
@@ -359,3 +360,20 @@ def test_a_layer_is_added_behind_a_line_of_two_statements() -> None:
     assert ast.parse(fix.source)
     assert "        self.pool = nn.AvgPool2d(2); self.act = nn.ReLU()" in fix.source.splitlines()[4]
     assert fix.source.splitlines()[5] == "        self.shortcut = nn.Conv2d(8, 16, 1)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "line"),
+    [
+        (
+            HeadsBehindSteps,
+            (2, 10, 16),
+            "q, k, v = self.qkv(x).reshape(batch, steps, 3, 4, 4).permute(2, 0, 3, 1, 4)",
+        ),
+        (QueriesByThemselves, (2, 7, 6), 'return torch.einsum("bij,bjd->bid", weights, v)'),
+    ],
+)
+def test_the_line_that_was_meant_comes_before_others_that_run(
+    kind: type[nn.Module], size: tuple[int, ...], line: str
+) -> None:
+    assert find_error(kind(), size).fixes[0].text.endswith(line)

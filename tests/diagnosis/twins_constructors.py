@@ -195,3 +195,64 @@ class WidensTheWrongLayerT(WidensTheWrongLayer):
             [nn.Linear(3, width)]
             + [nn.Linear(width + 3 if i in self.skips else width, width) for i in range(depth - 1)]
         )
+
+
+class PadsByTheDilation(nn.Module):
+    """Two convolutions of kernel 5 are padded as those of kernel 3."""
+
+    def __init__(self, channels, kernel, dilation):
+        super().__init__()
+        self.gate = nn.Conv1d(channels, channels, kernel, padding=dilation, dilation=dilation)
+        self.value = nn.Conv1d(channels, channels, kernel, padding=dilation, dilation=dilation)
+
+    def forward(self, x):
+        return x + torch.tanh(self.value(x)) * torch.sigmoid(self.gate(x))
+
+
+class PadsByTheReach(PadsByTheDilation):
+    def __init__(self, channels, kernel, dilation):
+        nn.Module.__init__(self)
+        self.gate = nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel - 1) // 2, dilation=dilation)
+        self.value = nn.Conv1d(channels, channels, kernel, padding=dilation * (kernel - 1) // 2, dilation=dilation)
+
+
+class DilatedStack(nn.Module):
+    def __init__(self, depth=3):
+        super().__init__()
+        self.blocks = nn.Sequential(*[PadsByTheDilation(6, 5, 2**level) for level in range(depth)])
+
+    def forward(self, x):
+        return self.blocks(x)
+
+
+@twin(DilatedStack, (2, 6, 40), reason="has padding 1, 2 keeps the size")
+class DilatedStackT(DilatedStack):
+    def __init__(self, depth=3):
+        nn.Module.__init__(self)
+        self.blocks = nn.Sequential(*[PadsByTheReach(6, 5, 2**level) for level in range(depth)])
+
+
+class LateralsTheOtherWay(nn.Module):
+    """The layers that read the maps are made for the last map first."""
+
+    def __init__(self, widths=(8, 16, 32)):
+        super().__init__()
+        self.stages, before = nn.ModuleList(), 3
+        for width in widths:
+            self.stages.append(nn.Conv2d(before, width, 3, stride=2, padding=1))
+            before = width
+        self.laterals = nn.ModuleList([nn.Conv2d(width, 12, 1) for width in reversed(widths)])
+
+    def forward(self, x):
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return [lateral(each).mean((2, 3)) for lateral, each in zip(self.laterals, maps, strict=True)]
+
+
+@twin(LateralsTheOtherWay, (2, 3, 32, 32), reason="outputs 8 channels, 'laterals.0' expects 32")
+class LateralsTheOtherWayT(LateralsTheOtherWay):
+    def __init__(self, widths=(8, 16, 32)):
+        super().__init__(widths)
+        self.laterals = nn.ModuleList([nn.Conv2d(width, 12, 1) for width in widths])

@@ -740,3 +740,126 @@ class RepeatsTheSteps(nn.Module):
 class RepeatsTheStepsT(RepeatsTheSteps):
     def repeat(self, x):
         return x.repeat_interleave(self.heads // self.few, dim=1)
+
+
+class FeaturesOfViews(nn.Module):
+    """The features of the views are put behind one another, and the largest is taken among all of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, views):
+        feats = [self.one(view) for view in views.unbind(1)]
+        joined = torch.cat(feats, dim=1)
+        return self.head(joined.max(dim=1)[0])
+
+
+@twin(FeaturesOfViews, (4, 5, 6), reason="outputs 4 features, 'head' expects 8")
+class FeaturesOfViewsT(FeaturesOfViews):
+    def forward(self, views):
+        feats = [self.one(view) for view in views.unbind(1)]
+        return self.head(torch.stack(feats, dim=1).max(dim=1)[0])
+
+
+class WidthFirst(nn.Module):
+    """A map is enlarged to the width and the height of another."""
+
+    def __init__(self):
+        super().__init__()
+        self.low, self.high = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        low = self.low(x)
+        height, width = low.shape[-2:]
+        high = F.interpolate(self.high(low), size=(width, height))
+        return torch.cat([low, high], 1)
+
+
+@twin(WidthFirst, (2, 3, 12, 20), reason="[20, 12] in one and [12, 20] in the other")
+class WidthFirstT(WidthFirst):
+    def forward(self, x):
+        low = self.low(x)
+        return torch.cat([low, F.interpolate(self.high(low), size=low.shape[-2:])], 1)
+
+
+class SidesOfTheGrid(nn.Module):
+    """The sides of a decoder's first map, twice the same number, behind channels that end with it."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.up = nn.Linear(5, 18 * 4 * 4), nn.ConvTranspose2d(18, 3, 4, 2, 1)
+
+    def forward(self, z):
+        h = self.fc(z).view(z.size(0), 18, 8, 8)
+        return self.up(h)
+
+
+@twin(SidesOfTheGrid, (2, 5), reason="2 × 288 = 576 is not 2 × 18 × 8 × 8")
+class SidesOfTheGridT(SidesOfTheGrid):
+    def forward(self, z):
+        return self.up(self.fc(z).view(z.size(0), 18, 4, 4))
+
+
+class ReadsBoth(nn.Module):
+    """A layer of a decoder."""
+
+    def forward(self, tokens, memory, mask):
+        scores = (tokens @ tokens.transpose(1, 2)).masked_fill(mask, -1e9)
+        return scores.softmax(-1) @ tokens + memory.mean(1, keepdim=True)
+
+
+class LeavesTheMemoryOut(nn.Module):
+    """The layers of a loop are not given what the encoder made."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.layers = nn.Linear(7, 8), nn.ModuleList([ReadsBoth(), ReadsBoth()])
+
+    def forward(self, regions, tokens):
+        memory = self.embed(regions)  # noqa: F841  # the point
+        mask = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).triu(1)
+        x = tokens
+        for layer in self.layers:
+            x = layer(x, mask)
+        return x
+
+
+@twin(LeavesTheMemoryOut, (2, 9, 7), (2, 5, 8), reason="needs 'mask', which was not given")
+class LeavesTheMemoryOutT(LeavesTheMemoryOut):
+    def forward(self, regions, tokens):
+        memory = self.embed(regions)
+        mask = torch.ones(tokens.size(1), tokens.size(1), dtype=torch.bool).triu(1)
+        x = tokens
+        for layer in self.layers:
+            x = layer(x, memory, mask)
+        return x
+
+
+class HeadsBehindSteps(nn.Module):
+    """Queries, keys and values keep their heads behind the steps, and the causal mask does not fit."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(16, 48)
+        self.register_buffer("tril", torch.ones(24, 24).tril())
+
+    def forward(self, x):
+        batch, steps, _ = x.shape
+        q, k, v = self.qkv(x).reshape(batch, steps, 3, 4, 4).permute(2, 0, 1, 3, 4)
+        scores = q @ k.transpose(-2, -1)
+        scores = scores.masked_fill(self.tril[:steps, :steps] == 0, -1e9)
+        return (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, steps, -1)
+
+
+class QueriesByThemselves(nn.Module):
+    """The values stand on the queries' letter, and the result on the keys'."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.v = nn.Parameter(torch.zeros(5, 8)), nn.Linear(6, 8)
+
+    def forward(self, x):
+        v = self.v(x)
+        weights = torch.einsum("id,bjd->bij", self.q, v).softmax(-1)
+        return torch.einsum("bij,bid->bjd", weights, v)

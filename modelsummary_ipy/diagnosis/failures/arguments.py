@@ -11,6 +11,7 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, Fail
 from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, read_arguments, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.returned import write_sequence
+from modelsummary_ipy.diagnosis.failures.setters import find_class
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_list, write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_unpacking
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, find_parameters, list_methods
@@ -36,6 +37,9 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
     is_forward = name in ("forward", ctx.trace.method) and name != ""
     function = f"{ctx.call.type_name}.forward" if is_forward else name
     member, message = (name_member(ctx.call.path) if is_forward else name.lstrip("_")), ctx.failure.message
+    if is_forward and not member:  # for layer in self.layers
+        held = ctx.failure.names.items()
+        member = next((own for own, item in held if item.kind == ctx.call.type_name and f"{own}(" in ctx.line), "")
     is_direct = is_forward and f".{name}(" in ctx.line  # super().forward()
     if is_direct:
         function, member, is_forward = called[1] if called is not None else "", name, False
@@ -48,6 +52,8 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         if ctx.call.type_name == "MultiheadAttention" and missing == ["key", "value"]:
             ways = [given[:1] * 2]
         fixes = [fix_call(ctx, partial(_add, missing=missing, more=way), member) for way in ways]
+        if is_forward and len(missing) == 1:
+            fixes = [*_list_insertions(ctx, member, given), *fixes]
         fixes = [*[fix_line(ctx, line) for line in _part_argument(ctx, member, given, len(missing) + 1)], *fixes]
         if ctx.call.type_name == "MultiheadAttention" and (
             loop := write_sequence(ctx, ctx.call, "layer({0}, {0}, {0})[0]")
@@ -94,6 +100,24 @@ def _add(given: list[str], named: dict[str, str], *, missing: list[str], more: l
     if named:
         return given, {**named, **dict(zip(missing, more, strict=True))}
     return [*given, *more], named
+
+
+def _list_insertions(ctx: FailureContext, member: str, given: list[str]) -> Iterator[Candidate]:
+    """Give what the caller calls as the forward calls it, and left out: ``layer(x, memory, mask)``."""
+    made = find_class(ctx.fact) if ctx.fact is not None else None
+    methods = [node for node in (made.body if made is not None else ()) if isinstance(node, ast.FunctionDef)]
+    wanted = [item.arg for node in methods if node.name == "forward" for item in node.args.args[1:]]
+    held = ctx.failure.names
+    for place, name in enumerate(wanted[: len(given)]):
+        if name not in given and name in held and held[name].kind == "Tensor":
+            words = [*given[:place], name, *given[place:]]
+            yield fix_call(ctx, partial(_give, words), member)
+
+
+def _give(words: list[str], had: list[str], named: dict[str, str]) -> Arguments:
+    """Give other arguments by position."""
+    del had
+    return words, named
 
 
 def _part_argument(ctx: FailureContext, member: str, given: list[str], count: int) -> Iterator[str]:

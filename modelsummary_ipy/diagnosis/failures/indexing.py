@@ -98,6 +98,10 @@ def _rename(ctx: FailureContext, equation: str, terms: list[str], letter: str) -
         }
         for other in sorted(fitting - {letter, *terms[place]}):
             new = [*terms[:place], terms[place].replace(letter, other), *terms[place + 1 :]]
+            result = equation.replace(" ", "").partition("->")[2]
+            if other in result and letter not in result:  # the sum is over the letter that two operands have
+                whole = f"{','.join(new)}->{result.replace(other, letter)}"
+                yield fix_line(ctx, ctx.line.replace(equation, whole, 1)) if equation in ctx.line else NOTHING
             yield _write_terms(ctx, equation, new)
 
 

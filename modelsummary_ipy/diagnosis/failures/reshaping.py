@@ -328,8 +328,9 @@ def _write_sides(ctx: FailureContext, wanted: tuple[int, ...], side: int) -> Can
     if ctx.call.kind == "module":
         sizes = (wanted[1], *[side] * count)
         return set_value(ctx.call.path, f"nn.Unflatten({ctx.given('dim')}, {sizes})")
-    old = ", ".join(map(str, wanted[2:]))
-    return fix_line(ctx, ctx.line.replace(old, ", ".join([str(side)] * count))) if ctx.line.count(old) == 1 else NOTHING
+    old = re.compile(rf"(?<![\w.]){', '.join(map(str, wanted[2:]))}(?![\w.])")
+    new = ", ".join([str(side)] * count)
+    return fix_line(ctx, old.sub(new, ctx.line)) if len(old.findall(ctx.line)) == 1 else NOTHING
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
+import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.failures.constructions import find_init, is_plain_init, list_made_by
@@ -27,6 +28,8 @@ _MOST_STATEMENTS = 30
 _MOST_SLIPS = 60
 _MOST_OF_A_KIND = 10
 _MOST_MAKERS = 6
+#: The arguments of a convolution, in order.
+_OF_CONVOLUTIONS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
 #: What is left of ``c + (n - 1) * growth``: ``c + (n) * growth``.
 _IN_BRACKETS = re.compile(r"(?<=[-+*/=] )\((\w+)\)")
 
@@ -74,13 +77,22 @@ def list_constructor_slips(ctx: FailureContext, making: Candidate) -> Iterator[C
 
 def _list_changes(places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
     scale = _scale_by(places)
-    for kind in range(5):
+    for kind in range(6):
         for place in places:
-            changes = (_turn_order, _move_bounds(place), _change_operator, scale, _take_names(place))
-            made = itertools.islice(rewrite_statement(place.statement, changes[kind]), _MOST_OF_A_KIND)
-            lines = (_IN_BRACKETS.sub(r"\1", line) for line in made)
-            for candidate in (write_at(place.source, place.statement, line) for line in lines):
+            changes = (_keep_order, _turn_order, _move_bounds(place), _change_operator, scale, _take_names(place))
+            for candidate in itertools.islice(_rewrite(place, changes[kind]), _MOST_OF_A_KIND):
                 yield Candidate(candidate.text, (*making.edits, *candidate.edits), -1)
+        if kind == 1:  # all convolutions of a class together
+            padded = [candidate for place in places for candidate in _rewrite(place, _pad(place))]
+            if padded:
+                together = functools.reduce(operator.add, padded)
+                yield Candidate(together.text, (*making.edits, *together.edits), -1)
+
+
+def _rewrite(place: _Place, change: Change) -> Iterator[Candidate]:
+    """Write a statement anew, one expression at a time."""
+    for line in rewrite_statement(place.statement, change):
+        yield write_at(place.source, place.statement, _IN_BRACKETS.sub(r"\1", line))
 
 
 def leaves_out(before: Trace, trial: Trial) -> bool:
@@ -126,8 +138,8 @@ def _list_places(ctx: FailureContext) -> list[_Place]:
                     statement = read_statement(place)
                     if statement is not None and statement.first == node.lineno:
                         own.append(_Place(place, statement, function))
-        found += sorted(own, key=partial(_rank_place, names))[:_MOST_STATEMENTS]
-    return sorted(found, key=partial(_rank_place, names))
+        found += sorted(own, key=functools.partial(_rank_place, names))[:_MOST_STATEMENTS]
+    return sorted(found, key=functools.partial(_rank_place, names))
 
 
 def _rank_place(names: set[str], place: _Place) -> tuple[bool, bool]:
@@ -148,19 +160,21 @@ def _list_functions(made: ast.ClassDef, filename: str) -> list[ast.FunctionDef]:
 # -- what stands for what ---------------------------------------------------------------------------------------------
 
 
+def _keep_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Go through a list as it is: ``widths`` for ``reversed(widths)``."""
+    del around
+    if isinstance(node, ast.Call) and read_name(node.func) == "reversed" and len(node.args) == 1:
+        yield write(node.args[0])
+    elif isinstance(node, ast.Subscript) and write(node.slice) == "::-1":
+        yield write(node.value)
+
+
 def _turn_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Take from the other end, or go through the other way: ``widths.pop()`` for ``widths.pop(0)``."""
-    if isinstance(node, ast.Call):
-        name = read_name(node.func)
-        if name == "pop" and isinstance(node.func, ast.Attribute):
-            yield f"{write(node.func)}({'' if node.args else '0'})"
-        elif name == "reversed" and len(node.args) == 1:
-            yield write(node.args[0])
-    if isinstance(node, ast.Subscript):
-        if write(node.slice) == "::-1":
-            yield write(node.value)
-        elif write(node.slice) in ("0", "-1"):
-            yield f"{write(node.value)}[{'-1' if write(node.slice) == '0' else '0'}]"
+    if isinstance(node, ast.Call) and read_name(node.func) == "pop" and isinstance(node.func, ast.Attribute):
+        yield f"{write(node.func)}({'' if node.args else '0'})"
+    if isinstance(node, ast.Subscript) and write(node.slice) in ("0", "-1"):
+        yield f"{write(node.value)}[{'-1' if write(node.slice) == '0' else '0'}]"
     is_looped = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
     if is_looped and isinstance(node, (ast.Name, ast.Attribute)):
         yield f"{write(node)}[::-1]"
@@ -226,6 +240,41 @@ def _is_factor(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return read_name(node.func) == "len"
     return isinstance(node, (ast.Name, ast.Attribute)) or (isinstance(node, ast.Constant) and node.value in (2, 3, 4))
+
+
+def _pad(place: _Place) -> Change:
+    """Pad so that a convolution keeps the size whatever its kernel is: ``padding=dilation * (kernel - 1) // 2``."""
+    named = {
+        padding.id: kept for node in ast.walk(place.function)
+        for padding, kept in (_read_padding(node),) if isinstance(padding, ast.Name) and kept
+    }  # fmt: skip
+
+    names = [node for node in ast.walk(place.function) if isinstance(node, ast.Name)]
+    stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
+        del write
+        if isinstance(around, ast.Assign) and node is around.value and isinstance(around.targets[0], ast.Name):
+            return (named[around.targets[0].id],) if around.targets[0].id in named else ()
+        padding, kept = _read_padding(node)
+        if padding is None or not kept or (isinstance(padding, ast.Name) and padding.id in stored):
+            return ()
+        old = ast.unparse(node)
+        return (old.replace(f"padding={ast.unparse(padding)}", f"padding={kept}"),)
+
+    return change
+
+
+def _read_padding(node: ast.AST) -> tuple[ast.expr | None, str]:
+    """Return how a convolution is padded, and what would keep the size; ``""`` for a kernel that is no name."""
+    if not isinstance(node, ast.Call) or not read_name(node.func).startswith("Conv"):
+        return None, ""
+    given = {word.arg: word.value for word in node.keywords} | dict(zip(_OF_CONVOLUTIONS, node.args, strict=False))
+    kernel, dilation = given.get("kernel_size"), given.get("dilation")
+    if not isinstance(kernel, ast.Name):
+        return given.get("padding"), ""
+    reach = kernel.id if dilation is None else f"{ast.unparse(dilation)} * ({kernel.id} - 1)"
+    return given.get("padding"), f"{reach} // 2"
 
 
 def _change_operator(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

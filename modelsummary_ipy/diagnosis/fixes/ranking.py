@@ -24,6 +24,7 @@ def rank(ctx: FailureContext, trial: Trial, verdict: Verdict) -> Rank:
         _is_odd_output(trial),
         _num_fixed_sizes(ctx, trial),
         _repeats_a_call(ctx, trial),
+        cuts_to_fit(ctx, trial),
         max(len(candidate.edits) - _MANY, 0),
         candidate.rank,
         min(candidate.links, 1) if _edits_lines(trial) else candidate.links > 1,
@@ -38,7 +39,7 @@ def _edits_lines(trial: Trial) -> bool:
 
 def is_plain(ctx: FailureContext, trial: Trial, verdict: Verdict) -> bool:
     """Return whether a fix leaves nothing to wish for, so that no other needs to be tried."""
-    return not any(rank(ctx, trial, verdict)[:6])
+    return not any(rank(ctx, trial, verdict)[:7])
 
 
 def _count_other_dims(ctx: FailureContext, trial: Trial) -> int:
@@ -77,6 +78,20 @@ def _num_fixed_sizes(ctx: FailureContext, trial: Trial) -> int:
             after = re.findall(r"\b\d+\b", edit.text)
             count += sum(int(number) in sizes for number in after if after.count(number) > before.count(number))
     return count
+
+
+def cuts_to_fit(ctx: FailureContext, trial: Trial) -> bool:
+    """Return whether a map is cut to the size of another, or what a slice has cut is cut once more.
+
+    What a layer's padding lost is then lost on both; what was as long as the steps is not what it lies on.
+    """
+    lines = [edit.text for edit in trial.candidate.edits if isinstance(edit, LineEdit)]
+    is_cut = bool(re.search(r"\[[^]]*:\w+\]", ctx.line))
+    return any(re.search(r"\[(?::, )+:\w+\.size\(", line) or (is_cut and _CUT.search(line)) for line in lines)
+
+
+#: ``[:x.size(2), :x.size(3)]``
+_CUT = re.compile(r"\)\[(?::\w+\.size\(-?\d\)(?:, )?)+\]")
 
 
 def _repeats_a_call(ctx: FailureContext, trial: Trial) -> bool:

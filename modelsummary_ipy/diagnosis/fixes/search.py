@@ -19,7 +19,7 @@ from modelsummary_ipy.diagnosis.failures.explain import SIZES, diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.fixes.constructors import leaves_out, list_constructor_slips, list_makings
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
-from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, is_plain, rank
+from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, cuts_to_fit, is_plain, rank
 from modelsummary_ipy.diagnosis.fixes.slips import SLIPS, list_exact, list_slips
 from modelsummary_ipy.diagnosis.fixes.tensors import list_earlier_changes, list_line_changes, list_undone
 from modelsummary_ipy.records.fixes import Candidate, Fix, GivenEdit, InputEdit, LayerEdit, LineEdit, Trial, Verdict
@@ -103,7 +103,8 @@ class _Search:
             is_guess = candidate not in written
             if self._least_plain is not None and (is_guess or self._least_plain):
                 break  # of what is written for the reason each is tried, of all else the first that is plain is enough
-            if self.found and is_guess and candidate.rank > 1 and (candidate.rank >= SLIPS or not is_open):
+            has_found = any(not (_fits_the_batch(*item) or cuts_to_fit(self._ctx, item[0])) for item in self.found)
+            if has_found and is_guess and candidate.rank > 1 and (candidate.rank >= SLIPS or not is_open):
                 break  # what was written for the reason is better than any guess
             if self.cut and is_guess:
                 self._next = candidate
@@ -161,6 +162,11 @@ def _try_constructors(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials)
 def _describe_failure(ctx: FailureContext) -> object:
     """Return what two failures have in common that are the same: the call, its line and what it was given."""
     return ctx.call.index, ctx.call.path, ctx.failure.source, [spec.shape for spec in ctx.call.inputs]
+
+
+def _fits_the_batch(trial: Trial, verdict: Verdict) -> bool:
+    """Return whether a layer was made as large as the batch: it then runs for that batch alone."""
+    return verdict.keeps_batch is False and any(isinstance(edit, LayerEdit) for edit in trial.candidate.edits)
 
 
 def _resizes_more(candidate: Candidate, trial: Trial) -> bool:

@@ -97,6 +97,7 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         elif call.type_name in _ALONG or call.type_name in _FIRST[:_NUM_REDUCTIONS]:
             found += rewrite(ctx.at_line_of(call), _take_dims, here=True, alone=True)
         elif call.type_name == "interpolate":
+            found += rewrite(ctx.at_line_of(call), _turn_size, here=True, alone=True)
             found += _take_names(ctx.at_line_of(call), _AS_PATTERN)
     found += [_index_steps(ctx, source) for source in _list_lines(ctx)]
     yield from (replace(candidate, rank=-1) for candidate in found)
@@ -295,6 +296,10 @@ def _move_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iter
         orders = [order for order in itertools.permutations(range(len(numbers))) if list(order) != numbers]
         kept = [order for order in orders if 0 in numbers and order.index(0) == numbers.index(0)]
         yield from (f"{write(node.func)}({', '.join(map(str, order))})" for order in kept)
+    elif node.func.attr == "permute" and len(numbers) == 5:  # of so many, two side by side: heads and steps
+        for at in range(4):
+            order = [*numbers[:at], numbers[at + 1], numbers[at], *numbers[at + 2 :]]
+            yield f"{write(node.func)}({', '.join(map(str, order))})"
     elif node.func.attr in ("transpose", "swapaxes") and len(numbers) == 2:
         pairs = [pair for pair in ((1, 2), (2, 3), (1, 3), (0, 1)) if set(pair) != set(numbers)]
         yield from (f"{write(node.func)}({one}, {other})" for one, other in pairs)
@@ -378,6 +383,12 @@ def _turn_pairs(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator
         top, bottom, left, right = map(write, node.elts)
         ends = "[]" if isinstance(node, ast.List) else "()"
         yield f"{ends[0]}{left}, {right}, {top}, {bottom}{ends[1]}"
+
+
+def _turn_size(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Enlarge to the height and the width, in this order: ``size=(h, w)`` for ``size=(w, h)``."""
+    if isinstance(around, (ast.Call, ast.keyword)) and isinstance(node, ast.Tuple) and len(node.elts) == 2:
+        yield f"({write(node.elts[1])}, {write(node.elts[0])})"
 
 
 def _list_lines(ctx: FailureContext) -> list[Source]:

@@ -19,8 +19,8 @@ from modelsummary_ipy.torch_compat.fakes import FakeTensor, constant_of
 
 #: An attribute: the path of its module from the one that is described, and its name.
 Place = tuple[str, str]
-#: Per attribute, what it is; equal where no code can tell one from the other.
-State = dict[Place, Any]
+#: Per path and attribute, what it is, equal where no code can tell one from the other; without what is empty as usual.
+State = dict[str, dict[str, Any]]
 
 _NUMBERS = (bool, int, float, str, type(None))
 _SHARED = (
@@ -60,15 +60,18 @@ class StateReader:
             path, module = todo.pop()
             if isinstance(module, torch.jit.ScriptModule):
                 raise UnlikeError
-            found[path, ""] = type(module)
+            held: dict[str, Any] = {"": type(module)}
+            found[path] = held
             for name, value in list(vars(module).items()):
+                if name in EMPTY and not value:
+                    continue
                 if name in ("_parameters", "_buffers"):
-                    found[path, name] = [self._read_weight(key, item, value) for key, item in dict.items(value)]
+                    held[name] = [self._read_weight(key, item, value) for key, item in dict.items(value)]
                 elif name == "_modules":
-                    found[path, name] = [(key, child is None) for key, child in value.items()]
+                    held[name] = [(key, child is None) for key, child in value.items()]
                     todo += [(f"{path}.{key}", child) for key, child in value.items() if child is not None]
-                elif name not in EMPTY or value:
-                    found[path, name] = self._read_value(value, 0)
+                else:
+                    held[name] = self._read_value(value, 0)
         return found
 
     def has_kept_shared(self) -> bool:
@@ -114,8 +117,14 @@ def find_differences(one: State, two: State) -> frozenset[Place]:
     """
     if one.keys() != two.keys():
         raise UnlikeError
-    places = [place for place, value in one.items() if value != two[place]]
-    values = [value for place in places for value in (one[place], two[place])]
+    places: list[Place] = []
+    for path, mine in one.items():
+        other = two[path]
+        if mine != other:
+            if mine.keys() != other.keys():
+                raise UnlikeError
+            places += [(path, name) for name, value in mine.items() if value != other[name]]
+    values = [state[path][name] for path, name in places for state in (one, two)]
     if not all(isinstance(value, tuple) and value[0] in _NUMBERS for value in values):
         raise UnlikeError
     return frozenset(places)

@@ -97,14 +97,20 @@ def _list_by_kind(tree: ast.Module) -> dict[type[ast.AST], list[ast.AST]]:
 @lru_cache(maxsize=_MOST_TREES)
 def list_functions(tree: ast.Module) -> tuple[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str], ...]:
     """List the functions of a file, each with the class whose body it is in, an inner one after the one around it."""
-    found: list[tuple[ast.FunctionDef | ast.AsyncFunctionDef, str]] = []
-    blocks: list[ast.AST] = [tree]
-    for block in blocks:  # expressions, nine nodes of ten, hold none
-        owner = block.name if isinstance(block, ast.ClassDef) else ""
-        inner = [node for body in _list_bodies(block) for node in body]
-        blocks += inner
-        found += [(node, owner) for node in inner if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-    return tuple(found)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return tuple(
+        (node, block.name if isinstance(block, ast.ClassDef) else "")
+        for node, block in list_statements(tree)
+        if isinstance(node, functions)
+    )
+
+
+def list_statements(block: ast.AST) -> list[tuple[ast.AST, ast.AST]]:
+    """List the statements of a block, each with the one whose block it is in, an inner one after the one around it."""
+    found: list[tuple[ast.AST, ast.AST]] = [(block, block)]
+    for around, _ in found:  # expressions, nine nodes of ten, hold none
+        found += [(node, around) for body in _list_bodies(around) for node in body]
+    return found[1:]
 
 
 def _list_bodies(block: ast.AST) -> list[list[ast.AST]]:

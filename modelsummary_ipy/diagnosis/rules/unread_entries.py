@@ -36,8 +36,8 @@ def find_repeated_entries(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _check_reads(evidence: Evidence, link: Link, spec: TensorSpec) -> Iterator[Flag]:
-    reads = [call for call, _ in evidence.flow.reads.get(link, ()) if evidence.flow.is_step(call)]
-    reads = [call for call in reads if call.type_name not in FACTORIES]
+    found = evidence.flow.reads.get(link, ())
+    reads = [call for call, _ in found if evidence.flow.is_step(call) and call.type_name not in FACTORIES]
     if len(reads) < 2 and link.call >= 0:
         return
     yield from _check_slices(evidence, reads, spec)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from modelsummary_ipy.diagnosis.failures.statements import (
     find_function,
     list_functions,
+    list_statements,
     parse_file,
     read_last_statement,
     walk_function,
@@ -184,11 +185,10 @@ def _list_bare(function: ast.FunctionDef) -> tuple[tuple[int, int, str], ...]:
     Of what has another name in a loop, ``norm(x)``, or is an item, ``self.norms[0](x)``, the name is ``""``.
     """
     found = []
-    for node in ast.walk(function):
+    for node, _ in list_statements(function):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
             called = node.value.func
-            is_one = sum(isinstance(inner, ast.Call) for inner in ast.walk(node)) == 1
-            if isinstance(called, ast.Attribute) or is_one:
+            if isinstance(called, ast.Attribute) or sum(isinstance(one, ast.Call) for one in ast.walk(node)) == 1:
                 found.append((node.lineno, node.end_lineno or 0, getattr(called, "attr", "")))
     return tuple(found)
 

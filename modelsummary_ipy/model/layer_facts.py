@@ -15,6 +15,8 @@ _NUMBERED = "facts have the numbers of their places"
 class LayerFacts(MutableSequence[T], Generic[T]):
     """Facts by index: those of layers of torch's are made anew each time they are read, the others are kept.
 
+    To go over all of them costs as much as to make them. Rows do so twice; rules, which do so often, get a tuple.
+
     Args:
         make: Makes a fact of its index and the specification of its layer.
         items: Facts, and specifications in the place of those that are to be made; the list becomes its own.
@@ -82,40 +84,16 @@ def _is_equal(one: object, other: object) -> bool:
 def make_module_fact(index: int, spec: LayerSpec) -> ModuleFact:
     """Make the facts of a layer."""
     kind, first = spec.kind, spec.first
-    facts = kind.facts
-    return ModuleFact(  # by position, in 40% of the time that keywords take
-        index,
-        spec.paths,
-        facts.name,
-        facts.module,
-        spec.parent,
-        (),
-        tuple(range(first, first + len(kind.metas))),
-        kind.settings,
-        kind.extra_repr,
-        bool(spec.training),
-        "",
-        False,
-        False,
-        (),
-        facts.reads,
-        facts.reads_elsewhere,
-        facts.bounds,
-        facts.file,
-        facts.line,
-    )
+    params = tuple(range(first, first + len(kind.metas)))
+    own = (index, spec.paths, *kind.head, spec.parent, (), params, kind.settings, kind.extra_repr, bool(spec.training))
+    return tuple.__new__(ModuleFact, own + kind.tail)  # in half the time that its own constructor takes
 
 
 def make_param_fact(index: int, spec: LayerSpec) -> ParamFact:
     """Make the facts of a weight of a layer, which has a storage for itself."""
-    kind = spec.kind
-    place = index - spec.first
-    name, word = kind.weights[place]
-    meta = kind.metas[place]
-    names = tuple([f"{path}.{name}" if path else name for path in spec.paths])
-    return ParamFact(
-        index, names, meta.shape, meta.dtype_name, meta.device_name, meta.num, meta.nbytes, meta.requires_grad, word
-    )
+    weight = spec.kind.weights[index - spec.first]
+    names = tuple([f"{path}.{weight.name}" if path else weight.name for path in spec.paths])
+    return tuple.__new__(ParamFact, (index, names, *weight.facts))
 
 
 def copied(facts: Sequence[T]) -> MutableSequence[T]:

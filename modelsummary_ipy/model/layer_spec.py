@@ -6,15 +6,16 @@ import gc
 import sys
 from collections.abc import Callable
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from modelsummary_ipy.model.class_facts import ClassFacts, read_class
+from modelsummary_ipy.model.class_facts import read_class
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_extra_repr, read_settings
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
-from modelsummary_ipy.records.trace import ParamKind
+from modelsummary_ipy.records.trace import ParamFact, ParamKind
 
 #: Attributes every module has, which are no settings.
 MACHINERY = frozenset(vars(nn.Module()))
@@ -49,14 +50,14 @@ class LayerKind:
         kept: What of ``state`` is the same in every layer.
         state: What a layer's ``__dict__`` holds, without what it has for itself alone and without empty hook dicts.
         settings, extra_repr: As ``ModuleFact`` has them.
-        facts: Those of their class.
+        head, tail: The fields of ``ModuleFact`` that name their class, and those behind ``training``.
         params, buffers: What is registered under which name: an ``Offset`` into ``metas``, or ``None``.
-        weights: Of each weight, its name and ``"parameter"`` or ``"buffer"``, parameters first.
+        weights: What their weights are, parameters first.
         metas: Size, dtype and so on of its weights, parameters first.
     """
 
     __slots__ = (
-        "attributes", "buffers", "cls", "extra_repr", "facts", "kept", "metas", "params", "settings", "state",
+        "attributes", "buffers", "cls", "extra_repr", "head", "kept", "metas", "params", "settings", "state", "tail",
         "weights",
     )  # fmt: skip
 
@@ -68,18 +69,38 @@ class LayerKind:
         self.kept = {name: value for name, value in self.state.items() if name not in own}
         self.settings = read_settings(module, attributes)
         self.extra_repr = read_extra_repr(module)
-        self.facts: ClassFacts = read_class(self.cls)
         self.metas = metas
         offsets = iter(_OFFSETS)
         self.params, self.buffers = (
             {name: None if tensor is None else next(offsets) for name, tensor in vars(module)[store].items()}
             for store in ("_parameters", "_buffers")
         )
-        named: list[tuple[str, ParamKind]] = [(name, "parameter") for name, at in self.params.items() if at is not None]
-        self.weights = (*named, *[(name, _BUFFER) for name, at in self.buffers.items() if at is not None])
+        named = {name: _PARAMETER for name, place in self.params.items() if place is not None}
+        named |= {name: _BUFFER for name, place in self.buffers.items() if place is not None}
+        self.weights = tuple([Weight(*pair, meta) for pair, meta in zip(named.items(), metas, strict=True)])
+        facts = read_class(self.cls)
+        self.head = (facts.name, facts.module)
+        self.tail: tuple[Any, ...] = ("", False, False, (), *facts[2:], MappingProxyType({}))
 
 
+_PARAMETER: ParamKind = "parameter"
 _BUFFER: ParamKind = "buffer"
+
+
+class Weight:
+    """A weight of a layer of some kind.
+
+    Attributes:
+        name: Its name in the layer.
+        facts: The fields of its ``ParamFact`` behind the first two.
+    """
+
+    __slots__ = ("facts", "name")
+
+    def __init__(self, name: str, kind: ParamKind, meta: TensorMeta) -> None:
+        self.name = name
+        sizes = (meta.shape, meta.dtype_name, meta.device_name, meta.num, meta.nbytes, meta.requires_grad)
+        self.facts = ParamFact(0, (), *sizes, kind)[2:]
 
 
 class LayerSpec:

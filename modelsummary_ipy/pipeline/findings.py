@@ -141,7 +141,9 @@ class Findings:
         """The same with the flags, and the traces at other sizes that some rules need (none in most models)."""
         ignore = self.request.ignore
         with collector_paused(), globals_kept_once():
-            story = self._named
+            story, trace = self._named, self._named.trace
+            # Of a large model facts are made each time they are read, and rules read them many times.
+            story = replace(story, trace=replace(trace, modules=tuple(trace.modules), params=tuple(trace.params)))
             for sizes in find_retraces(self._name_batch(story), ignore, self._errors):
                 again = trace_again(self.batch, story.trace, sizes)
                 if again is not None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from modelsummary_ipy.costs.memory import find_largest_batch
+from modelsummary_ipy.pipeline.cache_formula import Observed, fit_bytes
 from modelsummary_ipy.records.cache import Cache, Context, find_cache
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.shapes.cache_formula import Observed, fit_bytes
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.size_search import last_true
 from modelsummary_ipy.tracing.decode_step import Passed, trace_decode, trace_prefill

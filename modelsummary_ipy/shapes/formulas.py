@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import islice
 from typing import TypeAlias
 
@@ -205,8 +206,8 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
                     walked.demands, walked.is_whole = demands, is_whole
     if walked is None:
         return Formulas(names, samples=samples, retracer=retracer)
-    write = _Writer(list(samples.base)).write
-    outputs, taken = write(walked.outputs), write(walked.inputs)
+    write_size = cache(partial(write, order=list(samples.base)))  # each expression once
+    outputs, taken = (_write_table(table, write_size) for table in (walked.outputs, walked.inputs))
     calls = [(row.index, row.call) for row in rows if row.call is not None]
     return Formulas(
         names,
@@ -373,25 +374,5 @@ def _trace_at(sizes: Sequence[Sizes], retracer: Retracer) -> list[_Found]:
     return [(at, there, there.trace) for at, there in found if there.works and there.trace is not None]
 
 
-class _Writer:
-    """Writes dims as text, each expression once.
-
-    Args:
-        order: Names of the input's dims, in the order in which they are written.
-    """
-
-    def __init__(self, order: list[str]) -> None:
-        self._order = order
-        self._written: dict[Expr, str] = {}
-
-    def write(self, table: list[Leaves]) -> list[tuple[Formula | None, ...]]:
-        """Write, per call and leaf, its dims."""
-        return [
-            tuple(None if dims is None else tuple(map(self._write_size, dims)) for dims in leaves) for leaves in table
-        ]
-
-    def _write_size(self, expr: Expr) -> str:
-        text = self._written.get(expr)
-        if text is None:
-            text = self._written[expr] = write(expr, self._order)
-        return text
+def _write_table(table: list[Leaves], write_size: Callable[[Expr], str]) -> list[tuple[Formula | None, ...]]:
+    return [tuple(None if dims is None else tuple(map(write_size, dims)) for dims in leaves) for leaves in table]

@@ -223,7 +223,8 @@ class TracedOp(Op):
         # size that is there, that of a skip connection, those tell that confirm every guess.
         is_as_before = values == self._integers.values(size)
         is_likely = is_as_before and self._integers.find_known(values) is not None
-        if len(multiples) > 1 or len(set(values)) == 1 or is_likely:
+        is_even = not multiples and self.known(before + after) not in (0, None)  # as odd sizes are padded by one
+        if len(multiples) > 1 or len(set(values)) == 1 or is_likely or is_even:
             self.is_ambiguous = True
         return multiples[0] if multiples else given
 

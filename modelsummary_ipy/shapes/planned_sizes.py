@@ -111,7 +111,7 @@ def plan_remainders(
             size, step = base[name], strides.get(name, 1)
             wanted = size + (5, 11, 8)[turn] + place
             if names.is_spatial(name):
-                more = ((5, 9)[(turn + place) % 2], 0)[turn == 2]
+                more = ((5, 9, 0), (9, 0, 5))[place % 2][turn]  # odd beside even: each side may be padded alone
                 wanted = ((size // 64 + 1) * (turn + 1) + place) * 64 + more
             elif far:
                 wanted = (size // 240 + 1 + place + turn) * 240 + (-1, 1, 0)[turn]

@@ -401,9 +401,20 @@ class Twos(nn.Module):
         return self.rnn(x[:, : x.shape[1] // 2 * 2].reshape(len(x), -1, 16))[0]
 
 
+class MergesOdd(nn.Module):
+    """Patches merged two by two; sides that are odd are padded."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[1:3]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        return torch.cat([x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)], -1)
+
+
 @pytest.mark.parametrize(
     ("kind", "size", "formula", "others"),
     [
+        (MergesOdd, (1, 21, 30, 4), ("B", "⌈H/2⌉", "⌈W/2⌉", "4·C"), [(2, 48, 9, 4), (1, 51, 81, 4), (1, 8, 8, 4)]),
         (Skip, (1, 3, 70, 90), ("B", "6", "H", "W"), [(2, 3, 3, 90), (1, 3, 64, 71)]),
         (Spectrum, (2, 1600), ("B", "33", "⌊F/16⌋ + 1"), [(3, 100), (2, 333)]),
         (ChannelsLast, (2, 24, 24, 8), ("B", "4", "C - 2", "H - 2"), [(2, 5, 24, 8), (3, 24, 9, 8)]),

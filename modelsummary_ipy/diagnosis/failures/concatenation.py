@@ -47,12 +47,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import (
     splice_node,
 )
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import (
-    CONVOLUTIONS,
-    MAP_LAYERS,
-    RECURRENTS,
-    SIZED_FACTORIES,
-)
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, MAP_LAYERS, RECURRENTS, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
 

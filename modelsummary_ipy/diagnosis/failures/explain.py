@@ -1,34 +1,36 @@
-"""From a failed forward to a ``ForwardError``: the explanation that fits, the sizes that work, the message."""
+"""From a failed forward to a ``ForwardError``: the explanation that fits, the sizes that work, the fixes."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 
 from modelsummary_ipy.diagnosis.failures.arguments import explain_arguments
 from modelsummary_ipy.diagnosis.failures.assignments import explain_assignment, explain_late, explain_not_carried
-from modelsummary_ipy.diagnosis.failures.attention import explain_attention, find_heads
+from modelsummary_ipy.diagnosis.failures.attention import explain_attention
 from modelsummary_ipy.diagnosis.failures.broadcasting import explain_broadcast
 from modelsummary_ipy.diagnosis.failures.concatenation import explain_cat
-from modelsummary_ipy.diagnosis.failures.context import (
-    ANYWHERE,
-    STEER,
-    Diagnosis,
-    FailureContext,
-    Operand,
-    build_context,
-)
+from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, Diagnosis, FailureContext, build_context
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
-from modelsummary_ipy.diagnosis.failures.fixes import find_earlier, read_arguments, reorder_input
+from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
 from modelsummary_ipy.diagnosis.failures.given_inputs import list_givens
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
 from modelsummary_ipy.diagnosis.failures.matmul import explain_matmul
+from modelsummary_ipy.diagnosis.failures.message import (
+    first_line,
+    is_torchs,
+    list_lines,
+    read_numbers,
+    write_message,
+    write_need,
+    write_ordinal,
+)
 from modelsummary_ipy.diagnosis.failures.missing_dims import (
     explain_axis,
     explain_missing_batch,
@@ -147,13 +149,11 @@ def explain(
     sizes = tuple(dict.fromkeys(retracer.write(specs) for specs in found.specs)) if retracer is not None else ()
     reason = diagnosis.reason.rstrip(".")
     if found.search in ("named", "steer", "grow") or found.rule is not None:
-        reason += _write_need(ctx, found)
+        reason += write_need(ctx, found)
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
     if can_fix and find_fixes is not None and not fixes:
-        if found.specs and not diagnosis.fixes:
-            diagnosis = replace(diagnosis, fix=reorder_input(ctx, found.specs[0]))
         fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
     if retracer is not None and not fixes and diagnosis.code in _MAY_BE_UNEVEN:
         uneven = attempt("explanation uneven_batches", errors, partial(explain_uneven_batches, ctx), None)
@@ -165,7 +165,7 @@ def explain(
     place = called.text if called is not None else inside  # the line of the user's
     head = f"{inside}, called at {place}" if called is not None else place
     return ForwardError(
-        _write_message(ctx, diagnosis, reason, fixes, sizes, head),
+        write_message(ctx, diagnosis, reason, fixes, sizes, head),
         path=ctx.call.path,
         row=story.row_of_call.get(ctx.call.index),
         source=place,
@@ -174,7 +174,7 @@ def explain(
         advice=ctx.failure.advice if ctx.failure.limit else "",
         sizes=sizes,
         code=diagnosis.code,
-        numbers=_read_numbers(ctx, diagnosis),
+        numbers=read_numbers(ctx, diagnosis),
     )
 
 
@@ -207,20 +207,6 @@ def is_of_values(ctx: FailureContext) -> bool:
     return ctx.failure.error_type == "IndexError" and "for dimension" not in ctx.failure.message
 
 
-def _read_numbers(ctx: FailureContext, diagnosis: Diagnosis) -> dict[str, int | tuple[int, ...]]:
-    """Return the shapes of what the failed call read, by name, and the size that came and the one that was wanted."""
-    operands, labels = _choose_operands(ctx, diagnosis)
-    names = [label or x.spec.name or "input" for x, label in zip(operands, labels, strict=False)]
-    numbers: dict[str, int | tuple[int, ...]] = {}
-    for number, (x, name) in enumerate(zip(operands, names, strict=False)):
-        numbers[name if name not in numbers else f"{name} {number + 1}"] = x.shape
-    if diagnosis.goal is not None:
-        measure, wanted = diagnosis.goal
-        came = measure(ctx.call)
-        numbers |= {"wanted": wanted} if came is None else {"came": came, "wanted": wanted}
-    return numbers
-
-
 #: Words of torch's on dtypes and devices; the last are a recurrent layer's up to 2.9.
 _OF_KINDS = ("dtype", "scalar type", "not implemented for", "device", "Input type", "must have the type")
 
@@ -243,7 +229,7 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
         if diagnosis is not None:
             return replace(diagnosis, code=code)
     may_be_size = ctx.failure.error_type not in _NO_SIZES and not is_of_values(ctx)
-    reason = _first_line(words) if _is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in _list_lines(words))
+    reason = first_line(words) if is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in list_lines(words))
     search, made = ANYWHERE if may_be_size else (), list(_list_made(ctx))
     if any(word in words for word in _LACKS):
         return Diagnosis(reason, code="unsupported")
@@ -269,9 +255,9 @@ def _find_lookup(ctx: FailureContext) -> tuple[str, int] | None:
 
 def _list_made(ctx: FailureContext) -> Iterator[Candidate]:
     """List how the model is made for the input, where a message of its own code names its size and another."""
-    if _is_torchs(ctx):
+    if is_torchs(ctx):
         return
-    numbers = [int(word) for word in re.findall(r"\d+", _first_line(ctx.failure.message)) if len(word) < 7]
+    numbers = [int(word) for word in re.findall(r"\d+", first_line(ctx.failure.message)) if len(word) < 7]
     sizes = {size for x in ctx.data for size in x.shape}
     for came, had in itertools.permutations(dict.fromkeys(numbers), 2):
         if came in sizes:
@@ -281,165 +267,3 @@ def _list_made(ctx: FailureContext) -> Iterator[Candidate]:
 #: What no other size mends.
 _NO_SIZES = ("TypeError", "AttributeError", "NameError", "KeyError", "NotImplementedError", "ImportError",
              "ModuleNotFoundError", "UnboundLocalError", "RecursionError", "ZeroDivisionError")  # fmt: skip
-
-
-def _first_line(words: str) -> str:
-    return next(iter(_list_lines(words)), "")
-
-
-def _list_lines(words: str) -> list[str]:
-    return [line.strip() for line in words.strip().splitlines() if line.strip()]
-
-
-_SIDES = {4: ("B", "", "H", "W"), 5: ("B", "", "D", "H", "W"), 3: ("B", "", ""), 2: ("B", "T")}
-
-
-def _write_need(ctx: FailureContext, found: FoundSizes) -> str:
-    """``"; needs 32 ≤ H, W ≤ 35, you gave 40"``: the dims that have to change, by name, and which sizes work."""
-    changed: dict[str, tuple[int, int]] = {}
-    for fact, spec in zip(ctx.trace.inputs, found.specs[0], strict=False):
-        old = fact.spec.shape
-        if len(old) != len(spec.shape):
-            return ""
-        names = _SIDES.get(len(old), ())
-        moved = [axis for axis, (before, after) in enumerate(zip(old, spec.shape, strict=True)) if before != after]
-        if len(old) == 4 and moved == [1, 2]:  # channels come last
-            changed |= {"H": (old[1], spec.shape[1]), "W": (old[2], spec.shape[2])}
-            continue
-        for axis, (before, after) in enumerate(zip(old, spec.shape, strict=True)):
-            name = fact.dims[axis] if axis < len(fact.dims) and fact.dims[axis] else ""
-            if len(old) == 2 and axis == 1 and "int" not in spec.dtype:
-                names = ("B", "")
-            name = name or (names[axis] if axis < len(names) else "")
-            if before != after:
-                changed.setdefault(name, (before, after))
-    if not changed or "" in changed:
-        return ""
-    given = " and ".join(map(str, dict.fromkeys(before for before, _ in changed.values())))
-    if found.rule is not None:
-        rule = found.rule.write(list(changed))
-        return f"; needs {rule}, you gave {given}" if rule else ""
-    works = {after for _, after in changed.values()}
-    if len(works) == 1:
-        return f"; works with {' = '.join(changed)} = {works.pop()}, you gave {given}"
-    return (
-        "; works with " + ", ".join(f"{name} = {after}" for name, (_, after) in changed.items()) + f", you gave {given}"
-    )
-
-
-# -- the message ------------------------------------------------------------------------------------------------------
-
-
-def _write_message(
-    ctx: FailureContext,
-    diagnosis: Diagnosis,
-    reason: str,
-    fixes: Sequence[Fix],
-    sizes: Sequence[str],
-    place: str | None,
-) -> str:
-    lines = [_write_head(ctx, place)]
-
-    def add(label: str, text: str) -> None:
-        if text:
-            lines.append(f"  {label:<8}  {text}")
-
-    at = ctx.at_line_of(diagnosis.call) if diagnosis.call is not None else ctx
-    add("line", at.line if diagnosis.call is not None else ctx.failure.source_text)
-    for index, text in enumerate(_write_operands(ctx, diagnosis)):
-        add("received" if index == 0 else "", text)
-    add("expected", diagnosis.expected)
-    add("reason", reason)
-    for index, text in enumerate(fixes[0].text.splitlines() if fixes else [ctx.failure.advice]):
-        add("" if index else "fix" if fixes else "go on", text)
-    if fixes:
-        add("tried", f"gives {', '.join(write_shape(spec.shape) for spec in fixes[0].outputs[:4]) or 'no tensor'}")
-    for index, size in enumerate(sizes):
-        add("sizes" if index == 0 else "", size)
-    words = _first_line(ctx.failure.message) if not ctx.failure.limit else ""
-    if diagnosis.code == "pattern":  # the reason holds a part of it
-        words = "; ".join(line.rstrip(".;") for line in _list_lines(ctx.failure.message))
-    add("torch" if _is_torchs(ctx) else "raised", f"{ctx.failure.error_type}: {words}" if words else "")
-    return "\n".join(lines)
-
-
-def _is_torchs(ctx: FailureContext) -> bool:
-    return ctx.failure.error_type in ("RuntimeError", "NotImplementedError", "IndexError") and bool(ctx.function)
-
-
-def _write_head(ctx: FailureContext, place: str | None) -> str:
-    where = f", at {place}" if place else ""
-    call = ctx.call
-    happened = f"{ctx.trace.method} failed"
-    if ctx.failure.limit:  # that is no failure
-        happened = "values are needed"
-    elif ctx.failure.interrupted:
-        happened = "interrupted"
-    if ctx.failure.call is None:
-        return f"{happened}{where}"
-    name = ctx.owner
-    what = f"{name} ({call.type_name})" if call.kind == "module" else f"{call.type_name}() in {name}"
-    again = f", its {write_ordinal(call.call_index + 1)}" if call.kind == "module" and call.call_index else ""
-    return f"{happened} in {what}, call {call.index + 1:,}{again}{where}"
-
-
-def write_ordinal(number: int) -> str:
-    """``1st``, ``2nd``, ``11th``."""
-    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    return f"{number}{ending}"
-
-
-_MOST_OPERANDS = 8
-_LONGEST_NAME = 32
-
-
-def _write_operands(ctx: FailureContext, diagnosis: Diagnosis) -> list[str]:
-    """One line per tensor of the call: its name, dtype, shape, formula and where it was made."""
-    operands, labels = _choose_operands(ctx, diagnosis)
-    texts = [_write_operand(ctx, x) for x in operands[:_MOST_OPERANDS]]
-    width = max((len(label) for label in labels[:_MOST_OPERANDS]), default=0)
-    lines = [f"{label:<{width}}  {text}" if width else text for label, text in zip(labels, texts, strict=False)]
-    if len(operands) > _MOST_OPERANDS:
-        lines.append(f"… {len(operands) - _MOST_OPERANDS} more")
-    return lines
-
-
-def _choose_operands(ctx: FailureContext, diagnosis: Diagnosis) -> tuple[Sequence[Operand], list[str]]:
-    """Choose the tensors to show, named as the failing line does, or as the layer's parameters are named."""
-    call = ctx.call
-    if diagnosis.call is not None:  # what a package's code made of them is its own
-        operands = ctx.operands_of(diagnosis.call)
-        names = [x.spec.name for x in operands]
-        if len(names) == len(ctx.trace.inputs) == 1 and diagnosis.call.parent is None:
-            names = [ctx.trace.inputs[0].spec.name]
-        return operands, names
-    if call.kind == "module":
-        return ctx.operands, [x.spec.name for x in ctx.operands]
-    if (heads := find_heads(ctx)) is not None:  # its inside is torch's code
-        operands = ctx.operands_of(heads)
-        return operands, [x.spec.name for x in operands]
-    texts = read_arguments(ctx) if len(ctx.operands) > 1 else []
-    if len(texts) >= len(ctx.operands) and all(len(text) <= _LONGEST_NAME for text in texts):
-        return ctx.operands, texts[: len(ctx.operands)]
-    return ctx.operands, [""] * len(ctx.operands)
-
-
-def _write_operand(ctx: FailureContext, x: Operand) -> str:
-    text = f"{x.spec.dtype} {write_shape(x.shape)}"
-    if x.formula and any(not item.isdigit() for item in x.formula):
-        text += f" = [{', '.join(x.formula)}]"
-    if len({other.spec.device for other in ctx.operands}) > 1:
-        text += f" on {x.spec.device}"
-    return text + _write_origin(ctx, x)
-
-
-def _write_origin(ctx: FailureContext, x: Operand) -> str:
-    if x.param is not None:
-        names = ctx.trace.params[x.param].names
-        return f" '{names[0]}'" if names else ""
-    if x.is_input:
-        return " the model's input"
-    maker = ctx.flow.producer(x.link)
-    if maker is None:
-        return ""
-    return f" from '{maker.path}'" if maker.kind == "module" else f" from {maker.type_name}()"

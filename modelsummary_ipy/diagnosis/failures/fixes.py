@@ -23,11 +23,10 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     find_parameters,
     use_imports,
 )
-from modelsummary_ipy.diagnosis.formatting import write_move
 from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, RECURRENTS
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
-from modelsummary_ipy.records.trace import Call, ModuleFact, Source, TensorSpec
+from modelsummary_ipy.records.trace import Call, ModuleFact, Source
 
 
 def fix_argument(ctx: FailureContext, template: str, around: str = "{}", position: int = 0) -> Candidate:
@@ -248,18 +247,6 @@ def add_batch(ctx: FailureContext) -> Candidate:
     words = ", ".join(f"{name}.unsqueeze(0)" for name in plain)
     method = "" if ctx.trace.method == "forward" else f".{ctx.trace.method}"
     return Candidate(f"model{method}({words})", (InputEdit(specs),))
-
-
-def reorder_input(ctx: FailureContext, specs: tuple[TensorSpec, ...]) -> Candidate:
-    """Bring the model's only input into the order of one that works: channels after the batch; else nothing."""
-    if len(specs) != 1 or ctx.trace.method != "forward":
-        return NOTHING
-    old, new = ctx.trace.inputs[0].spec.shape, specs[0].shape
-    if len(old) < 3 or new not in ((old[0], old[-1], *old[1:-1]), (old[0], old[2], old[1], *old[3:])):
-        return NOTHING
-    is_last = new == (old[0], old[-1], *old[1:-1])
-    change = write_move(len(old), len(old) - 1 if is_last else 2, 1).format("x")
-    return Candidate(f"model({change})", (AroundEdit("", change),))
 
 
 def write_size(ctx: FailureContext, position: int, axis: int, call: Call | None = None) -> str:

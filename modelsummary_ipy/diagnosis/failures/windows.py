@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import (
-    GROW,
-    NOTHING,
-    RESHAPE,
-    Diagnosis,
-    FailureContext,
-    Operand,
-)
+from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.convolution import find_window
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,

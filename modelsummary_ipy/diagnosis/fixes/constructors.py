@@ -17,6 +17,7 @@ from modelsummary_ipy.diagnosis.failures.rebuilds import find_made, list_root_ca
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite_statement
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import Statement, name_file, parse_file, read_statement
+from modelsummary_ipy.diagnosis.fixes import edits
 from modelsummary_ipy.records.fixes import Candidate, LineEdit, RemadeEdit, Trial
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
@@ -28,8 +29,6 @@ _MOST_STATEMENTS = 30
 _MOST_SLIPS = 60
 _MOST_OF_A_KIND = 10
 _MOST_MAKERS = 6
-#: The arguments of a convolution, in order.
-_OF_CONVOLUTIONS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
 #: What is left of ``c + (n - 1) * growth``: ``c + (n) * growth``.
 _IN_BRACKETS = re.compile(r"(?<=[-+*/=] )\((\w+)\)")
 
@@ -76,14 +75,21 @@ def list_constructor_slips(ctx: FailureContext, making: Candidate) -> Iterator[C
 
 
 def _list_changes(places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
-    scale = _scale_by(places)
+    scale = edits.scale_by([place.function for place in places])
     for kind in range(6):
         for place in places:
-            changes = (_keep_order, _turn_order, _move_bounds(place), _change_operator, scale, _take_names(place))
+            changes = (
+                edits.keep_order,
+                edits.turn_order,
+                edits.move_bounds(place.function),
+                edits.change_operator,
+                scale,
+                _take_names(place),
+            )
             for candidate in itertools.islice(_rewrite(place, changes[kind]), _MOST_OF_A_KIND):
                 yield Candidate(candidate.text, (*making.edits, *candidate.edits), -1)
         if kind == 1:  # all convolutions of a class together
-            padded = [candidate for place in places for candidate in _rewrite(place, _pad(place))]
+            padded = [candidate for place in places for candidate in _rewrite(place, edits.pad(place.function))]
             if padded:
                 together = functools.reduce(operator.add, padded)
                 yield Candidate(together.text, (*making.edits, *together.edits), -1)
@@ -158,132 +164,6 @@ def _list_functions(made: ast.ClassDef, filename: str) -> list[ast.FunctionDef]:
 
 
 # -- what stands for what ---------------------------------------------------------------------------------------------
-
-
-def _keep_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Go through a list as it is: ``widths`` for ``reversed(widths)``."""
-    del around
-    if isinstance(node, ast.Call) and read_name(node.func) == "reversed" and len(node.args) == 1:
-        yield write(node.args[0])
-    elif isinstance(node, ast.Subscript) and write(node.slice) == "::-1":
-        yield write(node.value)
-
-
-def _turn_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Take from the other end, or go through the other way: ``widths.pop()`` for ``widths.pop(0)``."""
-    if isinstance(node, ast.Call) and read_name(node.func) == "pop" and isinstance(node.func, ast.Attribute):
-        yield f"{write(node.func)}({'' if node.args else '0'})"
-    if isinstance(node, ast.Subscript) and write(node.slice) in ("0", "-1"):
-        yield f"{write(node.value)}[{'-1' if write(node.slice) == '0' else '0'}]"
-    is_looped = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
-    if is_looped and isinstance(node, (ast.Name, ast.Attribute)):
-        yield f"{write(node)}[::-1]"
-
-
-def _move_bounds(place: _Place) -> Change:
-    """Begin or end one earlier or later: ``range(n - 1)`` for ``range(1, n)``, ``n // 2 + 1`` for ``n // 2``."""
-    loops = [node for node in ast.walk(place.function) if isinstance(node, (ast.For, ast.comprehension))]
-    counts = {node.id for loop in loops for node in ast.walk(loop.target) if isinstance(node, ast.Name)}
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.Call) and read_name(node.func) == "range":
-            words = [write(item) for item in node.args]
-            if len(words) == 1:
-                yield from (f"range({words[0]} - 1)", f"range({words[0]} + 1)", f"range(1, {words[0]})")
-            elif len(words) == 2:
-                first, last = words
-                yield from (f"range({last} - 1)", f"range({last})", f"range({first}, {last} + 1)")
-                yield from (f"range({first}, {last} - 1)", f"range({first} + 1, {last})")
-        if isinstance(node, ast.BinOp):
-            is_step = isinstance(node.right, ast.Constant) and node.right.value in (1, 2)
-            if isinstance(node.op, (ast.Add, ast.Sub)) and is_step:
-                yield write(node.left)
-            elif isinstance(node.op, ast.FloorDiv) and not isinstance(around, ast.BinOp):
-                yield f"{write(node)} + 1"
-        if isinstance(around, ast.Subscript) and around.slice is node and isinstance(node, (ast.Name, ast.BinOp)):
-            yield from (f"{write(node)} + 1", f"{write(node)} - 1")
-        if isinstance(around, ast.Compare) and isinstance(node, ast.Name) and node.id in counts:
-            yield from (f"{write(node)} - 1", f"{write(node)} + 1")
-
-    return change
-
-
-def _scale_by(places: Sequence[_Place]) -> Change:
-    """Multiply by what other lines multiply by, or leave out a factor: ``planes * block.expansion``."""
-    products = [
-        node for place in places for node in ast.walk(place.function)
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
-    ]  # fmt: skip
-    sides = [side for node in products for side in (node.right, node.left)]
-    factors = dict.fromkeys(ast.unparse(side) for side in sides if _is_factor(side))
-    objects = {
-        ast.unparse(node.value) for place in places for node in ast.walk(place.function)
-        if isinstance(node, (ast.Attribute, ast.Subscript))
-    }  # fmt: skip
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Mult, ast.FloorDiv)):
-            yield write(node.left)
-            if isinstance(node.op, ast.Mult):
-                yield write(node.right)
-        is_value = isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load)
-        is_given = isinstance(around, (ast.Call, ast.Assign, ast.keyword)) and getattr(around, "func", None) is not node
-        is_counted = isinstance(around, ast.Call) and read_name(around.func) == "len"
-        if is_value and is_given and not is_counted and write(node) not in objects:
-            yield from (f"{write(node)} * {factor}" for factor in factors if factor != write(node))
-
-    return change
-
-
-def _is_factor(node: ast.expr) -> bool:
-    """Return whether a number may be how many times another is as large: not a scale, nor a tensor."""
-    if isinstance(node, ast.Call):
-        return read_name(node.func) == "len"
-    return isinstance(node, (ast.Name, ast.Attribute)) or (isinstance(node, ast.Constant) and node.value in (2, 3, 4))
-
-
-def _pad(place: _Place) -> Change:
-    """Pad so that a convolution keeps the size whatever its kernel is: ``padding=dilation * (kernel - 1) // 2``."""
-    named = {
-        padding.id: kept for node in ast.walk(place.function)
-        for padding, kept in (_read_padding(node),) if isinstance(padding, ast.Name) and kept
-    }  # fmt: skip
-
-    names = [node for node in ast.walk(place.function) if isinstance(node, ast.Name)]
-    stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        del write
-        if isinstance(around, ast.Assign) and node is around.value and isinstance(around.targets[0], ast.Name):
-            return (named[around.targets[0].id],) if around.targets[0].id in named else ()
-        padding, kept = _read_padding(node)
-        if padding is None or not kept or (isinstance(padding, ast.Name) and padding.id in stored):
-            return ()
-        old = ast.unparse(node)
-        return (old.replace(f"padding={ast.unparse(padding)}", f"padding={kept}"),)
-
-    return change
-
-
-def _read_padding(node: ast.AST) -> tuple[ast.expr | None, str]:
-    """Return how a convolution is padded, and what would keep the size; ``""`` for a kernel that is no name."""
-    if not isinstance(node, ast.Call) or not read_name(node.func).startswith("Conv"):
-        return None, ""
-    given = {word.arg: word.value for word in node.keywords} | dict(zip(_OF_CONVOLUTIONS, node.args, strict=False))
-    kernel, dilation = given.get("kernel_size"), given.get("dilation")
-    if not isinstance(kernel, ast.Name):
-        return given.get("padding"), ""
-    reach = kernel.id if dilation is None else f"{ast.unparse(dilation)} * ({kernel.id} - 1)"
-    return given.get("padding"), f"{reach} // 2"
-
-
-def _change_operator(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Multiply what was added, and the other way round: ``len(ratios) * len(scales)``."""
-    del around
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult)):
-        sign = "*" if isinstance(node.op, ast.Add) else "+"
-        if not isinstance(node.left, ast.Constant) and not isinstance(node.right, ast.Constant):
-            yield f"{write(node.left)} {sign} {write(node.right)}"
 
 
 def _take_names(place: _Place) -> Change:

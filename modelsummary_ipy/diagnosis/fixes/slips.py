@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, remake
-from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name
-from modelsummary_ipy.diagnosis.failures.statements import find_function, find_parameters, list_stored, read_statement
+from modelsummary_ipy.diagnosis.failures.statements import (
+    find_function,
+    find_parameters,
+    list_read,
+    list_stored,
+    read_statement,
+    walk_function,
+)
+from modelsummary_ipy.diagnosis.fixes import edits
 from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.trace import Source
@@ -30,30 +37,22 @@ _MOST_CALLERS = 2
 _MOST_MAKERS = 6
 _MOST_STEPS_BACK = 20
 _MOST_VIEWS = 4
-#: What runs along one dim, by the place of the dim among a method's arguments.
-_FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "argmax", "softmax", "log_softmax",
-          "size", "logsumexp", "cumsum", "unbind", "unsqueeze", "squeeze", "select", "narrow", "index_select",
-          "gather")  # fmt: skip
-#: The first of them leave one number of all along the dim.
-_NUM_REDUCTIONS = 9
 _ALONG = ("glu", "chunk", "split", "tensor_split", "repeat_interleave")
-_SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
-_NAMESPACES = ("torch", "F", "functional", "linalg")
 
 
 def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
     """List changes of one word of the user's lines that led to a failure, the likeliest first."""
     for depth, at in enumerate(_list_views(ctx)):
-        joins = () if ctx.function in (*CATS, "stack") else (_join_otherwise,)
+        joins = () if ctx.function in (*CATS, "stack") else (edits.join_otherwise,)
         changes = (
             *joins,
-            _take_dims,
-            _move_otherwise,
-            _take_keywords(at),
-            _take_other_part,
-            _take_numbers(at),
-            _drop_step,
-            _stride_index(at),
+            edits.take_dims,
+            edits.move_otherwise,
+            edits.take_keywords(at),
+            edits.take_other_part,
+            edits.take_numbers(at),
+            edits.drop_step,
+            edits.stride_index(at),
         )
         others = (rewrite(at, change, alone=True) for change in changes)
         kinds = (_take_names(at, _LIKELY), *others, _take_names(at, _AS_PATTERN))
@@ -76,28 +75,28 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     """
     if ctx.statement is None or ctx.is_in_package:
         return
-    found = [*_take_names(ctx, _UNREAD), *rewrite(ctx, _turn_names, alone=True), *_swap_sizes(ctx)]
+    found = [*_take_names(ctx, _UNREAD), *rewrite(ctx, edits.turn_names, alone=True), *_swap_sizes(ctx)]
     if ctx.function not in ("matmul", "mm"):  # of one that fails, what it is for is not known
-        found += rewrite(ctx, _turn_product, alone=True)
+        found += rewrite(ctx, edits.turn_product, alone=True)
     if ctx.function in ("reshape", "view"):
-        found += rewrite(ctx, _take_numbers(ctx), alone=True)
+        found += rewrite(ctx, edits.take_numbers(ctx), alone=True)
     found += _undo_pairs(ctx)
     if ctx.function in CATS or ctx.function == "add":
-        found += rewrite(ctx, _turn_skips(ctx), alone=True)
+        found += rewrite(ctx, edits.turn_skips(ctx), alone=True)
     for at in itertools.islice(_list_views(ctx), 2):
-        found += rewrite(at, _swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
+        found += rewrite(at, edits.swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
     is_folded = ctx.function.startswith("conv")
     for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")
         if call.type_name == "permute" and is_folded:
-            found += rewrite(ctx.at_line_of(call), _move_otherwise, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), edits.move_otherwise, here=True, alone=True)
         elif call.type_name in ("pad", "constant_pad_nd"):
-            found += rewrite(ctx.at_line_of(call), _drop_step, here=True, alone=True)
-            found += rewrite(ctx.at_line_of(call), _turn_pairs, here=True, alone=True)
-        elif call.type_name in _ALONG or call.type_name in _FIRST[:_NUM_REDUCTIONS]:
-            found += rewrite(ctx.at_line_of(call), _take_dims, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), edits.drop_step, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), edits.turn_pairs, here=True, alone=True)
+        elif call.type_name in _ALONG or call.type_name in edits.ALONG_FIRST[: edits.NUM_REDUCTIONS]:
+            found += rewrite(ctx.at_line_of(call), edits.take_dims, here=True, alone=True)
         elif call.type_name == "interpolate":
-            found += rewrite(ctx.at_line_of(call), _turn_size, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), edits.turn_size, here=True, alone=True)
             found += _take_names(ctx.at_line_of(call), _AS_PATTERN)
     found += [_index_steps(ctx, source) for source in _list_lines(ctx)]
     yield from (replace(candidate, rank=-1) for candidate in found)
@@ -160,8 +159,8 @@ def _take_names(ctx: FailureContext, which: int) -> Iterator[Candidate]:
         born.setdefault(node.id, node.lineno)
     known = ctx.failure.names
     tensors = [name for name in reversed(born) if (name not in known or known[name].kind == "Tensor") and name != "_"]
-    read = [node.id for node in _walk(ctx) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
-    made = [node.targets for node in _walk(ctx) if isinstance(node, ast.Assign)]
+    read = list_read(ctx.failure.source)
+    made = [node.targets for node in walk_function(ctx.failure.source) if isinstance(node, ast.Assign)]
     alone = {ast.unparse(targets[0]) for targets in made if len(targets) == 1}  # no second state of an LSTM
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
@@ -197,198 +196,7 @@ def _hide_digits(name: str) -> str:
     return re.sub(r"\d", "#", name)
 
 
-def _take_keywords(ctx: FailureContext) -> Change:
-    """Give an argument as more calls of the function have it: ``n=2 * L`` to ``rfft`` where another has that."""
-    calls = [node for node in _walk(ctx) if isinstance(node, ast.Call)]
-    words = [word for call in calls for word in call.keywords if word.arg]
-    counts = Counter((word.arg, ast.unparse(word.value)) for word in words)
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.Call):  # it does not have the argument at all
-            own = {word.arg for word in node.keywords}
-            beside = [call for call in calls if read_name(call.func) == read_name(node.func)]
-            texts = {f"{word.arg}={ast.unparse(word.value)}" for call in beside for word in call.keywords}
-            new = [text for text in sorted(texts) if text.partition("=")[0] not in own]
-            yield from (f"{write(node)[:-1]}, {text})" for text in new if node.args)
-        if isinstance(around, ast.keyword) and around.value is node and isinstance(node, ast.expr):
-            old = ast.unparse(node)
-            for (name, text), count in counts.most_common():
-                if name == around.arg and text != old and count > counts[name, old]:
-                    yield text
-
-    return change
-
-
-def _take_numbers(ctx: FailureContext) -> Change:
-    """Read another number: ``W`` for ``H``, ``self.out_channels`` for ``self.in_channels``."""
-    owner = ctx.flow.module_of(ctx.parent) if ctx.call.kind == "op" else None
-    settings = owner.settings if owner is not None else {}
-    numbers = {name: held.words[0] for name, held in ctx.failure.names.items() if held.kind == "int"}
-    numbers |= {f"self.{name}": repr(value) for name, value in settings.items() if type(value) is int}
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        del around
-        name = write(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
-        if name not in numbers or isinstance(getattr(node, "ctx", None), ast.Store):
-            return ()
-        others = [other for other, value in numbers.items() if value != numbers[name]]
-        if name in _SIDES:
-            return [_SIDES[name]] if _SIDES[name] in others else ()
-        alike = [other for other in others if ("." in other) == ("." in name)]
-        return difflib.get_close_matches(name, alike, 3, 0.6)
-
-    return change
-
-
-_SIDES = {"H": "W", "W": "H", "h": "w", "w": "h"}
-
-
-def _walk(ctx: FailureContext) -> Sequence[ast.AST]:
-    function = find_function(ctx.failure.source)
-    return list(ast.walk(function)) if function is not None else ()
-
-
 # -- dims -------------------------------------------------------------------------------------------------------------
-
-
-def _take_dims(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Run along another dim: ``scores.max(dim=2)`` for ``scores.max(dim=1)``."""
-    del write
-    if isinstance(around, ast.keyword):
-        is_dim = around.arg in ("dim", "axis") and around.value is node
-    else:
-        is_dim = isinstance(around, ast.Call) and _read_dim(around) is node
-    number = _read_number(node) if is_dim and isinstance(node, ast.expr) else None
-    if number is not None:
-        yield from (str(dim) for dim in ((1, 2, 3, 0) if number >= 0 else (-2, -1, 1, -3)) if dim != number)
-
-
-def _read_dim(call: ast.Call) -> ast.expr | None:
-    """Return the dim that a call runs along where it is given by position."""
-    name, func = read_name(call.func), call.func
-    is_method = isinstance(func, ast.Attribute) and read_name(func.value) not in _NAMESPACES
-    place = (1 if name in _SECOND else 0) + (not is_method and name not in _SECOND)
-    return call.args[place] if name in (*_FIRST, *_SECOND) and place < len(call.args) else None
-
-
-def _read_number(node: ast.expr) -> int | None:
-    try:
-        value = ast.literal_eval(node)
-    except ValueError:
-        return None
-    return value if type(value) is int else None
-
-
-def _join_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Stack what was put behind one another, and the other way round."""
-    del around
-    if isinstance(node, ast.Attribute) and node.attr in ("cat", "stack"):
-        yield f"{write(node.value)}.{'stack' if node.attr == 'cat' else 'cat'}"
-
-
-def _move_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Bring dims into another order, with the batch where it was brought to: ``permute(3, 0, 1, 2)``."""
-    del around
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-        return
-    numbers = [_read_number(item) for item in node.args]
-    if node.func.attr == "permute" and 2 < len(numbers) < 5 and None not in numbers:
-        orders = [order for order in itertools.permutations(range(len(numbers))) if list(order) != numbers]
-        kept = [order for order in orders if 0 in numbers and order.index(0) == numbers.index(0)]
-        yield from (f"{write(node.func)}({', '.join(map(str, order))})" for order in kept)
-    elif node.func.attr == "permute" and len(numbers) == 5:  # of so many, two side by side: heads and steps
-        for at in range(4):
-            order = [*numbers[:at], numbers[at + 1], numbers[at], *numbers[at + 2 :]]
-            yield f"{write(node.func)}({', '.join(map(str, order))})"
-    elif node.func.attr in ("transpose", "swapaxes") and len(numbers) == 2:
-        pairs = [pair for pair in ((1, 2), (2, 3), (1, 3), (0, 1)) if set(pair) != set(numbers)]
-        yield from (f"{write(node.func)}({one}, {other})" for one, other in pairs)
-
-
-def _turn_names(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Turn what a line only gives another name: ``st = s.transpose(1, 2)``."""
-    if isinstance(around, ast.Assign) and around.value is node and isinstance(node, ast.Name):
-        yield f"{write(node)}.transpose(-2, -1)"
-
-
-def _turn_product(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Turn the other factor: ``z.T @ w`` for ``z @ w.T``."""
-    del around
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-        right, left = _read_turned(node.right), _read_turned(node.left)
-        if right is not None and left is None:
-            yield f"{write(node.left)}.T @ {write(right)}"
-        elif left is not None and right is None:
-            yield f"{write(left)} @ {write(node.right)}.T"
-
-
-def _read_turned(node: ast.expr) -> ast.expr | None:
-    """Return what an expression turns: ``z`` of ``z.T`` and ``z.t()``."""
-    called = node.func if isinstance(node, ast.Call) and not node.args else node
-    is_turned = isinstance(called, ast.Attribute) and called.attr in ("T", "t")
-    return called.value if isinstance(called, ast.Attribute) and is_turned else None
-
-
-def _take_other_part(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Take the rest, the same place of every sample, the other end first: ``x[:, n:]`` for ``x[:, :n]``."""
-    if isinstance(node, ast.Slice) and node.step is None and (node.lower is None) != (node.upper is None):
-        bound = node.lower or node.upper
-        if bound is not None and not isinstance(bound, ast.Constant):
-            yield f"{write(bound)}:" if node.lower is None else f":{write(bound)}"
-    if isinstance(around, ast.Subscript) and around.slice is node and isinstance(node, ast.Name):
-        yield f":, {write(node)}"
-    is_looped = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
-    is_zipped = isinstance(around, ast.Call) and read_name(around.func) == "zip" and around.func is not node
-    if isinstance(node, ast.Name) and (is_looped or is_zipped):
-        yield f"{write(node)}[::-1]"
-
-
-def _turn_skips(ctx: FailureContext) -> Change:
-    """Go through a list that the function filled from its end, or take from there: the skip connections of a U-Net."""
-    calls = [node.func for node in _walk(ctx) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
-    filled = {read_name(func.value) for func in calls if func.attr == "append"}
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "pop":
-            end = "" if node.args else "0"
-            return [f"{write(node.func)}({end})"] if read_name(node.func.value) in filled else ()
-        turned = [text for text in _take_other_part(node, around, write) if text.endswith("[::-1]")]
-        return turned if write(node) in filled else ()
-
-    return change
-
-
-def _swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Give a module of the user's its two tensors the other way round: ``attend(latents, data)``."""
-    del around
-    if isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
-        names = [item.id for item in node.args if isinstance(item, ast.Name)]
-        is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
-        if len(names) == 2 and names[0] != names[1] and is_module:
-            yield f"{write(node.func)}({names[1]}, {names[0]})"
-
-
-def _drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Leave out a number that is added or taken off: ``d * (k - 1)`` for ``d * (k - 1) - 1``."""
-    del around
-    if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Add, ast.Sub)):
-        return
-    if isinstance(node.right, ast.Constant) and node.right.value in (1, 2):
-        yield write(node.left)
-
-
-def _turn_pairs(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Pad the width first, as ``pad`` counts from the last dim: ``[dx, dx, dy, dy]`` for ``[dy, dy, dx, dx]``."""
-    if isinstance(around, ast.Call) and isinstance(node, (ast.List, ast.Tuple)) and len(node.elts) == 4:
-        top, bottom, left, right = map(write, node.elts)
-        ends = "[]" if isinstance(node, ast.List) else "()"
-        yield f"{ends[0]}{left}, {right}, {top}, {bottom}{ends[1]}"
-
-
-def _turn_size(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Enlarge to the height and the width, in this order: ``size=(h, w)`` for ``size=(w, h)``."""
-    if isinstance(around, (ast.Call, ast.keyword)) and isinstance(node, ast.Tuple) and len(node.elts) == 2:
-        yield f"({write(node.elts[1])}, {write(node.elts[0])})"
 
 
 def _list_lines(ctx: FailureContext) -> list[Source]:
@@ -404,7 +212,11 @@ def _list_lines(ctx: FailureContext) -> list[Source]:
 def _index_steps(ctx: FailureContext, source: Source) -> Candidate:
     """Read a step of every sample, in all places of a loop over steps: ``x[:, t]`` for ``x[t]``."""
     ctx = replace(ctx, failure=replace(ctx.failure, source=source, source_text=""))
-    loops = [node for node in _walk(ctx) if isinstance(node, ast.For) and isinstance(node.target, ast.Name)]
+    loops = [
+        node
+        for node in walk_function(ctx.failure.source)
+        if isinstance(node, ast.For) and isinstance(node.target, ast.Name)
+    ]
     held = ctx.failure.names
     loop = next((node for node in reversed(loops) if ctx.statement and _spans(node, ctx.statement.first)), None)
     if loop is None or not isinstance(loop.target, ast.Name):
@@ -428,21 +240,3 @@ def _index_steps(ctx: FailureContext, source: Source) -> Candidate:
 
 def _spans(node: ast.stmt, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
-
-
-def _stride_index(ctx: FailureContext) -> Change:
-    """Count what lies in a flat list row by row: ``blocks[i * self.num_kernels + j]`` for ``blocks[i + j]``."""
-    owner = ctx.flow.module_of(ctx.parent) if ctx.call.kind == "op" else ctx.flow.module_of(ctx.call)
-    owners = [owner, *(ctx.flow.module_of(call) for call in ctx.flow.around(ctx.call))]
-    settings = {name: value for fact in owners if fact is not None for name, value in fact.settings.items()}
-    strides = [f"self.{name}" for name, value in settings.items() if type(value) is int and value > 1]
-    strides += [name for name, held in ctx.failure.names.items() if held.kind == "int"]
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        is_sum = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add)
-        if isinstance(around, ast.Subscript) and isinstance(node, ast.BinOp) and is_sum and around.slice is node:
-            one, other = write(node.left), write(node.right)
-            if isinstance(node.left, ast.Name) and isinstance(node.right, ast.Name):
-                yield from (f"{one} * {stride} + {other}" for stride in strides if stride not in (one, other))
-
-    return change

@@ -94,7 +94,7 @@ def test_modules_have_the_paths_and_weights_that_torch_tells(build: Callable[[],
         assert {id(tree.tensors[number]) for number in fact.params} == {id(tensor) for tensor in own}
         assert [tree.objects[child] for child in fact.children] == list(dict.fromkeys(module.children()))
         assert fact.extra_repr == module.extra_repr()
-        code = type(module).forward.__code__  # type: ignore[attr-defined]
+        code = type(module).forward.__code__
         assert (fact.forward_file, fact.forward_line) == (code.co_filename, code.co_firstlineno)
         assert fact.config == {} and fact.loose == () and not fact.lazy and not fact.made
         assert fact.reads is None or {"weight"} & fact.reads == {"weight"} & {*code.co_names}

@@ -191,9 +191,9 @@ class SummaryMagics(Magics):
         return parser.parse_args(options), words
 
     def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str, keeping: Keeping) -> Any:
+        from modelsummary_ipy import ModelSummary
         from modelsummary_ipy.inputs import read_arguments, read_call, set_dtypes, write_line
         from modelsummary_ipy.notebook.target import find_target
-        from modelsummary_ipy.summary import ModelSummary
 
         target = find_target(words, names)
         try:

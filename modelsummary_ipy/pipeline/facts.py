@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from modelsummary_ipy.display import Plan
 from modelsummary_ipy.isolation.global_state import collector_paused
-from modelsummary_ipy.pipeline.plan import check_batch, find_plan
 from modelsummary_ipy.pipeline.request import Assumptions, read_assumptions
 from modelsummary_ipy.pipeline.stages import Pipeline
 from modelsummary_ipy.records.cache import Cache, Context
@@ -160,6 +159,8 @@ class Facts:
         Raises:
             InputError: If there is no budget or no such batch, or nothing can be trained.
         """
+        from modelsummary_ipy.pipeline.plan import check_batch, find_plan
+
         assumed = read_assumptions(None, memory, base=self.assumed)
         if assumed.budget is None:
             raise InputError("no budget", "an amount of memory with a unit", "ms.plan(memory='24GB')")

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from torch import nn
 
-from modelsummary_ipy.diagnosis.failures import explain
-from modelsummary_ipy.diagnosis.fixes import find_fixes
 from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
 from modelsummary_ipy.isolation.forks import ForkedLock
@@ -229,6 +227,9 @@ class Findings:
         """How the forward failed and which inputs would work: the search traces again, with fakes only, for a time."""
         if self.traced.trace.failure is None:
             return None
+        from modelsummary_ipy.diagnosis.failures.explain import explain
+        from modelsummary_ipy.diagnosis.fixes import find_fixes
+
         showing = showing_progress("what would work", self.model())
         with showing, collector_paused(), globals_kept_once(), self._time.spent():
             story, request = self._judged, self._again

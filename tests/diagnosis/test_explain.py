@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from modelsummary_ipy.diagnosis.failures import explain
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.explain import explain
 from modelsummary_ipy.records.fixes import Fix
 from modelsummary_ipy.records.retraced import Budget, Retraced
 from modelsummary_ipy.records.summary import Row, Story

@@ -235,7 +235,7 @@ class _Finder(Multiples):
             if low > step and self._works(self._with_partner(name, low - step)):
                 low = self._search_below(name, low - step)
             if low > step and self._fails(self._with_partner(name, low - step)):
-                found[name] = low
+                found[name] = min(low, self._smallest.get(name, low))
         return found, smallest_batch
 
     def _search_below(self, name: str, works: int) -> int:
@@ -278,6 +278,10 @@ class _Finder(Multiples):
 
     def _find_smallest_batch(self, name: str, tried: int) -> Iterable[Constraint]:
         if not self._fails({name: tried}) or tried != 1:
+            return
+        base = self._base[name]
+        if any(self._fails({name: base + more}) for more in (2, 3)):
+            yield self._build(f"{name} = {base} or few others", {name: tried})
             return
         smallest = next((size for size in (2, 3, 4) if self._works({name: size})), None)
         if smallest is None:

@@ -33,6 +33,7 @@ class Multiples(JointLimits):
                 takes = range(rest or step, NO_LIMIT, step).__contains__
                 besides = self._find_besides(name, step, range(1, 2 * step + 2), takes)
                 groups.setdefault((step, rest, besides), []).append(name)
+                self._smallest[name] = min((low for low, _ in besides), default=self._base[name])
                 evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
         for (step, rest, besides), names in groups.items():
             what = join([f"{name} - {rest}" if rest else name for name in names])

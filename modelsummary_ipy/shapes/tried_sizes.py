@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import Demands
@@ -40,12 +40,30 @@ class TriedSizes:
     """
 
     def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
+        self._demands = None if formulas.demands is None else Demands(formulas.demands, samples.base)
         self._trace = trace
         self._retracer = retracer
         self._samples = samples
         self._names = formulas.names
         self._base = samples.base
-        self._demands = None if formulas.demands is None else Demands(formulas.demands, samples.base)
+        self._smallest: dict[str, int] = {}  # by name, of those that work beside multiples
+        self._samples = replace(samples, strides={**samples.strides, **self._find_strides()})
+
+    def _find_strides(self) -> dict[str, int]:
+        """Find steps that operations demand, and the sizes that were traced fit by chance: 129 is three times 43."""
+        found: dict[str, int] = {}
+        demands = self._demands
+        if demands is None:
+            return found
+        for name in self._samples.free:
+            tied, base = self._samples.tied_to(name), self._base[name]
+            is_found = name in self._samples.windows or name in self._samples.strides
+            if is_found or any(demands.take(tied, base + more) for more in (1, -1)):
+                continue
+            step = demands.step(tied)
+            if step > 1 and self._works(dict.fromkeys(tied, base + step)):
+                found[name] = step
+        return found
 
     def _works(self, sizes: dict[str, int]) -> bool:
         is_given = all(self._base[name] == size for name, size in sizes.items())

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from modelsummary_ipy import InputError, ModelSummary, Plan
-from modelsummary_ipy.pipeline import facts
+from modelsummary_ipy.pipeline import plan as plans
 from tests.reference import difference, fingerprint
 from tests.tracing.real_step import real_optimizer, run_real_step
 
@@ -392,7 +392,7 @@ def test_without_a_step_there_is_no_plan_and_the_reason_is_given() -> None:
 
 
 def test_a_plan_is_made_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(facts, "find_plan", None)
+    monkeypatch.setattr(plans, "find_plan", None)
     ms = ModelSummary(Blocks(64), (64, 16), memory="1 KB")
     assert "does not fit 1 KB" in ms.to_text()
 

@@ -256,3 +256,24 @@ class LateralsTheOtherWayT(LateralsTheOtherWay):
     def __init__(self, widths=(8, 16, 32)):
         super().__init__(widths)
         self.laterals = nn.ModuleList([nn.Conv2d(width, 12, 1) for width in widths])
+
+
+class TakesTooMuchOff(nn.Module):
+    """What a convolution pads is taken off at one end; a second convolution pads more."""
+
+    def __init__(self, kernel=3, dilation=2):
+        super().__init__()
+        self.one = nn.Conv1d(4, 4, kernel, padding=(kernel - 1) * dilation, dilation=dilation)
+        self.two = nn.Conv1d(4, 4, kernel, padding=(kernel - 1) * dilation + 2, dilation=dilation)
+        self.cut = (kernel - 1) * dilation
+
+    def forward(self, x):
+        out = self.two(self.one(x)[:, :, : -self.cut])
+        return x + out[:, :, : -self.cut]
+
+
+@twin(TakesTooMuchOff, (2, 4, 20), reason="'two' pads by 4 more than it takes off")
+class TakesTooMuchOffT(TakesTooMuchOff):
+    def forward(self, x):
+        out = self.two(self.one(x)[:, :, : -self.cut])
+        return x + out[:, :, : x.size(2)]

@@ -863,3 +863,21 @@ class QueriesByThemselves(nn.Module):
         v = self.v(x)
         weights = torch.einsum("id,bjd->bij", self.q, v).softmax(-1)
         return torch.einsum("bij,bid->bjd", weights, v)
+
+
+class JoinedForTwo(nn.Module):
+    """A layer that takes two tensors is given both as one."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.pair = nn.Linear(6, 8), nn.Bilinear(8, 8, 1)
+
+    def forward(self, x, y):
+        a, b = self.one(x), self.one(y)
+        return self.pair(torch.cat([a, b], dim=1))
+
+
+@twin(JoinedForTwo, (4, 6), (4, 6), reason="Bilinear.forward needs 'input2'")
+class JoinedForTwoT(JoinedForTwo):
+    def forward(self, x, y):
+        return self.pair(self.one(x), self.one(y))

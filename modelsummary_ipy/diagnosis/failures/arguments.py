@@ -13,8 +13,9 @@ from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.returned import write_sequence
 from modelsummary_ipy.diagnosis.failures.setters import find_class
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_list, write_loop
-from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_unpacking
+from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_name, read_unpacking
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, find_parameters, list_methods
+from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.fixes import Candidate
 
 _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
@@ -121,8 +122,10 @@ def _give(words: list[str], had: list[str], named: dict[str, str]) -> Arguments:
 
 
 def _part_argument(ctx: FailureContext, member: str, given: list[str], count: int) -> Iterator[str]:
-    """Give the parts of the one argument each as an argument: those of a list, or of a difference in a loss."""
+    """Give the parts of the one argument each as an argument: those of a list, joined too, of a difference."""
     node = ast.parse(given[0], mode="eval").body if len(given) == 1 and given[0] else None
+    if isinstance(node, ast.Call) and read_name(node.func) in (*CATS, "stack") and node.args:
+        node = node.args[0]
     parts: list[ast.expr] = node.elts if isinstance(node, (ast.List, ast.Tuple)) else []
     if (
         isinstance(node, ast.BinOp)

@@ -171,11 +171,11 @@ def pad(function: ast.FunctionDef) -> Change:
 
 def _read_padding(node: ast.AST) -> tuple[ast.expr | None, str]:
     """Return how a convolution is padded, and what would keep the size; ``""`` for a kernel that is no name."""
-    if not isinstance(node, ast.Call) or not read_name(node.func).startswith("Conv"):
+    if not isinstance(node, ast.Call) or read_name(node.func) not in ("Conv1d", "Conv2d", "Conv3d"):
         return None, ""
     given = {word.arg: word.value for word in node.keywords} | dict(zip(_OF_CONVOLUTIONS, node.args, strict=False))
     kernel, dilation = given.get("kernel_size"), given.get("dilation")
-    if not isinstance(kernel, ast.Name):
+    if not isinstance(kernel, ast.Name) or "stride" in given:
         return given.get("padding"), ""
     reach = kernel.id if dilation is None else f"{ast.unparse(dilation)} * ({kernel.id} - 1)"
     return given.get("padding"), f"{reach} // 2"

@@ -132,7 +132,7 @@ class _Search:
             return  # the wrong one of several was taken, and a layer made to fit it
         verdict = self._trials.judge(trial)
         plain = is_plain(ctx, trial, verdict)
-        if plain or candidate.rank <= 0 or self._diagnosis.is_open:
+        if plain or candidate.rank <= 0 or self._diagnosis.is_open or cuts_to_fit(ctx, trial):
             self.found.append((trial, verdict))
         if plain and self._least_plain is None:
             self._least_plain = candidate.rank

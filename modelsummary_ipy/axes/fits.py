@@ -52,20 +52,22 @@ def fit_paddings(size: Expr, us: Sequence[int], values: Sequence[int], *, may_cl
 
 def fit_clips(size: Expr, us: Sequence[Fraction | int], values: Sequence[int]) -> Iterator[Expr]:
     """Yield ``min(u, c)``, ``max(u, c)``, and what is more than ``c``, or less: each is met on both sides of ``c``."""
-    pairs = [(u, v) for u, v in zip(us, values, strict=True) if v and isinstance(u, int)]
-    bounds = {v for u, v in pairs if u != v} | {u + v for u, v in pairs} | {u - v for u, v in pairs}
-    for bound in sorted(bounds):
-        least = [min(u, bound) for u in us]
-        if min(us) < bound < max(us):
-            smaller = least_of(size, constant(bound))
-            for made, expr in (
-                (least, smaller),
-                ([max(u, bound) for u in us], size + bound - smaller),
-                ([max(u - bound, 0) for u in us], size - smaller),
-                ([max(bound - u, 0) for u in us], constant(bound) - smaller),
-            ):
-                if made == list(values):
-                    yield expr
+    pairs = list(zip(us, values, strict=True))
+    differs = next((v for u, v in pairs if u != v), 0)
+    one, rest = next(((u, v) for u, v in pairs if v), (0, 0))
+    low, high = min(us), max(us)
+    fits: list[tuple[int, int]] = []
+    for kind, bound in enumerate((differs, differs, one - rest, one + rest)):  # no other bound may do
+        if isinstance(bound, int) and low < bound < high and all(_clip(kind, u, bound) == v for u, v in pairs):
+            fits.append((bound, kind))
+    for bound, kind in sorted(fits):
+        smaller = least_of(size, constant(bound))
+        yield (smaller, size + bound - smaller, size - smaller, constant(bound) - smaller)[kind]
+
+
+def _clip(kind: int, size: Fraction | int, bound: int) -> Fraction | int:
+    """Return the smaller one, the larger one, what a size is more than a bound, or less."""
+    return (min(size, bound), max(size, bound), max(size - bound, 0), max(bound - size, 0))[kind]
 
 
 def fit_steps(us: Sequence[int], vs: Sequence[int]) -> list[tuple[int, int]]:

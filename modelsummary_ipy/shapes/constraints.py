@@ -13,6 +13,7 @@ from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.joint_limits import Parts
 from modelsummary_ipy.shapes.multiples import Multiples, write_besides
+from modelsummary_ipy.shapes.own_checks import list_named, meets_weights
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
 from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
@@ -107,7 +108,9 @@ class _Finder(Multiples):
         """Write the sizes that work below a limit: a map of one position is broadcast over a table of more."""
         name, step = names[0], self._step(names[0])
         first = self._smallest_by_formula(name)
-        if first < low and self._works(self._with_partner(name, first)):
+        tied = self._samples.tied_to(name)
+        may_be_broadcast = self._demands is None or self._demands.may_be_broadcast(tied, first)
+        if first < low and may_be_broadcast and self._works(self._with_partner(name, first)):
             last = self._last_in_steps(name, first, low, step)
             return f"{first} ≤ {', '.join(names)} ≤ {last} or "
         below = range(low % step or step, low - step, step)
@@ -215,18 +218,25 @@ class _Finder(Multiples):
         smallest_batch: list[Constraint] = []
         # In train mode a batch norm takes no single sample of which each channel has a single value: apart at once.
         apart = bool(names and batch) and any(f.training and f.type_name in _BATCH_NORMS for f in self._trace.modules)
-        together = self._works(lowest if apart else {**lowest, **batch})
+        if any(lowest.items() <= sizes.items() for sizes in self._samples.sizes):  # at another batch
+            together = apart or not batch or self._works(batch)
+        else:
+            together = self._works(lowest if apart else {**lowest, **batch})
         if batch and (apart or not together) and not self._works(batch):
             smallest_batch = list(self._find_smallest_batch(batch_name, batch[batch_name]))
         together = together or self._works(lowest)
         if not together:
+            named = list_named(self._retracer.at(lowest))
             lows: list[int] = []  # of other dims, as they are found
             for name in names:
-                if not self._works(self._with_partner(name, lowest[name])):
-                    ends = [size for size in lows if self._is_lowest(name, size)]
-                    base, step = self._base[name], self._step(name)
-                    lowest[name] = ends[0] if ends else self._last_in_steps(name, base, lowest[name], -step)
-                    lows.append(lowest[name])
+                base, step = self._base[name], self._step(name)
+                ends = dict.fromkeys([*lows, *(size for number in named for size in (number * step, number))])
+                low = next((size for size in ends if lowest[name] < size and self._is_lowest(name, size)), 0)
+                if not low and not self._works(self._with_partner(name, lowest[name])):
+                    low = self._last_in_steps(name, base, lowest[name], -step)
+                if low:
+                    lowest[name] = low
+                    lows.append(low)
         found: dict[str, int] = {}
         for name in names:
             low, step = lowest[name], self._step(name)
@@ -253,7 +263,7 @@ class _Finder(Multiples):
     def _is_lowest(self, name: str, size: int) -> bool:
         """Return whether a size is the smallest that works, as of another dim: mostly it is that of both sides."""
         base, step = self._base[name], self._step(name)
-        is_below = size < base and (base - size) % step == 0
+        is_below = size <= base and (base - size) % step == 0
         below, at = (self._with_partner(name, each) for each in (size - step, size))
         return is_below and not self._works(below) and self._works(at)
 
@@ -292,12 +302,15 @@ class _Finder(Multiples):
         yield self._build(text, {name: smallest - 1}, ranges={name: range(smallest, NO_LIMIT)})
 
     def _find_fixed(self, name: str) -> Iterable[Constraint]:
-        size = self._base[name]
-        around = [{name: size + 1}, *([{name: size - 1}] if size > 1 else [])]
+        size, is_checked = self._base[name], name in self._samples.checked
+        around = [{name: size + 1}]
+        # No other size fits what was met at one more.
+        is_exact = is_checked or meets_weights(self._trace, self._retracer.at(around[0]), (size, size + 1))
+        if not is_exact and size > 1:
+            around.append({name: size - 1})
         if not all(self._fails(sizes) for sizes in around):
             return
-        is_checked = name in self._samples.checked
-        if not is_checked and self._works({name: 2 * size}):  # windows of it
+        if not is_exact and self._works({name: 2 * size}):  # windows of it
             step = smallest_step(size, lambda more: self._works({name: size + more}))
             if not any(self._works({name: size + step // prime}) for prime in prime_factors(step)):
                 yield self._build(f"{name} divisible by {step}", around[0], ranges={name: range(step, NO_LIMIT, step)})

@@ -107,8 +107,9 @@ def read_demands(ops: OpEvents, names: Sequence[Sequence[str]], base: Sizes, at:
         for ref, dims in zip(ops.inputs, names, strict=True)
     ]
     demands = Walk(ops, (), given, Integers([at]), ops.repeats).run().demands.values()
-    # An integer may be a size of the input's that did not move.
-    return Demands([demand for demand in demands if all(isinstance(x, Expr) for x in demand[1:3])], base)
+    # An integer may be a size of the input's that did not move; one with the batch in it holds for that batch.
+    moving = [demand for demand in demands if all(isinstance(x, Expr) for x in demand[1:3])]
+    return Demands(moving, {name: at[name] for name in base})
 
 
 def names_of(demand: Demand) -> frozenset[str]:

@@ -181,8 +181,11 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
             chosen = samples = more
             walked = walk_formulas(trace, more, names.dims)
             if walked is not None and (walked.is_ambiguous or (walked.is_loose and walked.is_complete)):
-                samples = _add_remainders(trace, more, names, retracer)
-                walked = walk_formulas(trace, samples, names.dims)
+                for num in (2, 3) if most == 2 else (3,):  # where two are enough the third one confirms it
+                    samples = _add_remainders(trace, more, names, retracer, most=num)
+                    walked = walk_formulas(trace, samples, names.dims)
+                    if walked is not None and walked.is_complete:
+                        break
             if walked is not None and walked.rivals:
                 samples, walked = _part_rivals(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete and not walked.is_structural:
@@ -195,10 +198,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         if walked is not None:
             samples, walked = _look_far(walked, trace, samples, names, retracer)
             samples, walked = _check_lowest(walked, trace, samples, names, retracer)
-            pairs = [
-                wide if retracer.at(wide[0]).works else little for wide, little in plan_nearby_sizes(samples, names)
-            ]
-            nearby = _trace_at([at for pair in pairs for at in pair], retracer)
+            nearby = _trace_nearby(walked, samples, names, retracer)
             if not _confirm_all(walked, trace, nearby):
                 demands, is_whole = walked.demands, walked.is_whole
                 samples, walked = _find_again(walked, trace, samples, names, nearby, [])
@@ -236,9 +236,11 @@ def _confirm(
             limit = demands.last(tied, samples.strides.get(name, 1))
             if limit is not None and limit > samples.base[name]:
                 largest.update(dict.fromkeys(tied, limit))
+            elif name in samples.capped:  # the smallest are to be tried too
+                planned = {**planned, **dict.fromkeys(tied, demands.first(tied, samples.strides.get(name, 1)))}
     # Height and width are equal at their limits: there no integer shows whose it is.
     sequences = {name: limit for name, limit in largest.items() if not names.is_spatial(name)}
-    for at in ({**planned, **sequences}, {**planned, **largest}, planned):
+    for at in ({**planned, **sequences}, {**planned, **largest}, planned, *samples.following):
         found = retracer.at(at)
         if found.trace is not None and found.works:
             walked.confirm(trace, at, found.trace)
@@ -246,19 +248,28 @@ def _confirm(
     return samples
 
 
-def _add_remainders(trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer) -> SampleSizes:
-    """Trace where sizes leave other remainders: what is padded to a multiple shows which one it is."""
+def _add_remainders(
+    trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer, *, most: int = 3
+) -> SampleSizes:
+    """Trace where sizes leave other remainders: what is padded to a multiple shows which one it is.
+
+    Args:
+        most: At how many sizes; those that are left are the first to confirm what is found.
+    """
     unrolls = any(len(other.calls) > len(trace.calls) * 1.2 + 10 for other in samples.traces)
     free = [name for name in samples.free if not samples.is_fixed(name, names)]
     planned = [
         plan_remainders(names, samples.base, free, samples.steps, samples.tied, far=far)
         for far in ((False,) if unrolls else (True, False))
     ]
-    found = [there[0] for each in zip(*planned, strict=True) if (there := _trace_at(each, retracer))]
+    each_turn = list(zip(*planned, strict=True))
+    tried = [next((at for at in turn if retracer.at(at).works), turn[0]) for turn in each_turn[:most]]
+    found = _trace_at(tried, retracer)
     return replace(
         samples,
         sizes=(*(at for at, _, _ in found), *samples.sizes),
         retraced=(*(there for _, there, _ in found), *samples.retraced),
+        following=(*(turn[0] for turn in each_turn[most:]), *samples.following),
     )
 
 
@@ -298,7 +309,10 @@ def _look_far(
         later: list[Sizes] = [plan.between, plan.farther]
     elif walked.has_guessed:
         smaller = plan_smaller_sizes(samples, names)
-        tried = list(islice((at for at in smaller if retracer.at(at).works), 1))
+        is_small = [at for at in smaller[:1] if retracer.at(at).works]
+        # Where half of it fails, a quarter does.
+        larger = smaller[1:] if not is_small and smaller and retracer.at(smaller[-1]).works else []
+        tried = is_small or list(islice((at for at in larger if retracer.at(at).works), 1))
         alone = [{**samples.base, **dict.fromkeys(samples.tied_to(name), at[name])} for at in tried for name in at]
         later = [at for at in (*smaller[-1:], *alone) if at not in (samples.base, *tried)]
     else:
@@ -331,7 +345,10 @@ def _find_again(
     The last trace is walked over: what others do not do is read there. All together show what each side does alone.
     """
     before = samples
+    is_alike = False  # where sizes were alike in all these traces the others tell
     for first, last in ((found, ()), ((), found), ((*others, *found), ())) if others else ((found, ()), ((), found)):
+        if is_alike and last:
+            continue
         more = replace(
             before,
             is_wide=before.is_wide or bool(others),
@@ -341,6 +358,7 @@ def _find_again(
         again = walk_formulas(trace, more, names.dims)
         if again is not None:
             _confirm_all(again, trace, others)
+            is_alike = bool(others) and bool(again.rivals) and not again.is_complete
             again.contradicted = walked.contradicted  # another branch is no fault of an entry
             if again.num_known >= walked.num_known:
                 samples, walked = more, again
@@ -366,6 +384,22 @@ def _check_lowest(
         samples, walked = _find_again(walked, trace, samples, names, found, smaller)
     walked.is_whole = walked.is_whole and not found  # else limits are searched by tracing
     return samples, walked
+
+
+def _trace_nearby(walked: WalkedFormulas, samples: SampleSizes, names: InputNames, retracer: Retracer) -> list[_Found]:
+    """Trace where dims that move a little are some larger, and some smaller, unless operations do not take that."""
+    demands = Demands(walked.demands if walked.is_whole else (), samples.base)
+
+    def may_work(at: Sizes) -> bool:
+        moved = [name for name, size in at.items() if size != samples.base[name] and name != names.batch]
+        refuses = any(not demands.take([name], at[name]) for name in moved)
+        return not (refuses and retracer.has_failed_before(at, names.batch))
+
+    found: list[_Found] = []
+    for wide, little in plan_nearby_sizes(samples, names):
+        pair = wide if may_work(wide[0]) and retracer.at(wide[0]).works else little
+        found += _trace_at([at for at in pair if may_work(at)], retracer)
+    return found
 
 
 def _trace_at(sizes: Sequence[Sizes], retracer: Retracer) -> list[_Found]:

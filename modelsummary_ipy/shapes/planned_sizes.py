@@ -101,7 +101,7 @@ def plan_remainders(
         free: Names of the dims that move.
         strides: By name, the smallest difference between sizes that work.
         tied: Pairs of names that only move together.
-        far: Whether sequences may be so long.
+        far: Whether sequences may be so long, and sides so far apart.
     """
     planned = []
     for turn in range(3):
@@ -112,7 +112,8 @@ def plan_remainders(
             wanted = size + (5, 11, 8)[turn] + place
             if names.is_spatial(name):
                 more = ((5, 9, 0), (9, 0, 5))[place % 2][turn]  # odd beside even: each side may be padded alone
-                wanted = ((size // 64 + 1) * (turn + 1) + place) * 64 + more
+                # Once far apart: as many windows, even of 256, would be one side's or the other's.
+                wanted = ((size // 64 + 1) * (turn + 1) + place * (6 if turn == 1 and far else 1)) * 64 + more
             elif far:
                 wanted = (size // 240 + 1 + place + turn) * 240 + (-1, 1, 0)[turn]
             sizes[name] = size + max(round((wanted - size) / step), 1 + turn) * step

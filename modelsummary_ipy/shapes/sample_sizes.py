@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,6 +12,7 @@ from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.shapes.own_checks import meets_weights
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_sizes
 from modelsummary_ipy.shapes.step_search import LITTLE, StepSearch, Windows
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -169,14 +171,16 @@ class _Chooser(StepSearch):
         base = {name: size for name, size in self._base.items() if not self._is_feature(name)}
         demands = read_demands(ops, self._names.dims, base, at)
         steps, tied = {name: demands.step([name]) for name in names}, list[tuple[str, str]]()
-        for one, two in pairwise([name for name in names if not steps[name]]):
+        multiples = {name: self._multiples[name] for name in names if name in self._multiples}
+        for one, two in pairwise([name for name in names if not steps[name] and name not in multiples]):
             if base[one] == base[two]:
                 steps[one] = steps[two] = demands.step([one, two])
                 tied.append((one, two))
-        if not all(steps.values()) or set(steps.values()) == {1}:
-            return False
         if any(demands.take([name], base[name] + more) for name in names if steps[name] > 1 for more in (1, -1)):
             return False  # not multiples alone: of patches in windows a few sizes in a row
+        steps |= {name: math.lcm(steps[name] or 1, step) for name, step in multiples.items()}
+        if not all(steps.values()) or set(steps.values()) == {1}:
+            return False
         plans = {
             name: tuple(base[name] + max(round((size - base[name]) / step), 1) * step for size in wide[name])
             for name, step in steps.items()
@@ -187,6 +191,9 @@ class _Chooser(StepSearch):
             if (by_64[name] - base[name]) % step == 0:
                 rest = [size for size in plans[name] if size != by_64[name]]
                 plans[name] = (by_64[name], *rest[-3:])
+        for name, step in multiples.items():  # an odd number of steps more: not twice the step alone
+            first_size, size, *others = plans[name]
+            plans[name] = (first_size, size + step * ((size - base[name]) // step % 2 == 0), *others)
         plans.update({two: plans[one] for one, two in tied})
         if not self._works({**self._at(0), **{name: plan[0] for name, plan in plans.items()}}):
             return False
@@ -252,7 +259,10 @@ class _Chooser(StepSearch):
             self._plans[name] = tuple(parted)
         if name in self._plans:
             return
-        if name not in self._fixed and size > 1 and self._works({name: 2 * size}):  # windows of it
+        is_exact = name in self._fixed or meets_weights(
+            self._first, self._retracer.at({name: parted[0]}), (size, parted[0])
+        )
+        if not is_exact and size > 1 and self._works({name: 2 * size}):  # windows of it
             step = self._smallest_step([name], size)
             if step > 1:
                 self._plans[name] = tuple(size + step * count for count in (-(-size // step), 3, 2, 5))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from modelsummary_ipy.records.retraced import Sizes
-from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.records.trace import Source, Trace
 from modelsummary_ipy.shapes.dim_names import InputNames
-from modelsummary_ipy.shapes.own_checks import find_fixed
+from modelsummary_ipy.shapes.own_checks import RAISES, find_fixed, find_steps
 from modelsummary_ipy.shapes.planned_sizes import plan_sizes
 from modelsummary_ipy.shapes.size_search import last_true, prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -72,6 +72,8 @@ class StepSearch:
         self._checked: set[str] = set()
         #: Those that the model's own code compares with its settings: no other size is looked for.
         self._fixed: frozenset[str] = frozenset()
+        #: What it takes multiples of alone, as far as its own code says.
+        self._multiples: dict[str, int] = {}
         self._tied: list[tuple[str, str]] = []
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
@@ -83,9 +85,10 @@ class StepSearch:
         return self._retracer.at(sizes).works
 
     def _works_unless_fixed(self, sizes: Sizes) -> bool:
-        """Trace, and note which of these sizes the model's own code takes no other of."""
+        """Trace, and note which of these sizes the model's own code takes no other of, or multiples alone."""
         found, at = self._retracer.at(sizes), {**self._base, **sizes}
         self._fixed |= {name for name in find_fixed(found, at) if at[name] != self._base[name]}
+        self._multiples |= {name: step for name, step in find_steps(found, at).items() if self._base[name] % step == 0}
         return found.works
 
     def _find_shown(self, names: list[str], step: int = 1) -> Sizes | None:
@@ -137,7 +140,9 @@ class StepSearch:
             self._rigid += names
             self._checked.update(names)
             return True
-        step = self._find_little_step(names, (3,) if quickly else (3, 1))
+        one_more = {names[0]: self._base[names[0]] + 1}
+        little = (3,) if quickly else (3, 1) if self._find_shown(names) or self._works(one_more) else ()
+        step = self._find_little_step(names, little)
         if not step and len(names) == 1 and self._plan_squares(names[0]):
             return True
         step = step or self._find_step(names, quickly=quickly)
@@ -157,22 +162,30 @@ class StepSearch:
         return True
 
     def _is_checked(self, names: list[str]) -> bool:
-        """Return whether the model itself compares its input's size: one line raises at twice it, half and one more."""
+        """Return whether the model itself compares each size: a line raises at twice it, half and one more or less."""
         if self._find_shown(names) is not None:
             return False
         base = {name: self._base[name] for name in names}
-        tries = [{name: size + more} for name, size in base.items() for more in (1, -1)]
-        if not {*names} <= self._fixed:
-            tries += [{name: size * 2 for name, size in base.items()}, {name: size // 2 for name, size in base.items()}]
-        lines = set()
-        for sizes in tries:
-            found = self._retracer.at(sizes) if min(sizes.values()) > 0 else None
-            if found is None or found.trace is None or (failure := found.trace.failure) is None:
-                return False
-            if not failure.source_text.startswith(("raise", "assert")):
-                return False
-            lines.add(failure.source)
-        return len(lines) == 1
+        first = self._find_raise({names[0]: base[names[0]] + 1})
+        for name in names[1:]:
+            if first is not None and self._find_raise({name: base[name] + 1}) != first:
+                first = first if {*names} <= self._fixed else None
+        if first is None or {*names} <= self._fixed:
+            return first is not None
+        tries = [
+            *({name: size - 1} for name, size in base.items()),
+            {name: size * 2 for name, size in base.items()},
+            {name: size // 2 for name, size in base.items()},
+        ]
+        return all(self._find_raise(sizes) == first for sizes in tries)
+
+    def _find_raise(self, sizes: Sizes) -> Source | None:
+        """Return the line of the model's code that raises at some sizes; ``None`` where none does."""
+        if min(sizes.values()) < 1 or self._works_unless_fixed(sizes):
+            return None
+        trace = self._retracer.at(sizes).trace
+        failure = None if trace is None else trace.failure
+        return failure.source if failure is not None and failure.source_text.startswith(RAISES) else None
 
     def _find_little_step(self, names: list[str], little: tuple[int, ...]) -> int:
         """Return 1 if all sizes a little larger work, -1 if only smaller ones, 0 if neither."""
@@ -180,7 +193,8 @@ class StepSearch:
             if self._works({name: self._base[name] + more + turn for turn, name in enumerate(names)}):
                 return 1
         smaller = {name: self._base[name] - 1 - turn for turn, name in enumerate(names)}
-        return -1 if min(smaller.values()) > 3 and self._works(smaller) else 0
+        batch = {self._batch: self._plans[self._batch][0]} if self._batch in self._plans else {}  # as is planned
+        return -1 if min(smaller.values()) > 3 and self._works({**batch, **smaller}) else 0
 
     def _keep_little(self, names: list[str], step: int, *, are_tied: bool | None = None) -> None:
         """Plan a few steps more (or less), or many where these work; dims that only move together get the same ones.

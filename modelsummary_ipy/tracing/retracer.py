@@ -70,6 +70,7 @@ class Retracer:
         self._with_grad = self._is_tried = self._is_brief = False
         self._known: dict[Hashable, Retraced] = {}
         self.worked: list[Sizes] = []  # by name, the sizes that were traced and worked
+        self._failed: list[list[int]] = []  # the sizes of all leaves that failed
         self._records_ops = not request.shadow.is_large and len(first.calls) <= MANY_CALLS
 
     def recording(self) -> Retracer:
@@ -127,7 +128,21 @@ class Retracer:
             self._known[key] = found
             if found.works and training is None and isinstance(where, Mapping):
                 self.worked.append(dict(where))
+            elif found.failed and shapes is not None:
+                self._failed.append([size for shape in shapes for size in shape])
         return self._known[key]
+
+    def has_failed_before(self, sizes: Sizes, but: str) -> bool:
+        """Return whether sizes failed each of which is between the given one and one of these, but for one name."""
+        wanted = self._shapes_at({name: size for name, size in sizes.items() if name != but})
+        pairs = [
+            pair
+            for spec, shape in zip(self._specs, wanted, strict=True)
+            for pair in zip(spec.shape, shape, strict=True)
+        ]
+        return any(
+            all(min(pair) <= size <= max(pair) for pair, size in zip(pairs, at, strict=True)) for at in self._failed
+        )
 
     def measure(self, sizes: Sizes | None = None) -> Trace | None:
         """Trace with grad, following what autograd saves and what lives; outside the budget.

@@ -230,6 +230,8 @@ def _explain_binary(ctx: FailureContext, name: str, x: Operand, y: Operand) -> D
                     options.append(fix_argument(ctx, f"{{}}.unsqueeze({axis})", position=1 - position))
         if x.rank == 2 and y.shape == x.shape[:1] and x.shape[1] > 1:
             return _explain_outputs(ctx, name, x, y)
+        if x.rank == y.rank + 1 > 2 and (x.shape[0], *x.shape[2:]) == y.shape:
+            options.append(fix_argument(ctx, "{}[:, -1]"))  # of the last step
         if x.rank == y.rank == 2 and x.shape[0] == y.shape[0]:
             options.append(resize_origin(ctx, x, y.shape[1]))
         fixes = [fix for fix in options if fix]

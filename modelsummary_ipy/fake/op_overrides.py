@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelsummary_ipy.fake.fake_mode import build_fake
 from modelsummary_ipy.torch_compat.fakes import (
@@ -96,6 +97,25 @@ def _recur(original: Callable[..., Any], decomposition: str) -> Rule:
     return run
 
 
+class _Differing(TorchDispatchMode):
+    """Two tensors are not equal, whatever is in them."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        return False if func is torch.ops.aten.equal.default else func(*args, **(kwargs or {}))
+
+
+def _invert(original: Callable[..., Any]) -> Rule:
+    def run(*args: Any, **kwargs: Any) -> Any:
+        """Do as ``istft``, and take for granted what it asks of its window's values: that they add up to no zero."""
+        if not any(isinstance(value, FakeTensor) for value in args[:1]):
+            return original(*args, **kwargs)
+        with _Differing():  # type: ignore[no-untyped-call]
+            return original(*args, **kwargs)
+
+    return run
+
+
 def _copy(tensor: Any, memo: dict[int, Any]) -> Any:
     """Do as ``Tensor.__deepcopy__``: a layer that a forward copies has weights of its own."""
     if not isinstance(tensor, FakeTensor) or not tensor.is_leaf:
@@ -118,6 +138,8 @@ _RULES: dict[Any, Rule] = {
     Tensor.__deepcopy__: _copy,
     _pack_padded: _pack,
     _pad_packed: _pad,
+    torch.istft: _invert(torch.istft),
+    Tensor.istft: _invert(Tensor.istft),
     **{
         layer: _recur(layer, decomposition)
         for name, decomposition in (

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelsummary_ipy.fake.fake_mode import build_fake
 from modelsummary_ipy.torch_compat.fakes import (
     FakeTensor,
+    TorchDispatchMode,
     constant_of,
     decomposition_of,
     disable_dispatch,

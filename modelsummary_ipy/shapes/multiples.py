@@ -68,8 +68,11 @@ class Multiples(JointLimits):
         may_group = name == self._names.batch or any(True for _ in find_bounds(self._trace))
         others = [size for size in sizes if not takes(size)]
         demands, tied = self._demands, self._samples.tied_to(name)
-        # What halves demand is read off sizes that are even.
-        is_likely = [demands is None or max(size, step) <= 3 or demands.may_be_broadcast(tied, size) for size in others]
+        # What halves demand is read off sizes that are even; of thirds it is not known which way they are rounded.
+        is_likely = [
+            demands is None or step % 2 == 1 or max(size, step) <= 3 or demands.may_be_broadcast(tied, size)
+            for size in others
+        ]
         likely = list(compress(others, is_likely))[:_MOST_BESIDES]
         found = {size for size in likely if self._works(self._with_partner(name, size))}
         if may_group and others[:1] == [1] and (1 in found or self._works(self._with_partner(name, 1))):

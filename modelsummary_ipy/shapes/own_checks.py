@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
+import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.model.torch_layers import names_of
@@ -11,8 +12,8 @@ from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Failure, Trace
 
 #: How a line begins that raises; the condition is in the line before, or what is asserted is in the line itself.
-_ASSERTS = ("assert ", "torch._assert(", "_assert(")
-RAISES = ("raise", *_ASSERTS)
+_ASSERTS = re.compile(r"assert |(?:torch\.)?_assert\(")
+RAISES = re.compile(rf"raise|{_ASSERTS.pattern}")
 #: What takes as many channels, or features, as its weights have.
 _WITH_WEIGHTS = names_of("convolution", "linear")
 
@@ -31,7 +32,7 @@ def find_fixed(found: Retraced, at: Sizes) -> frozenset[str]:
     test = None if failure is None else _read_condition(failure)
     if failure is None or test is None:
         return frozenset()
-    differ = ast.Eq if failure.source_text.startswith(_ASSERTS) else ast.NotEq
+    differ = ast.Eq if _ASSERTS.match(failure.source_text) else ast.NotEq
     names = [_find_dim(failure, name, at) for name in _list_compared(test, differ)]
     return frozenset(name for name in names if name)
 
@@ -59,7 +60,7 @@ def find_steps(found: Retraced, at: Sizes) -> dict[str, int]:
 def list_named(found: Retraced) -> list[int]:
     """List the integers, above 1, that the names of a function stand for in which a line raised."""
     failure = None if found.trace is None else found.trace.failure
-    if failure is None or not failure.source_text.startswith(RAISES):
+    if failure is None or not RAISES.match(failure.source_text):
         return []
     numbers = [int(held.words[0]) for held in failure.names.values() if held.kind == "int"]
     return [number for number in dict.fromkeys(numbers) if number > 1]
@@ -86,10 +87,10 @@ def meets_weights(first: Trace, found: Retraced, sizes: tuple[int, int]) -> bool
 
 def _read_condition(failure: Failure) -> ast.expr | None:
     """Return the condition under which a line raises, or what it asserts; ``None`` if that is not in one line."""
-    if failure.source is None or not failure.source_text.startswith(RAISES):
+    if failure.source is None or not RAISES.match(failure.source_text):
         return None
     try:
-        if failure.source_text.startswith(_ASSERTS):
+        if _ASSERTS.match(failure.source_text):
             line = ast.parse(failure.source_text).body[0]
             if isinstance(line, ast.Assert):
                 return line.test

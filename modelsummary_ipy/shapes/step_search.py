@@ -185,7 +185,7 @@ class StepSearch:
             return None
         trace = self._retracer.at(sizes).trace
         failure = None if trace is None else trace.failure
-        return failure.source if failure is not None and failure.source_text.startswith(RAISES) else None
+        return failure.source if failure is not None and RAISES.match(failure.source_text) else None
 
     def _find_little_step(self, names: list[str], little: tuple[int, ...]) -> int:
         """Return 1 if all sizes a little larger work, -1 if only smaller ones, 0 if neither."""

@@ -72,8 +72,8 @@ def test_a_terminal_is_told_the_layer_and_the_line_is_taken_away(
 ) -> None:
     printed = io.StringIO()
     monkeypatch.setattr(sys, "stdout", printed)
-    net = nn.Sequential(nn.Linear(2, 2), nn.Sequential(Waiting("tracing: 1.0 (Waiting), ")))
-    summary = ModelSummary(net, (1, 2))
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Sequential(Waiting("tracing: 1.0 (Waiting), ")))
+    summary = ModelSummary(net, (1, 3, 8, 8))
     assert "tracing: 1.0 (Waiting), " in terminal.getvalue()
     assert terminal.getvalue().endswith("\r\x1b[K\r")
     str(summary)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.fake.evident_layouts import Layout, write_down
-from modelsummary_ipy.fake.kernel_layouts import Made, find_gradients, find_made, refuse_kernel
+from modelsummary_ipy.fake.kernel_layouts import Made, find_alignment, find_gradients, find_made, refuse_kernel
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, compute, exceeds_limit, find_values
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
 from modelsummary_ipy.fake.shape_cache import MISSED, PARTS, ShapeCache, flat
@@ -261,9 +261,10 @@ class FastFakeMode(FakeMode):
             dtype, others = _NARROW.get(func, (None, ()))
             if dtype is not None and args[0].dtype in others:
                 return self._dispatch_as(dtype, func, types, args, kwargs)
-            gradients = find_gradients(func, args)
-            if gradients is not None:
-                return tuple(one and self._make_fresh(one, args[0]) for one in gradients)
+            layouts = find_gradients(func, args) or find_alignment(func, args)
+            if layouts is not None:
+                made = [one and self._make_fresh(one, args[0]) for one in layouts]
+                return tuple(made) if len(schema_of(func).returns) > 1 else made[0]
             return self._lay_out(func, args, self.dispatch(func, types, args, kwargs))
         finally:
             self._inside = False

@@ -19,6 +19,8 @@ _ATEN = torch.ops.aten
 _BATCH_NORM_BACKWARD = _ATEN.native_batch_norm_backward.default
 _LAYER_NORM_BACKWARD = _ATEN.native_layer_norm_backward.default
 _LSTM_BACKWARD = find_operator("mkldnn_rnn_layer_backward.default")
+_CTC_LOSS = find_operator("_ctc_loss.default")
+_CTC_LOSS_BACKWARD = find_operator("_ctc_loss_backward.default")
 _WEIGHT_NORM_BACKWARD = _ATEN._weight_norm_interface_backward.default
 #: By operation, the argument whose format its first result has, ``None`` for one that is contiguous in any case. Fakes
 #: give it the strides of the gradient that came in: what follows is then copied where a kernel's result is viewed.
@@ -92,6 +94,29 @@ def find_gradients(func: Any, args: Sequence[Any]) -> list[Layout | None] | None
         return None
     rest = [Layout(weight.shape, (1,), weight.dtype) if wants else None for wants in wants_rest]
     return [Layout(data.shape, stride, data.dtype) if wants_data else None, *rest]
+
+
+def find_alignment(func: Any, args: Sequence[Any]) -> list[Layout | None] | None:
+    """Return the layouts of what ``ctc_loss`` makes: a number for each sample, and its sums for the backward.
+
+    Torch has no rule for them, as the sums are of the longest target: ``None`` but for lengths in integers that its
+    kernel takes, on the CPU. Nor has it one for the backward.
+    """
+    if func is _CTC_LOSS_BACKWARD:
+        return [Layout(args[1].shape, standard_strides(args[1].shape), args[1].dtype)]
+    if func is not _CTC_LOSS or args[0].dim() != 3 or args[0].fake_device.type != "cpu":
+        return None
+    data, targets, steps, lengths, *rest = args
+    most, batch, classes = data.shape
+    longest = max(lengths, default=0)
+    is_right = len(steps) == len(lengths) == batch > 0 and min(*steps, *lengths) >= 0 and max(steps) <= most
+    is_flat = targets.dim() == 1 and targets.shape[0] == sum(lengths)
+    is_padded = targets.dim() == 2 and targets.shape[0] == batch and targets.shape[1] >= longest
+    is_right = is_right and (is_flat or is_padded) and targets.dtype in (torch.int32, torch.int64)
+    if not is_right or not 0 <= (rest[0] if rest else 0) < classes or data.dtype not in (torch.float32, torch.float64):
+        return None
+    sizes = (batch,), (batch, most, 2 * longest + 1)
+    return [Layout(size, standard_strides(size), data.dtype) for size in sizes]
 
 
 def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:

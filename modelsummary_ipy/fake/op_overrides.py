@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from modelsummary_ipy.fake.fake_mode import build_fake
 from modelsummary_ipy.torch_compat.fakes import (
@@ -97,6 +98,37 @@ def _recur(original: Callable[..., Any], decomposition: str) -> Rule:
     return run
 
 
+def _align(
+    log_probs: Tensor,
+    targets: Tensor,
+    input_lengths: Any,
+    target_lengths: Any,
+    blank: int = 0,
+    reduction: Any = 1,
+    zero_infinity: bool = False,
+) -> Any:
+    """Do as ``ctc_loss``, given the numbers that its lengths are, where they are known.
+
+    Its kernel takes numbers, and divides a mean by a tensor that it fills with them.
+    """
+    known = [_read_values(lengths) for lengths in (input_lengths, target_lengths)]
+    way = {"none": 0, "mean": 1, "sum": 2}.get(reduction, reduction) if isinstance(reduction, str) else reduction
+    if any(values is None for values in known) or way not in (0, 1, 2):
+        original: Any = F.ctc_loss if isinstance(reduction, str) else torch.ctc_loss
+        return original(log_probs, targets, input_lengths, target_lengths, blank, reduction, zero_infinity)
+    with disable_function(), disable_dispatch():
+        steps, lengths = (values.flatten().tolist() for values in known if values is not None)
+    losses = torch.ctc_loss(log_probs, targets, steps, lengths, blank, 0, zero_infinity)
+    if way == 1:
+        return (losses / losses.new_full(losses.shape, 1.0)).mean()
+    return losses.sum() if way == 2 else losses
+
+
+def _align_by_name(*args: Any, **named: Any) -> Any:
+    """Do as ``F.ctc_loss``, whose ``reduction`` is a mean where none is named."""
+    return _align(*args, **(named if len(args) > 5 else {"reduction": "mean", **named}))
+
+
 class _Differing(TorchDispatchMode):
     """Two tensors are not equal, whatever is in them."""
 
@@ -138,6 +170,8 @@ _RULES: dict[Any, Rule] = {
     Tensor.__deepcopy__: _copy,
     _pack_padded: _pack,
     _pad_packed: _pad,
+    torch.ctc_loss: _align,
+    F.ctc_loss: _align_by_name,
     torch.istft: _invert(torch.istft),
     Tensor.istft: _invert(Tensor.istft),
     **{

@@ -507,7 +507,8 @@ def test_every_loss_takes_what_a_real_one_takes(loss: Any, reduction: str) -> No
 
 def test_a_loss_that_fakes_cannot_run_is_not_told_as_wrong() -> None:
     def loss(output: Tensor) -> Tensor:
-        return F.ctc_loss(output.log_softmax(1), torch.ones(3).long(), torch.tensor([8]), torch.tensor([3]))
+        lengths = torch.randint(3, 4, (1,))  # whose values fakes do not know
+        return F.ctc_loss(output.log_softmax(1), torch.ones(3).long(), torch.tensor([8]), lengths)
 
     ours = trace_training(nn.Linear(4, 3), torch.randn(8, 4), loss=loss)
     assert ours.reason.startswith(

@@ -881,3 +881,23 @@ class JoinedForTwo(nn.Module):
 class JoinedForTwoT(JoinedForTwo):
     def forward(self, x, y):
         return self.pair(self.one(x), self.one(y))
+
+
+class NormsByAnotherName(nn.Module):
+    """A layer is called as it is in another project; one layer is read nowhere."""
+
+    def __init__(self):
+        super().__init__()
+        self.ln1, self.ln2 = nn.LayerNorm(6), nn.LayerNorm(6)
+        self.up, self.gate = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = x + self.up(self.ln1(x))
+        return x * torch.sigmoid(self.gate(self.norm2(x)))
+
+
+@twin(NormsByAnotherName, (4, 6), reason="has no 'norm2'; it has 'ln2'")
+class NormsByAnotherNameT(NormsByAnotherName):
+    def forward(self, x):
+        x = x + self.up(self.ln1(x))
+        return x * torch.sigmoid(self.gate(self.ln2(x)))

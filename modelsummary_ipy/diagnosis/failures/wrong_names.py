@@ -168,7 +168,7 @@ def _explain_attribute(ctx: FailureContext, owner: str, name: str) -> Diagnosis 
         return None
     rank = max((x.rank for x in ctx.data), default=0)
     is_model = owner == ctx.call.type_name and ctx.fact is not None
-    near = ctx.failure.near
+    near = list(ctx.failure.near) or (_list_unread(ctx) if is_model else [])
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and node.attr == name:
@@ -195,6 +195,18 @@ def _explain_attribute(ctx: FailureContext, owner: str, name: str) -> Diagnosis 
     what = ctx.owner if is_model else f"a {owner}"
     reason = f"{what} has no '{name}'" + (f"; it has '{near[0]}'" if near else "")
     return Diagnosis(reason, "an attribute that __init__ sets" if is_model else f"an attribute of {owner}", fixes)
+
+
+def _list_unread(ctx: FailureContext) -> list[str]:
+    """List the layers of the model that its forward does not name, if it is one or two."""
+    children = [ctx.trace.modules[index] for index in ctx.fact.children] if ctx.fact is not None else []
+    read = (ctx.fact.reads or frozenset()) if ctx.fact is not None else frozenset()
+    names = [fact.path.rpartition(".")[2] for fact in children]
+    found = [name for name in names if name not in read]
+    return found if len(found) < _MOST_UNREAD else []
+
+
+_MOST_UNREAD = 3
 
 
 # -- arguments and keys -----------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from modelsummary_ipy.inputs.model_inputs import Size
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests.diagnosis.test_twins import TWINS

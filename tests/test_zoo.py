@@ -71,7 +71,7 @@ def test_the_zoo_has_forty_architectures_of_every_family() -> None:
 
 @EVERY_ANIMAL
 def test_sizes_alone_give_the_same_rows_where_no_value_is_asked_for(animal: Animal) -> None:
-    from modelsummary_ipy.inputs.model_inputs import Size
+    from modelsummary_ipy.inputs.size import Size
 
     if animal.needs_values or animal.name in VALUES_MATTER:
         return

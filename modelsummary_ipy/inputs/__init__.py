@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING, Any
 from modelsummary_ipy.inputs.size import Size
 
 if TYPE_CHECKING:
-    from modelsummary_ipy.inputs.model_inputs import (
-        ModelInputs,
-        check_names,
-        read_arguments,
-        read_call,
-        read_inputs,
-        set_dtypes,
-    )
+    from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_names, set_dtypes
+    from modelsummary_ipy.inputs.reading import read_arguments, read_call, read_inputs
     from modelsummary_ipy.inputs.signature import (
         check_device,
         check_model,
@@ -35,11 +29,13 @@ __all__ = [
     "write_line",
 ]  # fmt: skip
 
-_OF_INPUTS = ("ModelInputs", "check_names", "read_arguments", "read_call", "read_inputs", "set_dtypes")
+_HOMES = {
+    **dict.fromkeys(("ModelInputs", "check_names", "set_dtypes"), "model_inputs"),
+    **dict.fromkeys(("read_arguments", "read_call", "read_inputs"), "reading"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "model_inputs" if name in _OF_INPUTS else "signature"
-    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'signature')}"), name)

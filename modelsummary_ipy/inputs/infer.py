@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, read_call
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.reading import read_call
 from modelsummary_ipy.inputs.signature import list_positional, read_signature
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.errors import InputError

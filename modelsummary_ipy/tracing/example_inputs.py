@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from modelsummary_ipy.inputs.infer import COUNTED
-from modelsummary_ipy.inputs.model_inputs import Size
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.tensor_meta import name_dtype

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
 from modelsummary_ipy.isolation.output import count_held, forget_held, quiet_output

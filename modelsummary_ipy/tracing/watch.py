@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.pytree import list_items
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from traitlets.config import Config
 
 from modelsummary_ipy.diagnosis.failures.explain import CODES
-from modelsummary_ipy.inputs.model_inputs import Size
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.errors import CheckError, ForwardError
 from modelsummary_ipy.summary import ModelSummary
 from tests import failing_models

@@ -19,7 +19,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.summary import ModelSummary
 from tests.failing_cases import CASES as FAILING
 from tests.models import CASES, Case

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_device, read_call, read_inputs, set_dtypes
+from modelsummary_ipy.inputs.model_inputs import ModelInputs, set_dtypes
+from modelsummary_ipy.inputs.reading import read_call, read_inputs
+from modelsummary_ipy.inputs.signature import check_device
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from modelsummary_ipy import InputError, Size
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, read_arguments
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.reading import read_arguments
 from modelsummary_ipy.notebook.line_syntax import evaluate, read_words, split_line
 
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy.display.rows import build_rows
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import Formulas, find_batch, find_formulas
 from modelsummary_ipy.summary import ModelSummary

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import Size
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.summary import ModelSummary
 
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import Size
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.summary import ModelSummary
 from tests.reference import fingerprint, watch_with_hooks

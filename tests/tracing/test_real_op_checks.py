@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_mode import make_fake_mode
-from modelsummary_ipy.inputs.model_inputs import Size
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing import real_op_checks as checks
 from modelsummary_ipy.tracing.function_ops import describe_op

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelsummary_ipy.inputs.model_inputs import ModelInputs, Size
+from modelsummary_ipy.inputs.model_inputs import ModelInputs
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.records.retraced import Budget
 from modelsummary_ipy.tracing import retracer as retracer_module
 from modelsummary_ipy.tracing.engine import run_engine

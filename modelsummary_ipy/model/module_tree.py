@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Mapping, MutableSequence, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +15,12 @@ from modelsummary_ipy.model.layer_facts import LayerFacts, make_module_fact, mak
 from modelsummary_ipy.model.layer_spec import MACHINERY, LayerSpec, find_kind
 from modelsummary_ipy.model.module_repr import ATOM_TYPES, is_short_tuple, read_config, read_extra_repr, read_settings
 from modelsummary_ipy.model.packed_weights import read_packed
+from modelsummary_ipy.model.param_facts import list_own_tensors, read_bytes, read_param
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.model.unregistered import find_trainable, find_unregistered
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.trace import ModuleFact, ParamFact, ParamKind, join_path
-from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
-from modelsummary_ipy.torch_compat.modules import COMPILED_STATE, storage_address
+from modelsummary_ipy.records.trace import ModuleFact, ParamFact, join_path
+from modelsummary_ipy.torch_compat.modules import COMPILED_STATE
 
 _NO_SETTINGS = MACHINERY | COMPILED_STATE
 
@@ -175,7 +175,7 @@ class _Found:
         self.module = module
         self.parent = parent
         self.paths: list[str] = []
-        self.tensors = _own_tensors(module)
+        self.tensors = list_own_tensors(module)
         self.plain: dict[str, Any] = {}
         self.packed: dict[int, TensorMeta] = {}
         self.others: list[tuple[str, Any]] = []
@@ -193,19 +193,6 @@ class _Found:
         self.paths.append(path)
 
 
-def _own_tensors(module: nn.Module) -> list[tuple[str, Tensor, ParamKind]]:
-    """Return ``(name, tensor, kind)`` of what is registered directly on ``module``; ScriptModules keep it in C++."""
-    params: Any = module._parameters
-    buffers: Any = module._buffers
-    if isinstance(module, torch.jit.ScriptModule):
-        params, buffers = dict(module.named_parameters(recurse=False)), dict(module.named_buffers(recurse=False))
-    own: list[tuple[str, Tensor, ParamKind]]
-    own = [(name, tensor, "parameter") for name, tensor in list(params.items()) if tensor is not None]
-    if buffers:
-        own += [(name, tensor, "buffer") for name, tensor in list(buffers.items()) if tensor is not None]
-    return own
-
-
 def _number_params(tree: ModuleTree, found: list[_Found | LayerSpec]) -> None:
     """Number what modules register, in the order in which it is met; of what several share the first is the owner."""
     number_of, tensors = tree.param_index, tree.tensors
@@ -214,7 +201,7 @@ def _number_params(tree: ModuleTree, found: list[_Found | LayerSpec]) -> None:
     before: dict[int, int] = {}
     for index, one in enumerate(found):
         layer = one if isinstance(one, LayerSpec) else None
-        own = one.tensors if isinstance(one, _Found) else _own_tensors(tree.objects[index])
+        own = one.tensors if isinstance(one, _Found) else list_own_tensors(tree.objects[index])
         if not own:
             if layer is not None:
                 layer.first = len(tensors)
@@ -229,7 +216,7 @@ def _number_params(tree: ModuleTree, found: list[_Found | LayerSpec]) -> None:
             tensors.append(tensor)
             meta = one.kind.metas[place] if isinstance(one, LayerSpec) else one.packed.get(id(tensor))
             tree.metas.append(read_meta(tensor) if meta is None else meta)
-            new.append((number, name, kind, _read_bytes(tensor, tree.metas[number], before)))
+            new.append((number, name, kind, read_bytes(tensor, tree.metas[number], before)))
         if layer is not None and len(new) == len(own):
             layer.first = first
         for number, name, kind, nbytes in new:
@@ -238,7 +225,7 @@ def _number_params(tree: ModuleTree, found: list[_Found | LayerSpec]) -> None:
                 items.append(layer)
             else:
                 names = tuple([join_path(path, name) for path in one.paths])
-                items.append(_read_param(tensors[number], number, names, kind, nbytes, meta))
+                items.append(read_param(tensors[number], number, names, kind, nbytes, meta))
     tree.params = LayerFacts(make_param_fact, items)
     for number, others in more.items():
         fact = tree.params[number]
@@ -257,91 +244,17 @@ def _number_loose(tree: ModuleTree, found: list[_Found | LayerSpec]) -> dict[int
                     tree.tensors.append(tensor)
                     meta = read_meta(tensor)
                     tree.metas.append(meta)
-                    nbytes = _read_bytes(tensor, meta, before)
-                    tree.params.append(_read_param(tensor, len(tree.params), (), "parameter", nbytes, meta))
+                    nbytes = read_bytes(tensor, meta, before)
+                    tree.params.append(read_param(tensor, len(tree.params), (), "parameter", nbytes, meta))
                 if not tree.params[tree.param_index[id(tensor)]].names:
                     loose.setdefault(index, []).append((place, tensor))
     return loose
 
 
-def _read_param(
-    tensor: Tensor, index: int, names: tuple[str, ...], kind: ParamKind, nbytes: int, meta: TensorMeta
-) -> ParamFact:
-    num = meta.num if type(tensor) in _PLAIN else _read_num(tensor, meta)
-    local_shape, ranks = None, 1
-    if meta.stride is None and is_sharded(tensor):
-        local_shape, ranks = tuple(local_part(tensor).shape), count_mesh(tensor)
-    return ParamFact(
-        index,
-        names,
-        meta.shape,
-        meta.dtype_name,
-        meta.device_name,
-        num,
-        nbytes,
-        meta.requires_grad,
-        kind,
-        meta.size is None,
-        local_shape,
-        ranks,
-    )
-
-
-def _read_num(tensor: Tensor, meta: TensorMeta) -> int:
-    """Read how many numbers a tensor stands for: bitsandbytes packs two of 4 bits in a byte."""
-    shape = getattr(getattr(tensor, "quant_state", None), "shape", None)
-    return shape.numel() if isinstance(shape, torch.Size) else meta.num
-
-
-def _read_bytes(tensor: Tensor, meta: TensorMeta, before: dict[int, int]) -> int:
-    return 0 if meta.size is None else _read_part(tensor, meta.nbytes, before)
-
-
-def _read_part(tensor: Tensor, size: int, before: dict[int, int]) -> int:
-    """Read the bytes a tensor really takes: an expanded view no more than its storage, a packed one what it packs.
-
-    Args:
-        tensor: A parameter or buffer.
-        size: The bytes of its elements, as if each were stored.
-        before: Bytes of each storage that a tensor has been given, by address; what two tensors share counts once.
-    """
-    known = type(tensor) in _PLAIN
-    if not known and hasattr(tensor, "__tensor_flatten__"):
-        names, _ = tensor.__tensor_flatten__()
-        held = [getattr(tensor, name) for name in names]
-        parts = [part for part in held if isinstance(part, Tensor)]  # a DTensor names its mesh too
-        return sum(_read_part(part, int(part.numel()) * part.itemsize, before) for part in parts)
-    if not known or tensor.layout is not torch.strided:
-        return size
-    address = storage_address(tensor)
-    taken = before.get(address)
-    if taken is None and tensor.is_contiguous() and tensor.data_ptr():  # all of it is there
-        before[address] = size
-        return size
-    rest = int(tensor.untyped_storage().nbytes()) - (taken or 0)
-    size = min(size, rest)
-    before[address] = (taken or 0) + size
-    return size
-
-
-_PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
-
-
-def read_params(params: Iterable[ParamFact], tensors: Mapping[int, Tensor]) -> Iterator[ParamFact]:
-    """Read again the parameters that were lazy, from the tensors that the shadow made of them, by index."""
-    for fact in params:
-        if fact.lazy and fact.index in tensors:
-            tensor = tensors[fact.index]
-            meta = read_meta(tensor)
-            yield _read_param(tensor, fact.index, fact.names, fact.kind, _read_bytes(tensor, meta, {}), meta)
-        else:
-            yield fact
-
-
 def _read_layer(tree: ModuleTree, spec: LayerSpec, exported: Mapping[int, str]) -> ModuleFact:
     """Read the facts of a layer that has something besides what others like it have: a place, shared weights."""
     module, fact = tree.objects[spec.index], make_module_fact(spec.index, spec)
-    numbers = [tree.param_index[id(tensor)] for _, tensor, _ in _own_tensors(module)]
+    numbers = [tree.param_index[id(tensor)] for _, tensor, _ in list_own_tensors(module)]
     return fact._replace(
         params=tuple(dict.fromkeys(numbers)),
         type_name=exported.get(id(module)) or fact.type_name,

@@ -18,7 +18,8 @@ from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch
 from modelsummary_ipy.tracing.fake_failures import find_need_of_values
-from modelsummary_ipy.tracing.fixed_model import FixedModel, run_fixed
+from modelsummary_ipy.tracing.fixed_model import FixedModel
+from modelsummary_ipy.tracing.fixed_run import run_fixed
 from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import Retracer

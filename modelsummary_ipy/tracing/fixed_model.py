@@ -1,10 +1,10 @@
-"""Models that are changed on a shadow and traced to the end, by a fix or by code; nothing of the user's is changed."""
+"""Templates whose shadows are changed, by a fix or by code; nothing of the user's is changed."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -13,11 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode
-from modelsummary_ipy.fake.fake_tensors import make_fake
 from modelsummary_ipy.isolation.global_state import draws_undone
-from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
-from modelsummary_ipy.isolation.output import quiet_output
-from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate, build_real_shadow
+from modelsummary_ipy.isolation.shadow import Shadow, ShadowTemplate
 from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
 from modelsummary_ipy.records.fixes import (
     AroundEdit,
@@ -30,20 +27,13 @@ from modelsummary_ipy.records.fixes import (
     RemadeEdit,
     SettingEdit,
 )
-from modelsummary_ipy.torch_compat.fakes import TorchDispatchMode, disable_function, find_operator
+from modelsummary_ipy.torch_compat.fakes import disable_function
 from modelsummary_ipy.tracing.edited_source import UnfitEditError, bind_edited, edit_class
-from modelsummary_ipy.tracing.example_inputs import prepare_inputs
-from modelsummary_ipy.tracing.overrun import check_values, find_overrun
-from modelsummary_ipy.tracing.prepared import TraceResult
-from modelsummary_ipy.tracing.progress import TraceEndedError
-from modelsummary_ipy.tracing.real_op_checks import check_operation
-from modelsummary_ipy.tracing.request import TraceRequest
-from modelsummary_ipy.tracing.retracer import trace_fake
-from modelsummary_ipy.tracing.tracer import trace
+from modelsummary_ipy.tracing.made_anew import GuessedValues, make_unfilled, take_dtype
 
-#: What the expressions of a fix may name.
 #: So many sizes may be others in a model that was made anew: of a table, and of what depends on it.
 _MOST_OTHER_SIZES = 2
+#: What the expressions of a fix may name.
 _NAMES: dict[str, Any] = {"nn": nn, "torch": torch, "F": F}
 
 
@@ -118,12 +108,12 @@ class FixedModel(ShadowTemplate):
         names["old"] = old
         try:
             with draws_undone():
-                made = _make_unfilled(work, edit.code, names)
+                made = make_unfilled(work, edit.code, names)
         except Exception as error:  # the user's class refuses what was changed, or the call reads a name of a function
             raise UnfitEditError(str(error)) from error
         if not isinstance(made, nn.Module):
             raise UnfitEditError(edit.code)
-        _take_dtype(made, next(iter(old.parameters()), None))
+        take_dtype(made, next(iter(old.parameters()), None))
         made.train(old.training)
         with draws_undone():
             tree = self.tree = read_tree(made)
@@ -147,7 +137,7 @@ class FixedModel(ShadowTemplate):
         owner: Any = _find_module(work, owner_path)
         old = owner._modules.get(name) if edit.path else work.module
         try:
-            with draws_undone(), nullcontext() if edit.path else _GuessedValues():
+            with draws_undone(), nullcontext() if edit.path else GuessedValues():
                 # A module of the user's that is made anew is written by the name of its class.
                 own = {type(old).__name__: type(old)} if old is not None and edit.written else {}
                 value = eval(edit.code, {**_NAMES, **own, "old": vars(owner).get(name)})
@@ -157,7 +147,7 @@ class FixedModel(ShadowTemplate):
             self._take_parts(work, value)
         elif isinstance(value, nn.Module):
             like = next(iter((old if old is not None else work.module).parameters()), None)
-            _take_dtype(value, like)
+            take_dtype(value, like)
             value.train((old if old is not None else owner).training)
             owner.__dict__.pop(name, None)  # it was None
             owner._modules[name] = value
@@ -187,7 +177,7 @@ class FixedModel(ShadowTemplate):
             owner = getattr(owner, part)
         setattr(owner, name, edit.value)
         try:
-            with draws_undone(), _GuessedValues():
+            with draws_undone(), GuessedValues():
                 made = type(old)(config)
         except Exception as error:  # the class refuses the configuration
             raise UnfitEditError(str(error)) from error
@@ -206,7 +196,7 @@ class FixedModel(ShadowTemplate):
             raise UnfitEditError(path)
         lead = f"{path}." if path else ""
         like = next(iter(old.parameters()), None)
-        _take_dtype(made, like)
+        take_dtype(made, like)
         made.train(old.training)
         for name, value in vars(made).items():
             if name not in ("_parameters", "_buffers", "_modules") and not name.startswith(("_forward", "_backward")):
@@ -265,53 +255,6 @@ class FixedModel(ShadowTemplate):
         return index
 
 
-_READ_NUMBER = find_operator("_local_scalar_dense.default")
-
-
-class _GuessedValues(TorchDispatchMode):
-    """Answers for values that an ``__init__`` asks of fakes: ``trunc_normal_`` draws until nothing is out of range."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _READ_NUMBER:
-            return False if args[0].dtype == torch.bool else 0.0 if args[0].is_floating_point() else 0
-        return func(*args, **(kwargs or {}))
-
-
-def _make_unfilled(work: Shadow, code: str, names: dict[str, Any]) -> Any:
-    """Make a model whose weights are fakes: on the meta device, where filling them costs a sixth of what fakes take.
-
-    An ``__init__`` that asks for values, which meta tensors have not, is run with fakes, and guessed values.
-    """
-    assert work.fake_mode is not None
-    try:
-        with torch.device("meta"):
-            made = eval(code, names)
-    except (RuntimeError, NotImplementedError) as error:
-        if "meta" not in str(error):
-            raise
-        with work.fake_mode, torch.device(work.device), _GuessedValues():
-            return eval(code, names)
-    fakes: dict[int, Any] = {}
-    for module in made.modules() if isinstance(made, nn.Module) else ():
-        own: tuple[dict[str, Any], ...] = (module._parameters, module._buffers, vars(module))
-        for held in own:
-            for name, tensor in held.items():
-                if isinstance(tensor, Tensor):
-                    if id(tensor) not in fakes:
-                        fakes[id(tensor)] = make_fake(tensor, work.fake_mode, work.device)
-                    held[name] = fakes[id(tensor)]
-    return made
-
-
-def _take_dtype(made: nn.Module, like: Tensor | None) -> None:
-    """Give a new module the dtype of what was there, in a model of another one; complex numbers would be cut."""
-    if like is not None and like.is_floating_point() and like.dtype != torch.get_default_dtype():
-        made.to(dtype=like.dtype)
-
-
 def _list_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_parameters()
     yield from module.named_buffers()
@@ -364,56 +307,3 @@ def _set_given(model: nn.Module, edit: GivenEdit) -> None:
         return run(*first, *args[len(first) :], **{**kwargs, **made})
 
     model.__dict__["forward"] = forward
-
-
-def run_fixed(
-    request: TraceRequest, *, most: int, is_late: Callable[[], bool], model: nn.Module | None = None
-) -> TraceResult | None:
-    """Trace a model with a fix, under the user's own grad mode.
-
-    Args:
-        request: What is traced; its shadow is a ``FixedModel``.
-        most: Torch calls after which it is given up.
-        is_late: Whether the time is over.
-        model: The user's model, to run a real copy of it; ``None`` for fakes.
-
-    Returns:
-        What came of it, also where the model failed; ``None`` if the fix can't be applied or the trace was given up.
-
-    Raises:
-        Exception: A mistake of this package's own.
-    """
-    counted = 0
-
-    def guard(func: Any, name: str, args: Any, kwargs: Any) -> None:
-        nonlocal counted
-        counted += 1
-        if counted > most or is_late():
-            raise TraceEndedError
-        if model is None:
-            check_operation(func, name, args, kwargs)
-            check_values(name, args, kwargs)
-
-    with quiet_output(), warnings_ignored():
-        try:
-            if model is not None:
-                result = _run_real(request, model, guard)
-            else:
-                made = trace_fake(request, guard=guard, measure=False)
-                if made is None:
-                    return None
-                result = made[0]
-        except (TraceEndedError, UnfitEditError):
-            return None
-    if result.error is None and find_overrun(result.trace, lambda leaf: None) is not None:
-        return None
-    return result
-
-
-def _run_real(request: TraceRequest, model: nn.Module, guard: Any) -> TraceResult:
-    shadow = request.shadow
-    assert isinstance(shadow, FixedModel)
-    work = build_real_shadow(model, device=None, mode=shadow.mode)
-    shadow.apply(work)
-    prepared = prepare_inputs(request, work)
-    return trace(work, prepared, shadow.tree, method=request.method, guard=guard, measure=False)

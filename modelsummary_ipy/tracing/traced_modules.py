@@ -12,7 +12,8 @@ from modelsummary_ipy.fake.op_overrides import COPIED
 from modelsummary_ipy.isolation.global_state import draws_undone
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.layer_facts import LayerFacts, copied, frozen
-from modelsummary_ipy.model.module_tree import ModuleTree, read_params, read_tree
+from modelsummary_ipy.model.module_tree import ModuleTree, read_tree
+from modelsummary_ipy.model.param_facts import read_params
 from modelsummary_ipy.records.trace import ModuleFact, ParamFact
 from modelsummary_ipy.torch_compat.modules import storage_key
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 
-from modelsummary_ipy.fake.fake_mode import FakeMode, make_fake_mode
+from modelsummary_ipy.fake.fake_mode import FakeMode
 from modelsummary_ipy.fake.fake_subclasses import give_real_class
 from modelsummary_ipy.fake.fake_tensors import describe_tensor, make_fake
+from modelsummary_ipy.fake.fast_fake_mode import make_fake_mode
 from modelsummary_ipy.isolation.global_state import deep_stack, draws_undone
 from modelsummary_ipy.isolation.lazy_layers import LayerTable, LazyLayers
 from modelsummary_ipy.isolation.lazy_weights import build_layer, build_state

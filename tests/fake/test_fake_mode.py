@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from modelsummary_ipy.fake.fake_mode import FastFakeMode, build_fake, make_fake_mode
+from modelsummary_ipy.fake.fake_mode import build_fake
 from modelsummary_ipy.fake.fake_tensors import make_fake
+from modelsummary_ipy.fake.fast_fake_mode import FastFakeMode, make_fake_mode
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, FakeTensorMode
 from modelsummary_ipy.tracing.module_calls import observe_calls
 from tests.reference import HAS_GROUPED_PRODUCTS

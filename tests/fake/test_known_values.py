@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.fake.fake_mode import make_fake_mode
+from modelsummary_ipy.fake.fast_fake_mode import make_fake_mode
 from modelsummary_ipy.fake.known_values import MOST_VALUES, MOST_VALUES_OF_MASK
 from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensor, constant_of
 from tests.fresh_process import FreshProcesses

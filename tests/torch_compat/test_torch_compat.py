@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.fake import fake_mode, shape_cache
+from modelsummary_ipy.fake import fast_fake_mode, shape_cache
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.torch_compat import FALLBACKS, MISSING, fakes, modes, modules
 from modelsummary_ipy.tracing import aten_log, aten_ops, module_calls
@@ -68,7 +68,7 @@ def test_a_summary_without_a_private_name_says_the_same(
                 users += 1
         assert users > 1 or f" {absent}(" in inspect.getsource(home), "no module uses it"
     monkeypatch.setattr(
-        fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fake_mode.build_fake)
+        fast_fake_mode, "_SHAPE_CACHE", shape_cache.ShapeCache(fast_fake_mode.build_fake)
     )  # nothing is remembered from before
     monkeypatch.setattr(aten_log, "find_plan", functools.cache(aten_ops.Plan))
     monkeypatch.setattr(aten_ops, "find_plan", aten_log.find_plan)

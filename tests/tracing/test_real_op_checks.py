@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.fake.fake_mode import make_fake_mode
+from modelsummary_ipy.fake.fast_fake_mode import make_fake_mode
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing import real_op_checks as checks

@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.verdicts import judge, reason_of
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.fake.fake_mode import make_fake_mode
 from modelsummary_ipy.fake.fake_tensors import make_fake
+from modelsummary_ipy.fake.fast_fake_mode import make_fake_mode
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly

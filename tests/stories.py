@@ -6,7 +6,7 @@ it is about. Numbers that a test relies on are passed in by hand, never computed
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -530,3 +530,16 @@ def hostile(text: str) -> Story:
         failure=failure, engine="real", engine_reason=text, dims=[(text, text)], constraints=(text,),
         failed_at=((text, text),), unknown_ops=(text,), method=text,
     )  # fmt: skip
+
+
+#: By the names of their golden files.
+STORIES: dict[str, Callable[[], Story]] = {
+    "two_convs": two_convs,
+    "bert_like": lambda: bert_like(flagged=4),
+    "failed_unet": failed_unet,
+    "mixture": lambda: mixture(3, 16),
+    "nested_leaves": nested_leaves,
+    "repeated_calls": repeated_calls,
+    "static_net": static_net,
+    "real_run": real_run,
+}

@@ -100,9 +100,7 @@ def write_budget(nbytes: int, typed: Any = None) -> str:
     return f"{nbytes} B"
 
 
-def estimate_memory(
-    trace: Trace, step: Training, *, approximate: bool = False, budget: int | None = None, budget_text: str = ""
-) -> Memory:
+def estimate_memory(trace: Trace, step: Training, *, approximate: bool, budget: int | None, budget_text: str) -> Memory:
     """Say where the memory goes, in a forward and in a training step.
 
     Args:

@@ -59,7 +59,7 @@ def _convolution(family: str, function: str, spatial: int, *, lazy: bool = False
     )  # fmt: skip
 
 
-def _norm(family: str, spatial: int, ranks: tuple[int, ...], *, on: bool, lazy: bool = False) -> Layer:
+def _norm(family: str, spatial: int, ranks: tuple[int, ...], *, on: bool, lazy: bool) -> Layer:
     """A norm of channels; ``on`` is the default of ``affine`` and ``track_running_stats``."""
     arguments = () if lazy else ("num_features",)
     options = {} if lazy else {"affine": on, "track_running_stats": on}

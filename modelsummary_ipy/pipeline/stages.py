@@ -48,7 +48,7 @@ FIT_SECONDS = 30.0
 _INTERRUPTED = "interrupted: formulas and sizes that work were not all searched; ms.formulas finds them"
 
 
-def trace_model(model: nn.Module, request: Request, observer: Observer | None = None) -> Pipeline:
+def trace_model(model: nn.Module, request: Request, observer: Observer | None) -> Pipeline:
     """Trace a model as requested: the first stage of its summary."""
     device = check_device(request.device) if request.device is not None else None
     given = request.inputs

@@ -50,9 +50,7 @@ class Plan:
 find_plan: Callable[[Any], Plan] = cache(Plan)
 
 
-def write_counted(
-    func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any, record: Any = None
-) -> AtenOp | None:
+def write_counted(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any, record: Any) -> AtenOp | None:
     """Write down an operation that multiplies and adds, or is unknown, in a call; ``None`` for any other."""
     plan = find_plan(func)
     return find_aten_op(plan, args, kwargs, output) if plan.counts_in(record) else None

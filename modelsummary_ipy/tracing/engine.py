@@ -299,7 +299,7 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     return Traced(replace(result.trace, engine_reason=reason), result.error, shadow, request, 2)
 
 
-def may_run_real(request: TraceRequest, most: int = REAL_BYTES) -> bool:
+def may_run_real(request: TraceRequest, most: int) -> bool:
     """Return whether a copy of a model of at most so many bytes may be run for real unasked."""
     return _find_hindrance() is None and sum(param.nbytes for param in request.shadow.tree.params) <= most
 

@@ -23,7 +23,7 @@ from modelsummary_ipy.tracing.tracer import trace
 
 
 def run_fixed(
-    request: TraceRequest, *, most: int, is_late: Callable[[], bool], model: nn.Module | None = None
+    request: TraceRequest, *, most: int, is_late: Callable[[], bool], model: nn.Module | None
 ) -> TraceResult | None:
     """Trace a model with a fix, under the user's own grad mode.
 

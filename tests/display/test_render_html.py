@@ -27,16 +27,6 @@ from tests import stories
 from tests.stories import StoryBuilder, leaves
 
 OPEN = View(depth=99)
-STORIES: dict[str, Callable[[], Story]] = {
-    "two_convs": stories.two_convs,
-    "bert_like": lambda: stories.bert_like(flagged=4),
-    "failed_unet": stories.failed_unet,
-    "mixture": lambda: stories.mixture(3, 16),
-    "nested_leaves": stories.nested_leaves,
-    "repeated_calls": stories.repeated_calls,
-    "static_net": stories.static_net,
-    "real_run": stories.real_run,
-}
 
 
 def parse(html: str) -> BeautifulSoup:
@@ -105,14 +95,14 @@ def describe(tag: Tag, depth: int = 0) -> Iterator[str]:
 
 @pytest.mark.parametrize("name", ["two_convs", "failed_unet", "nested_leaves"])
 def test_the_structure_of_the_page_is_as_it_was_read_and_agreed(name: str, golden: Callable[[str, str], None]) -> None:
-    root = page(STORIES[name](), View()).select_one(".ms-root")
+    root = page(stories.STORIES[name](), View()).select_one(".ms-root")
     assert root is not None
     golden(f"{name}.html.txt", "\n".join(describe(root)) + "\n")
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_every_row_is_a_disclosure_whose_summary_holds_a_table_of_one_line(name: str) -> None:
-    soup = page(STORIES[name]())
+    soup = page(stories.STORIES[name]())
     head = soup.select_one(".ms-cols")
     assert head is not None
     for row in rows_of(soup):
@@ -133,10 +123,10 @@ def test_rows_nest_as_the_outline_does() -> None:
     assert [len(row.find_parents("details", class_="ms-r")) for row in rows_of(soup)] == [step.depth for step in steps]
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_the_page_says_what_the_text_says(name: str) -> None:
     """The same rows in the same order with the same sizes and numbers."""
-    story = STORIES[name]()
+    story = stories.STORIES[name]()
     lines = " ".join(" ".join(render_text(story, OPEN).split()).split("─")[-1].split())
     place = 0
     for row in rows_of(page(story)):
@@ -324,11 +314,10 @@ def test_a_row_knows_everything_of_itself_in_its_detail() -> None:
     assert row.select_one(":scope > pre.ms-x").text == "x = self.conv0(x)  # B 16 <H + 8>"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_every_row_has_a_detail(name: str) -> None:
-    assert all(
-        row.select(":scope > dl.ms-d, :scope > details.ms-a > dl.ms-d") for row in rows_of(page(STORIES[name]()))[1:]
-    )
+    rows = rows_of(page(stories.STORIES[name]()))[1:]
+    assert all(row.select(":scope > dl.ms-d, :scope > details.ms-a > dl.ms-d") for row in rows)
 
 
 def test_shares_are_drawn_as_meters_between_nothing_and_the_whole() -> None:
@@ -431,9 +420,9 @@ def test_unknown_costs_are_question_marks_and_the_total_is_unsure() -> None:
 KEPT_ATTRIBUTES = {"class", "title", "style", "hidden", "open", "width", "value", "max", "min", "scope"}
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_nothing_that_must_be_read_needs_what_an_untrusted_notebook_takes_away(name: str) -> None:
-    soup = page(STORIES[name]())
+    soup = page(stories.STORIES[name]())
     body = soup.select_one(".ms-body")
     assert body is not None
     assert {tag.name for tag in body.find_all(True)} <= {
@@ -449,9 +438,9 @@ def test_nothing_that_must_be_read_needs_what_an_untrusted_notebook_takes_away(n
     assert not soup.select("button, input, select")
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_the_same_story_makes_the_same_bytes_without_ids_or_addresses(name: str) -> None:
-    first, second = (render_html(STORIES[name](), View()) for _ in range(2))
+    first, second = (render_html(stories.STORIES[name](), View()) for _ in range(2))
     assert first == second
     soup = parse(first)
     assert not soup.select("[id]")
@@ -547,7 +536,7 @@ def whole_of(html: str) -> str:
     return html[html.index("<style>") : html.index('</div>\n<div class="ms-foot">')]
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_what_the_script_unpacks_is_the_page_that_is_not_packed(name: str) -> None:
     options: dict[str, Any] = {
         "details": {
@@ -556,8 +545,8 @@ def test_what_the_script_unpacks_is_the_page_that_is_not_packed(name: str) -> No
         },
         "operations": {1: [("aten.mm", 7)]},
     }
-    html = render_html(STORIES[name](), View(), **options)
-    assert unpack(html) == whole_of(render_html(STORIES[name](), View(), packed=False, **options))
+    html = render_html(stories.STORIES[name](), View(), **options)
+    assert unpack(html) == whole_of(render_html(stories.STORIES[name](), View(), packed=False, **options))
 
 
 def lines_of(soup: BeautifulSoup) -> list[list[str]]:
@@ -571,9 +560,9 @@ def nesting_of(soup: BeautifulSoup) -> list[int]:
 
 
 @pytest.mark.parametrize("view", [View(), OPEN, View(depth=99, ops=True, columns=COLUMNS)])
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_without_the_script_every_row_reads_as_with_it(name: str, view: View) -> None:
-    story = STORIES[name]()
+    story = stories.STORIES[name]()
     plain, full = parse(render_html(story, view)), page(story, view)
     assert lines_of(plain) == lines_of(full)
     for gone in full.select("details[hidden]"):

@@ -12,16 +12,11 @@ from hypothesis import strategies as st
 from modelsummary_ipy.display.outline import RowNode, build_outline, visible
 from modelsummary_ipy.display.render.markdown import render_markdown
 from modelsummary_ipy.display.render.text import render_text
-from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
 from tests import stories
 
-STORIES: dict[str, Callable[[], Story]] = {
-    "two_convs": stories.two_convs,
-    "bert_like": lambda: stories.bert_like(flagged=4),
-    "failed_unet": stories.failed_unet,
-    "nested_leaves": stories.nested_leaves,
-    "real_run": stories.real_run,
+STORIES = {
+    name: stories.STORIES[name] for name in ("two_convs", "bert_like", "failed_unet", "nested_leaves", "real_run")
 }
 
 

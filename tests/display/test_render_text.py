@@ -20,23 +20,12 @@ from modelsummary_ipy.display.render.markdown import render_markdown
 from modelsummary_ipy.display.render.size_cells import format_leaf, format_leaves
 from modelsummary_ipy.display.render.text import render_text
 from modelsummary_ipy.display.rows import format_arguments
-from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Source, TensorSpec
 from modelsummary_ipy.records.view import View
 from tests import stories
 from tests.stories import StoryBuilder
 
 ALL = View(columns=("input", "output", "formula", "params", "macs", "activation", "source"))
-STORIES: dict[str, Callable[[], Story]] = {
-    "two_convs": stories.two_convs,
-    "bert_like": lambda: stories.bert_like(flagged=4),
-    "failed_unet": stories.failed_unet,
-    "mixture": lambda: stories.mixture(3, 16),
-    "nested_leaves": stories.nested_leaves,
-    "repeated_calls": stories.repeated_calls,
-    "static_net": stories.static_net,
-    "real_run": stories.real_run,
-}
 
 
 def columns_of(text: str) -> int:
@@ -47,9 +36,9 @@ def columns_of(text: str) -> int:
     )
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_the_text_of_a_story_is_as_it_was_read_and_agreed(name: str, golden: Callable[[str, str], None]) -> None:
-    golden(f"{name}.txt", render_text(STORIES[name](), View()) + "\n")
+    golden(f"{name}.txt", render_text(stories.STORIES[name](), View()) + "\n")
 
 
 def test_every_column_can_be_shown(golden: Callable[[str, str], None]) -> None:
@@ -71,14 +60,14 @@ def test_a_narrow_terminal_gets_names_above_their_sizes(golden: Callable[[str, s
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:
-    assert columns_of(render_text(STORIES[name](), View(), width=width)) <= width
+    assert columns_of(render_text(stories.STORIES[name](), View(), width=width)) <= width
 
 
-@pytest.mark.parametrize("name", STORIES)
+@pytest.mark.parametrize("name", stories.STORIES)
 def test_a_narrow_text_says_no_less_than_a_wide_one(name: str) -> None:
-    story = STORIES[name]()
+    story = stories.STORIES[name]()
     narrow = render_text(story, View(), width=44)
     for row in (line for line in render_text(story, View()).splitlines() if "→" in line):
         for size in (word for word in row.replace("→", " ").split("  ") if word.strip().startswith("[")):

@@ -92,17 +92,24 @@ def renumber(ops: OpEvents) -> tuple[Any, ...]:
     return given, events, dict(sorted(made.items()))
 
 
+def log_both_ways(model: nn.Module, inputs: ModelInputs) -> list[OpEvents]:
+    """The operations of a trace that answers for layers, and of one that runs them."""
+    request = run_engine(model, inputs).request
+    assert request is not None
+    logs = []
+    for lean in (True, False):
+        made = trace_fake(request, lean=lean, measure=False, record_ops=True)
+        assert made is not None
+        assert made[0].ops is not None
+        logs.append(made[0].ops)
+    return logs
+
+
 @pytest.mark.parametrize("animal", [a for a in ZOO if not a.needs_values][::7], ids=lambda animal: animal.name)
 def test_a_trace_that_answers_for_layers_logs_the_operations_of_one_that_runs_them(animal: Animal) -> None:
     with quietly(), torch.no_grad():
-        request = run_engine(animal.build(), ModelInputs((), animal.inputs())).request
-        assert request is not None
-        lean, full = (trace_fake(request, lean=lean, measure=False, record_ops=True) for lean in (True, False))
-    assert lean is not None
-    assert full is not None
-    assert lean[0].ops is not None
-    assert full[0].ops is not None
-    assert renumber(lean[0].ops) == renumber(full[0].ops)
+        lean, full = log_both_ways(animal.build(), ModelInputs((), animal.inputs()))
+    assert renumber(lean) == renumber(full)
 
 
 class Cells(nn.Module):
@@ -134,22 +141,16 @@ def test_cells_that_give_two_tensors_run_once_for_each_way_in_which_they_are_giv
 def test_operations_that_repeat_others_are_those_of_a_trace_that_runs_them(make: Any) -> None:
     size = (2, 3) if make is Cells else (2, 4)
     with torch.no_grad():
-        request = run_engine(make(), ModelInputs((torch.zeros(size),), {})).request
-        assert request is not None
-        lean, full = (trace_fake(request, lean=lean, measure=False, record_ops=True) for lean in (True, False))
-    assert lean is not None
-    assert full is not None
-    assert lean[0].ops is not None
-    assert full[0].ops is not None
-    assert renumber(lean[0].ops) == renumber(full[0].ops)
-    assert full[0].ops.repeats == {}
-    events = lean[0].ops.events
-    for place, repeat in lean[0].ops.repeats.items():
+        lean, full = log_both_ways(make(), ModelInputs((torch.zeros(size),), {}))
+    assert renumber(lean) == renumber(full)
+    assert full.repeats == {}
+    events = lean.events
+    for place, repeat in lean.repeats.items():
         like, other = (events[at : at + repeat.length] for at in (repeat.like, place))
         assert [event.op for event in like] == [event.op for event in other]
         made = [[ref.number for event in part for ref in event.outputs] for part in (like, other)]
         assert repeat.made == tuple(zip(*made, strict=True))
-    assert len(lean[0].ops.repeats) == (2 if make is Cells else 5)
+    assert len(lean.repeats) == (2 if make is Cells else 5)
 
 
 def layers_of(ms: ModelSummary) -> list[Any]:

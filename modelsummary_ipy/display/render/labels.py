@@ -34,7 +34,7 @@ def size_head(view: View) -> str:
     return " → ".join(column for column in ("input", "output") if column in view.columns)
 
 
-def format_arrow(story: Story, row: Row, view: View, *, mark: tuple[str, str] = ("", "")) -> tuple[str, ...]:
+def format_arrow(story: Story, row: Row, view: View, *, mark: tuple[str, str]) -> tuple[str, ...]:
     """Input and output, or why there is none, in lines.
 
     One tensor each way is one line, ``[8, 3] → [8, 10]``; else every leaf has its own, outputs after an arrow.

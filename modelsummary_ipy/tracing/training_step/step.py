@@ -94,7 +94,7 @@ def trace_step(
         return _Reader(step, made, first, row_of_call, settings.loss is not None).read(name)
 
 
-def trace_run(request: TraceRequest, settings: StepSettings, shapes: Shapes | None = None) -> int | None:
+def trace_run(request: TraceRequest, settings: StepSettings, shapes: Shapes | None) -> int | None:
     """Run the forward alone, without autograd, in the precision of a step.
 
     Returns:

@@ -96,7 +96,7 @@ def count_aten_op(aten_op: AtenOp) -> int | None:
             raise FormulaError(aten_op.op) from error
         if not isinstance(error, (TypeError, IndexError, KeyError)):
             raise
-        return None  # a size is symbolic, or an argument that the formula reads is missing
+        return None  # an argument that the formula reads is missing
     return count if count is None or count >= 0 else None  # a ragged size is -1
 
 

@@ -31,8 +31,8 @@ class FakeMode(FakeTensorMode):
     Such a model goes to the real engine, which says so.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False, **options)
+    def __init__(self) -> None:
+        super().__init__(allow_non_fake_inputs=True, allow_fallback_kernels=False)
         self.listener: Listener | None = None
         self.meets_wrappers = False
         self.assumed_number: float | None = None  # what a single number of unknown value is read as
@@ -52,8 +52,8 @@ class FakeMode(FakeTensorMode):
 class StockFakeMode(FakeMode):
     """A fake mode whose operations a second dispatch mode observes: without torch's private hooks, and slower."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self) -> None:
+        super().__init__()
         self._observers: list[Any] = []
         self.is_observed = False
 

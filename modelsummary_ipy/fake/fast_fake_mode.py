@@ -70,13 +70,13 @@ class FastFakeMode(FakeMode):
     writes to a fake of it.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self) -> None:
+        super().__init__()
         self._is_unfilled = False
         self._inside = False
-        self._cache = _SHAPE_CACHE if self.shape_env is None else None
+        self._cache = _SHAPE_CACHE
         # torch's own cache lives as long as the process, and holds a generator for each trace of a model that has one.
-        self.cache_enabled = self.cache_enabled and self._cache is None
+        self.cache_enabled = False
         pass_higher_order(self)
 
     @classmethod
@@ -96,14 +96,14 @@ class FastFakeMode(FakeMode):
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):
             return self._run_higher_order(func, args, kwargs)
-        key, output = self._cache.find(self, func, args, kwargs) if self._cache is not None else (None, MISSED)
+        key, output = self._cache.find(self, func, args, kwargs)
         layout = (
             write_down(func, args) if output is MISSED and (key is not None or self._is_unknown(func, args)) else None
         )
         if layout is not None and key is None:
             output = self._make_fresh(layout, args[0][0] if func is _CAT else args[0])  # type: ignore[arg-type]  # one
         elif layout is not None:
-            output = self._cache.write(self, key, func, args, layout)  # type: ignore[union-attr]  # it gave the key
+            output = self._cache.write(self, key, func, args, layout)
         elif output is MISSED:
             if schema_of(func).is_mutable:
                 args, kwargs = self._spare_real(args, kwargs)
@@ -123,7 +123,6 @@ class FastFakeMode(FakeMode):
             if type(output) is FakeTensor:
                 find_values(output, func, args)
             if key is not None:
-                assert self._cache is not None
                 self._cache.keep(key, func, args, output)
                 # torch keeps weak references to the fakes it makes, and ``.to()`` of a module can't swap these.
                 made = self._cache.recall(self, key, args)
@@ -134,7 +133,7 @@ class FastFakeMode(FakeMode):
 
     def _compute(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Run an operation on known values by these, and make fakes that have the values that came out."""
-        way = self._cache.way_of(func) if self._cache is not None else ""
+        way = self._cache.way_of(func)
         values = compute(self, func, args, kwargs) if way else []
         if not values or way == "self":
             return args[0] if values else MISSED
@@ -156,7 +155,7 @@ class FastFakeMode(FakeMode):
 
     def _is_unknown(self, func: Any, args: Sequence[Any]) -> bool:
         """Return whether fakes are joined, looked up or added of which not all have values: together they have none."""
-        if func not in _JOINS or self._cache is None:
+        if func not in _JOINS:
             return False
         items = args[0] if func is _CAT else (args[0], *args[1]) if func is _INDEX else args[:2]
         own = all(type(item) is FakeTensor and item.fake_mode is self and not item.is_nested for item in items)
@@ -240,7 +239,6 @@ class FastFakeMode(FakeMode):
 
     def _derive(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Compute an operation on a smaller input, where its output determines the one for this input."""
-        assert self._cache is not None
         if not args or not isinstance(args[0], FakeTensor):
             return MISSED
         smaller = find_smaller(func, args)

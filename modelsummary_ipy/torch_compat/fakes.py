@@ -142,12 +142,12 @@ make_bare_fake: Callable[[Tensor, torch.device, bool], Any] | None = prefer("mak
 
 def _find_fake_mode() -> bool | None:
     mode: Any = make_bare_mode()
-    members = ("dispatch", "may_turn_const", "in_kernel_invocation", "cache_enabled", "shape_env", "__torch_dispatch__")
+    members = ("dispatch", "may_turn_const", "in_kernel_invocation", "cache_enabled", "__torch_dispatch__")
     return True if all(hasattr(mode, name) for name in members) and make_first_fake is _construct else None
 
 
 #: Whether a subclass may take over a fake mode's dispatch; if not, a second dispatch mode on top of the stock one
-#: observes the operations, no shape is remembered, and fewer values are known (``fake/fake_mode.py``).
+#: observes the operations, no shape is remembered, and fewer values are known (``fake/fast_fake_mode.py``).
 OVERRIDES_FAKE_MODE: bool = prefer("OVERRIDES_FAKE_MODE", _find_fake_mode, False)
 
 

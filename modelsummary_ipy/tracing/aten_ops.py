@@ -165,7 +165,7 @@ def _write_aten_op(plan: Plan, args: Sequence[Any], kwargs: Mapping[str, Any], o
 
 
 def _read_size(tensor: Tensor) -> tuple[int, ...]:
-    """Return a tensor's sizes, -1 for one that is ragged or symbolic."""
+    """Return a tensor's sizes, -1 for one that is ragged."""
     try:
         return tuple(size if type(size) is int else -1 for size in tensor.shape)
     except RuntimeError:  # a nested tensor

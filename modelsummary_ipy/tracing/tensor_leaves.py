@@ -23,12 +23,9 @@ _specs: dict[tuple[str, Any, torch.dtype, torch.device], TensorSpec] = {}
 
 def build_spec(name: str, tensor: Tensor) -> TensorSpec:
     """Write down a tensor's size, dtype and device; equal specs are one object, for 50,000 rows share a few hundred."""
-    shape = read_shape(tensor) if tensor.is_nested else tensor.shape
+    shape = _read_nested(tensor) if tensor.is_nested else tensor.shape
     key = (name, shape, tensor.dtype, tensor.device)
-    try:
-        spec = _specs.get(key)
-    except TypeError:  # symbolic sizes have no hash
-        return TensorSpec(name, tuple(shape), name_dtype(tensor.dtype), name_device(tensor.device))
+    spec = _specs.get(key)
     if spec is None:
         if len(_specs) > 100_000:
             _specs.clear()
@@ -46,10 +43,8 @@ def _read_traced(shape: Any) -> tuple[int, ...]:
         return tuple(map(int, shape))
 
 
-def read_shape(tensor: Tensor) -> tuple[int, ...]:
-    """Return a tensor's sizes; -1 is the ragged dim of a nested tensor."""
-    if not tensor.is_nested:
-        return tuple(tensor.shape)
+def _read_nested(tensor: Tensor) -> tuple[int, ...]:
+    """Return a nested tensor's sizes; -1 is a ragged dim."""
     if tensor.layout == torch.jagged:
         return _read_jagged(tensor)
     with torch.no_grad(), disable_function(), disable_dispatch():  # reading a shape is no step of the forward

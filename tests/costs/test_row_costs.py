@@ -408,6 +408,20 @@ def test_grouped_products_count_each_row_once(dtype: torch.dtype, engine: str) -
     assert count(Does(run), x, weights, engine=engine) == 8 * 16 * 32
 
 
+@pytest.mark.parametrize(
+    ("op", "sizes", "by_hand"),
+    [
+        ("conv_tbc", ((10, 2, 3), (5, 3, 4), (6, 2, 4)), 6 * 2 * 4 * (5 * 3)),
+        ("slow_conv_transpose2d", ((2, 3, 10, 10), (3, 8, 3, 3), (2, 8, 12, 12)), 600 * 72),
+        ("_grouped_mm", ((2, 16, 8), (8, 5), (16, 5)), 5 * 16 * 8),  # each column with one of two matrices
+    ],
+)
+def test_operations_that_other_layouts_and_backends_run_count_by_hand(
+    op: str, sizes: tuple[tuple[int, ...], ...], by_hand: int
+) -> None:
+    assert count_aten_op(AtenOp(f"aten.{op}.default", sizes[:-1], sizes[-1:])) == by_hand
+
+
 def test_a_fused_fast_path_counts_as_the_layers_it_stands_for() -> None:
     """Tracing turns the fast path off; where a model calls it by hand it counts all the same."""
     attention = AtenOp(

@@ -322,3 +322,32 @@ def test_a_denoiser_gets_the_step_and_the_text(make: Callable[[], nn.Module], sh
     summary = ModelSummary(make())
     assert summary.error is None
     assert [fact.spec.shape for fact in summary.pipeline.traced.trace.inputs] == shapes
+
+
+class Positioned(nn.Module):
+    """A denoiser with places, masks and pooled words, as Flux and PixArt have, and a picture that steers it."""
+
+    config = SimpleNamespace(in_channels=4, pooled_projection_dim=6, joint_attention_dim=12, sample_size=8)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_attention_mask: Tensor,
+        controlnet_cond: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        timestep: Tensor | None = None,
+        pooled_projections: Tensor | None = None,
+        img_ids: Tensor | None = None,
+    ) -> Tensor:
+        assert encoder_hidden_states is not None
+        masked = encoder_hidden_states * encoder_attention_mask[..., None]
+        return hidden_states + sum(x.sum() for x in (masked, pooled_projections, img_ids, controlnet_cond))
+
+
+def test_a_denoiser_gets_places_masks_pooled_words_and_a_picture_eight_times_as_large() -> None:
+    inputs = ModelSummary(Positioned()).pipeline.traced.trace.inputs
+    assert {fact.spec.name: fact.spec.shape for fact in inputs} == {
+        "hidden_states": (2, 4, 8, 8), "encoder_hidden_states": (2, 16, 12), "timestep": (2,),
+        "pooled_projections": (2, 6), "img_ids": (16, 3), "encoder_attention_mask": (2, 16),
+        "controlnet_cond": (2, 3, 64, 64),
+    }  # fmt: skip

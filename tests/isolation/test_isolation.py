@@ -63,6 +63,22 @@ def test_a_summary_leaves_everything_as_it_was(case: Case, engine: str) -> None:
     assert traced.changed == []
 
 
+@pytest.mark.parametrize("make", [random.Random, np.random.default_rng, np.random.RandomState])
+def test_a_generator_that_a_model_holds_draws_what_it_would_have_drawn(make: Any) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.noise = make(0)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.noise.normal(0.0, 1.0) if make is not random.Random else x + self.noise.random()
+
+    model, untouched = Noisy(), Noisy()
+    assert ModelSummary(model, (2, 3)).error is None
+    zero = torch.zeros(1)
+    assert torch.equal(model(zero), untouched(zero))
+
+
 @pytest.mark.parametrize(
     "name", ["Residual", "TensorsAside", "InContainers", "Caches", "lazy", "Hooked", "Seeds", "Packed"]
 )

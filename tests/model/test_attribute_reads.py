@@ -23,6 +23,7 @@ class Net(nn.Module):
         super().__init__()
         self.direct, self.by_helper, self.by_property = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
         self.elsewhere, self.never, self.nested = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
+        self.by_cache, self.by_part = nn.Linear(2, 2), nn.Linear(2, 2)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -35,17 +36,26 @@ class Net(nn.Module):
     def head(self) -> nn.Module:
         return self.by_property
 
+    @functools.cached_property
+    def cached(self) -> nn.Module:
+        return self.by_cache
+
+    def _scale(self, x: Tensor, by: int) -> Tensor:
+        return self.by_part(x) * by
+
+    double = functools.partialmethod(_scale, by=2)
+
     def decode(self, x: Tensor) -> Tensor:
         return self.elsewhere(x)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.helper(self.direct((lambda y: self.nested(y))(x))))
+        return self.double(self.cached(self.head(self.helper(self.direct((lambda y: self.nested(y))(x))))))
 
 
 def test_what_forward_leads_to_is_read_and_what_sets_a_module_up_is_not() -> None:
     reads = find_reads(Net, nn.Module)
     assert reads.forward is not None
-    assert {"direct", "by_helper", "by_property", "nested"} <= reads.forward
+    assert {"direct", "by_helper", "by_property", "by_cache", "by_part", "nested"} <= reads.forward
     assert not {"elsewhere", "never"} & reads.forward
     assert "elsewhere" in reads.elsewhere
     assert "never" not in reads.elsewhere

@@ -29,7 +29,8 @@ from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.shapes.separate_dims import find_separate_dims
-from modelsummary_ipy.tracing.engine import Traced, may_run_real
+from modelsummary_ipy.tracing.engine import Traced
+from modelsummary_ipy.tracing.real_run import may_run_real
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import MANY_CALLS, Retracer
 

@@ -16,21 +16,19 @@ from modelsummary_ipy.inputs.signature import name_positional, write_example
 from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
-from modelsummary_ipy.isolation.shadow import ShadowTemplate, build_real_shadow
-from modelsummary_ipy.isolation.threads import may_run_torch_elsewhere
+from modelsummary_ipy.isolation.shadow import ShadowTemplate
 from modelsummary_ipy.model.layer_facts import frozen
 from modelsummary_ipy.records.trace import Engine, Mode, Trace
-from modelsummary_ipy.torch_compat.distributed import count_ranks
-from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes, prepare_inputs
-from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values, forbids_grad
+from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes
+from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values
 from modelsummary_ipy.tracing.overrun import Beyond, LookupCheck, fail_at, find_beyond
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_keeping
+from modelsummary_ipy.tracing.real_run import find_hindrance, run_real
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.source_lines import trim_error
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
-from modelsummary_ipy.tracing.tracer import trace
 
 #: ``auto`` runs a model for real no longer than this; ``engine="real"`` has no limit.
 REAL_SECONDS = 10.0
@@ -182,7 +180,7 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
     job = replace(job, request=guess_dtypes(job.request))
     shadow = job.request.shadow
     if engine == "real":
-        result, request = _run_real(job, _guess_ranges(shadow))
+        result, request = _run_job(job)
         return Traced(result.trace, result.error, shadow, request, 1)
     with quiet_output(will_show=True) as held:
         fake = _trace_fake(job.request, job.observer, once=job.once, keep_interrupted=find_keeping() is not None)
@@ -275,7 +273,7 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     Where fakes came to the end and only doubt a mask, all they found is kept unless the run comes to its end too.
     """
     shadow = job.request.shadow
-    hindrance = _find_hindrance()
+    hindrance = find_hindrance()
     if hindrance is not None:
         return _keep_fake(fake, reason, *hindrance)
     nbytes = sum(param.nbytes for param in shadow.tree.params)
@@ -291,7 +289,7 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
 
     ranges = find_ranges(fake.result.trace, fake.prepared.facts)
     try:
-        result, request = _run_real(replace(job, observer=watch, request=fake.request), ranges)
+        result, request = _run_job(replace(job, observer=watch, request=fake.request), ranges)
     except _TooLongError:
         return _keep_fake(fake, reason, f"a real run took over {REAL_SECONDS:.0f} s", "engine='real' has no limit")
     if result.error is not None and fake.result.error is None:
@@ -299,25 +297,8 @@ def _run_what_fakes_can_not(job: _Job, fake: _FakeTrace, reason: str) -> Traced:
     return Traced(replace(result.trace, engine_reason=reason), result.error, shadow, request, 2)
 
 
-def may_run_real(request: TraceRequest, most: int) -> bool:
-    """Return whether a copy of a model of at most so many bytes may be run for real unasked."""
-    return _find_hindrance() is None and sum(param.nbytes for param in request.shadow.tree.params) <= most
-
-
-def _find_hindrance() -> tuple[str, str] | None:
-    """Say why no model is run for real unasked, and what to do; ``None`` where nothing hinders."""
-    ranks = count_ranks()
-    if ranks > 1:
-        why = (
-            f"in a process group of {ranks} ranks nothing is run for real unasked, for collectives wait for all of them"
-        )
-        return why, "engine='real' on every rank at once"
-    if may_run_torch_elsewhere():
-        return (
-            "nothing is run for real unasked while another thread may use torch",
-            "engine='real' runs it all the same",
-        )
-    return None
+def _run_job(job: _Job, ranges: dict[int, int] | None = None) -> tuple[TraceResult, TraceRequest]:
+    return run_real(job.model, job.request, ranges, device=job.device, observer=job.observer, once=job.once)
 
 
 def _keep_fake(fake: _FakeTrace, reason: str, why: str = "", advice: str = "") -> Traced:
@@ -334,46 +315,6 @@ def _with_limit(trace: Trace, reason: str, why: str, advice: str) -> Trace:
     assert trace.failure is not None
     limit = f"{reason} needs tensor values; {why}"
     return replace(trace, failure=replace(trace.failure, limit=limit, advice=advice))
-
-
-def _run_real(job: _Job, ranges: dict[int, int]) -> tuple[TraceResult, TraceRequest]:
-    """Run a copy with real tensors, again where dtypes were guessed wrong or the forward needs autograd otherwise.
-
-    Args:
-        ranges: By size, the number of values that an integer may take.
-
-    Returns:
-        What came of it, and the request with the dtypes that the inputs got.
-    """
-    request, tree = job.request, job.request.shadow.tree
-    goes_backward = without_grad = False
-    for attempt in (1, 2, 3, 4):
-        work = build_real_shadow(job.model, device=job.device, mode=request.shadow.mode)
-        prepared = prepare_inputs(request, work, ranges)
-        with torch.no_grad() if without_grad else nullcontext():
-            result = trace(
-                work, prepared, tree, method=request.method, observer=job.observer, keep_saved=goes_backward,
-                keep_interrupted=find_keeping() is not None,
-            )  # fmt: skip
-        if result.error is None or result.is_interrupted or job.once or attempt == 4:
-            break
-        better = correct_dtypes(request, prepared, result.trace)
-        if better is not None:
-            request = better
-        elif not goes_backward and (result.goes_backward or differentiates(result.error)):
-            goes_backward = True
-        elif not without_grad and forbids_grad(result.error):
-            without_grad = True
-        else:
-            break
-    return result, request
-
-
-def _guess_ranges(shadow: ShadowTemplate) -> dict[int, int]:
-    """Without a fake trace it is unknown which embedding reads an input: stay below the smallest."""
-    rows = [fact.settings.get("num_embeddings") for fact in shadow.tree.modules]
-    smallest = min((row for row in rows if isinstance(row, int)), default=2)
-    return dict.fromkeys(range(64), smallest)
 
 
 def _static_trace(shadow: ShadowTemplate, method: str, reason: str) -> Trace:

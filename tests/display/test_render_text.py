@@ -271,3 +271,12 @@ def test_the_arguments_of_an_operation_are_those_that_say_something() -> None:
     )
     assert format_arguments((*arguments, ("normalized", False))).endswith("pad_mode='reflect', …")
     assert format_arguments((("1", None), ("2", (slice(None), None)), ("inplace", False))) == "None, (:, None)"
+
+
+def test_of_many_inputs_every_output_shows_the_first_seven_and_counts_the_rest() -> None:
+    build = StoryBuilder("Many", {f"[{place}]": (2, place + 1) for place in range(10)}, (2, 3))
+    story = build.story()
+    for shown in (render_text(story, View()), render_markdown(story, View()), render_html(story, View(), packed=False)):
+        assert "[6]" in shown
+        assert "… 3 more inputs" in shown
+    assert "[7]" not in render_text(story, View()).partition("input → output")[0]

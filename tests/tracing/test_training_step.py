@@ -9,43 +9,21 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import transformers
 from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils.checkpoint import checkpoint
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.training import OPTIMIZERS, Training
-from tests.byte_models import IDS, MODELS, TINY, Does, trace_bytes
+from modelsummary_ipy.records.training import OPTIMIZERS
+from tests.byte_models import MODELS, Does, trace_bytes
 from tests.models import by_name, empty_caches
 from tests.reference import difference, fingerprint, quietly
 from tests.traced import trace_case
-from tests.tracing.real_step import RealStep, _Storages, real_optimizer, run_real_step, sum_outputs
+from tests.tracing.compared_steps import adamw, assert_equal, trace_training
+from tests.tracing.real_step import real_optimizer, run_real_step, sum_outputs
 
 pytestmark = pytest.mark.usefixtures("attention_as_traced")
-
-
-def adamw(params: Any) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(params, foreach=True)
-
-
-def trace_training(model: nn.Module, *args: Any, **options: Any) -> Training:
-    ms = ModelSummary(model, ModelInputs(args), **options)
-    assert (ms.engine, ms.error) == ("fake", None)
-    return ms.training
-
-
-def assert_equal(ours: Training, real: RealStep) -> None:
-    assert ours.reason == ""
-    assert list(ours.live_bytes) == real.live
-    peaks = (ours.forward_peak_bytes, ours.backward_peak_bytes, ours.optimizer_peak_bytes)
-    assert peaks == (real.forward, real.backward, real.optimizer)
-    assert ours.peak_bytes == max(real.live)
-
-
-# -- every byte, at every moment --------------------------------------------------------------------------------------
 
 
 #: One can't be trained; in the other a view is written to, and autograd goes back through a fake's view by the view
@@ -134,7 +112,32 @@ def test_checkpoints_and_autocast_are_as_in_a_real_step(name: str) -> None:
     assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
 
 
-# -- optimizers -------------------------------------------------------------------------------------------------------
+def pool_positions(model: Any, x: Tensor) -> Tensor:
+    return F.adaptive_avg_pool1d(model.norm(model.first(model.before(x))).transpose(1, 2), 1)
+
+
+def test_gradients_of_a_norm_lie_as_its_kernel_lays_them_out() -> None:
+    layers = {"before": nn.Linear(8, 16), "first": nn.Linear(16, 32), "norm": nn.LayerNorm(32)}
+    model, args = Does(pool_positions, **layers), (torch.randn(2, 6, 8),)
+    assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
+
+
+@pytest.mark.parametrize("settings", [{"num_layers": 2, "bidirectional": True}, {"dropout": 0.1, "num_layers": 2}, {}])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_an_lstm_takes_what_a_real_one_takes_its_workspace_too(settings: dict[str, Any], mode: str) -> None:
+    for features, hidden, length in ((16, 24, 7), (48, 64, 5), (100, 10, 3)):
+        model, args = nn.LSTM(features, hidden, **settings).train(mode == "train"), (torch.randn(length, 3, features),)
+        assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_batch_norm_before_all_that_trains_makes_no_gradient_of_its_input(mode: Any) -> None:
+    model = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 2)).train(mode == "train")
+    args = (torch.randn(256, 64),)
+    assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
+
+
+# -- optimizers --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -205,52 +208,24 @@ def test_gradients_of_the_user_stay_and_do_not_count() -> None:
     assert with_gradients.live_bytes == bare.live_bytes
 
 
-# -- the loss ---------------------------------------------------------------------------------------------------------
+def test_a_state_that_is_made_with_the_optimizer_is_there_before_the_step() -> None:
+    model, args = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), (torch.randn(8, 8),)
+    ours = trace_training(model, *args, optimizer=torch.optim.Adagrad)
+    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=torch.optim.Adagrad))
 
 
-def test_a_loss_may_be_given_and_its_target_is_made_up() -> None:
-    model, x = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), torch.randn(8, 8)
-    given: list[tuple[Any, Callable[[Any], Tensor]]] = [
-        (nn.CrossEntropyLoss(), lambda y: F.cross_entropy(y, torch.zeros(8, dtype=torch.int64))),
-        (F.l1_loss, lambda y: F.l1_loss(y, torch.zeros(8, 4))),
-        (lambda y: y.square().mean(), lambda y: y.square().mean()),
-    ]
-    for loss, real in given:
-        ours = trace_training(model, x, loss=loss)
-        assert_equal(ours, run_real_step(copy.deepcopy(model), (x,), optimizer=adamw, loss=real))
-    assert trace_training(model, x, loss=nn.MSELoss()).reason == ""
+def test_gradients_of_parameters_that_an_optimizer_leaves_out_stay() -> None:
+    model, args = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), (torch.randn(8, 8),)
+    mine = torch.optim.SGD(model[2].parameters(), 0.1, momentum=0.9)
+    ours = trace_training(model, *args, optimizer=mine)
+    real = run_real_step(
+        copy.deepcopy(model), args, optimizer=lambda params: torch.optim.SGD(params[2:], 0.1, momentum=0.9)
+    )
+    assert_equal(ours, real)
+    assert model[0].weight.grad is None
 
 
-def test_the_models_own_loss_is_taken() -> None:
-    model = transformers.BertForSequenceClassification(transformers.BertConfig(**TINY, **IDS))
-    ids, labels = torch.ones(2, 6, dtype=torch.int64), torch.tensor([0, 1])
-    kwargs = {"input_ids": ids, "labels": labels}
-    ours = ModelSummary(model, ModelInputs((), kwargs)).training
-    assert_equal(ours, run_real_step(model, (), kwargs, optimizer=adamw))
-
-
-@pytest.mark.parametrize("loss", ["cross entropy", 3, nn.MSELoss])
-def test_what_is_no_loss_is_refused_before_anything_is_traced(loss: Any) -> None:
-    with pytest.raises(InputError, match="a function of the output"):
-        ModelSummary(nn.Linear(2, 2), (1, 2), loss=loss)
-
-
-def test_a_loss_that_is_no_number_is_an_error_of_the_argument() -> None:
-    ms = ModelSummary(nn.Linear(2, 3), (4, 2), loss=lambda y: y)
-    with pytest.raises(InputError, match=r"a tensor of size \[4, 3\]"):
-        ms.training
-    assert ms.memory.training_bytes is None
-    assert "to run" in ms.to_text()
-
-
-def test_without_anything_to_train_the_reason_is_given() -> None:
-    frozen = ModelSummary(nn.Linear(2, 2).requires_grad_(False), (1, 2))
-    assert frozen.training.reason == "nothing to train: no parameter requires grad"
-    assert (frozen.training.peak_bytes, frozen.training.peak_row, frozen.training.held_at_peak) == (None, None, ())
-    counts = ModelSummary(Does(lambda model, x: model.layer(x).argmax(1), layer=nn.Linear(2, 2)), (3, 2))
-    assert counts.training.reason == "no loss can be made: the model gives no floating tensor"
-    detached = ModelSummary(Does(lambda model, x: model.layer(x).detach(), layer=nn.Linear(2, 2)), (3, 2))
-    assert detached.training.reason == "no loss can be made: no output requires grad"
+# -- what fails --------------------------------------------------------------------------------------------------------
 
 
 class FailsBackward(torch.autograd.Function):
@@ -280,7 +255,12 @@ def test_a_backward_that_fails_is_told_like_a_forward_that_fails() -> None:
     assert "no way back" in text
 
 
-# -- what stands where ------------------------------------------------------------------------------------------------
+def test_a_model_that_fakes_cannot_run_says_why_it_has_no_step() -> None:
+    model = Does(lambda model, x: model.layer(x * 2 if x.sum() > 0 else x), layer=nn.Linear(8, 8))
+    assert ".bool() at test_training_step.py:" in ModelSummary(model, torch.randn(4, 8)).training.reason
+
+
+# -- what stands where -------------------------------------------------------------------------------------------------
 
 
 def test_every_storage_has_a_category_a_row_and_a_line() -> None:
@@ -347,7 +327,7 @@ def test_to_train_takes_never_less_than_to_run(name: str) -> None:
     assert (memory.training_bytes or 0) >= (memory.inference_bytes or 0) > 0
 
 
-# -- another tracker --------------------------------------------------------------------------------------------------
+# -- another tracker ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["perceptron", "convolutions", "encoder layer", "gpt2", "resnet"])
@@ -368,238 +348,3 @@ def test_torchs_own_tracker_says_the_same(name: str) -> None:
     peak = tracker.get_tracker_snapshot("peak")
     total = next(iter(peak.values()))["Total"]
     assert ours.peak_bytes == pytest.approx(total, rel=0.01)
-
-
-# -- precision and accumulation ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["perceptron", "convolutions", "encoder layer", "bert", "checkpoint"])
-def test_a_batch_after_the_first_finds_gradients_there(name: str) -> None:
-    make, give = MODELS[name]
-    model, args = make(), give()
-    ours = trace_training(model, *args, accumulate=4)
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, accumulate=4))
-
-
-@pytest.mark.parametrize("name", ["perceptron", "convolutions", "attention function", "encoder layer", "bert"])
-def test_mixed_precision_takes_what_a_real_step_under_autocast_takes(name: str) -> None:
-    make, give = MODELS[name]
-    model, args = make(), give()
-    ours = trace_training(model, *args, precision="bf16-mixed")
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True))
-
-
-@pytest.mark.parametrize("name", ["perceptron", "convolutions", "encoder layer", "bert"])
-def test_a_model_cast_to_bfloat16_takes_what_a_real_one_takes(name: str) -> None:
-    make, give = MODELS[name]
-    model, args = make(), give()
-    ours = trace_training(model, *args, precision="bf16")
-    cast = tuple(arg.bfloat16() if arg.is_floating_point() else arg for arg in args)
-    assert_equal(ours, run_real_step(copy.deepcopy(model).bfloat16(), cast, optimizer=adamw))
-
-
-@pytest.mark.parametrize("name", ["perceptron", "bert"])
-def test_to_run_is_in_the_precision_of_the_step_and_never_more_than_to_train(name: str) -> None:
-    make, give = MODELS[name]
-    model, args = make(), give()
-    real = _Storages()
-    for tensor in [*model.parameters(), *model.buffers(), *args]:
-        real.see(tensor)
-    real.live.append(real.now)
-    with real, torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
-        model(*args)
-    ms = ModelSummary(model, input_data=args, precision="bf16-mixed")
-    assert ms.memory.inference_bytes == max(real.live)
-    frozen = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8 * 12 * 12, 2))
-    frozen[:2].requires_grad_(False)
-    for precision in ("as is", "bf16-mixed", "bf16"):
-        memory = ModelSummary(frozen, (4, 3, 16, 16), precision=precision, optimizer="sgd").memory
-        assert (memory.inference_bytes or 0) <= (memory.training_bytes or 0), precision
-
-
-def pool_positions(model: Any, x: Tensor) -> Tensor:
-    return F.adaptive_avg_pool1d(model.norm(model.first(model.before(x))).transpose(1, 2), 1)
-
-
-def test_gradients_of_a_norm_lie_as_its_kernel_lays_them_out() -> None:
-    layers = {"before": nn.Linear(8, 16), "first": nn.Linear(16, 32), "norm": nn.LayerNorm(32)}
-    model, args = Does(pool_positions, **layers), (torch.randn(2, 6, 8),)
-    assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
-
-
-@pytest.mark.parametrize(
-    ("loss", "words"),
-    [
-        (lambda output: output.mean(0), r"the loss is a tensor of size \[3\], and no number"),
-        (lambda output: output.nope(), "the loss fails: AttributeError: 'Tensor' object has no attribute 'nope'"),
-        (lambda output: output @ output, "the loss fails: RuntimeError: "),
-        (
-            lambda output: F.cross_entropy(output, torch.zeros(2).int()),
-            "the loss fails: RuntimeError: expected (target|scalar)",
-        ),
-    ],
-)
-def test_a_loss_that_fails_is_told_as_a_loss_and_not_as_the_forward(loss: Any, words: str) -> None:
-    ms = ModelSummary(nn.Linear(4, 3), (2, 4), loss=loss)
-    with pytest.raises(InputError, match=f"{words}.*expected a function that gives one number"):
-        _ = ms.training
-    text = " ".join(ms.to_text().split())
-    assert "the loss" in text
-    assert "the forward fails" not in text
-    assert ms.error is None
-
-
-@pytest.mark.parametrize("settings", [{"num_layers": 2, "bidirectional": True}, {"dropout": 0.1, "num_layers": 2}, {}])
-@pytest.mark.parametrize("mode", ["train", "eval"])
-def test_an_lstm_takes_what_a_real_one_takes_its_workspace_too(settings: dict[str, Any], mode: str) -> None:
-    for features, hidden, length in ((16, 24, 7), (48, 64, 5), (100, 10, 3)):
-        model, args = nn.LSTM(features, hidden, **settings).train(mode == "train"), (torch.randn(length, 3, features),)
-        assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
-
-
-@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16"])
-def test_an_lstm_in_bfloat16_has_a_workspace_of_its_own(precision: str) -> None:
-    for features, hidden, length in ((16, 24, 7), (300, 77, 11), (33, 500, 5)):
-        model, args = nn.LSTM(features, hidden, num_layers=2), (torch.randn(length, 3, features),)
-        ours, real = trace_training(model, *args, precision=precision), copy.deepcopy(model)
-        if precision == "bf16":
-            real, args = real.bfloat16(), (args[0].bfloat16(),)
-        assert_equal(ours, run_real_step(real, args, optimizer=adamw, autocast=precision == "bf16-mixed"))
-
-
-def pool_unnormed(model: Any, x: Tensor) -> Tensor:
-    return model.norm(model.first(x).unflatten(1, (2, 16))).flatten(1).sum(0)
-
-
-@pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed"])
-@pytest.mark.parametrize(
-    "norm", [nn.LayerNorm(16), nn.GroupNorm(2, 2), nn.BatchNorm1d(2), nn.InstanceNorm1d(2, affine=True)]
-)
-def test_statistics_of_a_half_input_and_float32_weights_are_float32(norm: nn.Module, precision: str) -> None:
-    model, args = Does(pool_unnormed, first=nn.Linear(8, 32), norm=norm), (torch.randn(4, 8),)
-    ours = trace_training(model, *args, precision=precision)
-    is_half = precision == "fp16-mixed"
-    options: dict[str, Any] = {"dtype": torch.float16, "scaled": True} if is_half else {}
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True, **options))
-
-
-#: Losses of ``(prediction, target)``, each alike; the loss of two is in the memory of all that it is a mean of.
-LOSSES: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
-    F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.soft_margin_loss, F.kl_div, F.poisson_nll_loss,
-    F.binary_cross_entropy_with_logits, F.cross_entropy, F.cosine_embedding_loss,
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("loss", [*LOSSES, lambda x, y: F.binary_cross_entropy(x.sigmoid(), y)])
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_every_loss_takes_what_a_real_one_takes(loss: Any, reduction: str) -> None:
-    def own(output: Tensor) -> Tensor:
-        target = torch.ones_like(output)
-        if loss is F.cosine_embedding_loss:
-            return F.cosine_embedding_loss(output, target, torch.ones(8), reduction=reduction)
-        return loss(output, target) if "lambda" in loss.__name__ else loss(output, target, reduction=reduction)
-
-    model, args = nn.Linear(4, 3), (torch.randn(8, 4),)
-    for _ in range(2):  # the second time from memory
-        ours = trace_training(model, *args, loss=own)
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, loss=own))
-
-
-def test_a_loss_that_fakes_cannot_run_is_not_told_as_wrong() -> None:
-    def loss(output: Tensor) -> Tensor:
-        lengths = torch.randint(3, 4, (1,))  # whose values fakes do not know
-        return F.ctc_loss(output.log_softmax(1), torch.ones(3).long(), torch.tensor([8]), lengths)
-
-    ours = trace_training(nn.Linear(4, 3), torch.randn(8, 4), loss=loss)
-    assert ours.reason.startswith(
-        "the step needs tensor values, which fakes have not: ctc_loss() at test_training_step.py:"
-    )
-
-
-def test_what_an_operation_refuses_in_another_precision_is_told() -> None:
-    model = Does(lambda model, x: model.layer(x.float()), layer=nn.Linear(8, 8))
-    assert trace_training(model, torch.randn(4, 8)).reason == ""
-    refused = trace_training(model, torch.randn(4, 8), precision="bf16").reason
-    assert refused.startswith("the forward fails: RuntimeError: mat1 and mat2 must have the same dtype")
-
-
-def test_a_model_that_fakes_cannot_run_says_why_it_has_no_step() -> None:
-    model = Does(lambda model, x: model.layer(x * 2 if x.sum() > 0 else x), layer=nn.Linear(8, 8))
-    assert ".bool() at test_training_step.py:" in ModelSummary(model, torch.randn(4, 8)).training.reason
-
-
-@pytest.mark.parametrize("mode", ["train", "eval"])
-def test_a_batch_norm_before_all_that_trains_makes_no_gradient_of_its_input(mode: Any) -> None:
-    model = nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 2)).train(mode == "train")
-    args = (torch.randn(256, 64),)
-    assert_equal(trace_training(model, *args), run_real_step(copy.deepcopy(model), args, optimizer=adamw))
-
-
-def test_a_state_that_is_made_with_the_optimizer_is_there_before_the_step() -> None:
-    model, args = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), (torch.randn(8, 8),)
-    ours = trace_training(model, *args, optimizer=torch.optim.Adagrad)
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=torch.optim.Adagrad))
-
-
-def test_gradients_of_parameters_that_an_optimizer_leaves_out_stay() -> None:
-    model, args = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), (torch.randn(8, 8),)
-    mine = torch.optim.SGD(model[2].parameters(), 0.1, momentum=0.9)
-    ours = trace_training(model, *args, optimizer=mine)
-    real = run_real_step(
-        copy.deepcopy(model), args, optimizer=lambda params: torch.optim.SGD(params[2:], 0.1, momentum=0.9)
-    )
-    assert_equal(ours, real)
-    assert model[0].weight.grad is None
-
-
-@pytest.mark.parametrize("wrong", [{"precision": "int4"}, {"accumulate": 0}, {"accumulate": True}, {"accumulate": "2"}])
-def test_a_precision_and_a_number_of_batches_are_checked(wrong: Any) -> None:
-    with pytest.raises(InputError, match="expected"):
-        ModelSummary(nn.Linear(2, 2), (1, 2), **wrong)
-
-
-@pytest.mark.parametrize("optimizer", ["adamw", "adamw-fused", "sgd-single"])
-@pytest.mark.parametrize("name", ["perceptron", "convolutions", "attention function", "encoder layer", "bert"])
-def test_float16_with_a_scaler_takes_what_a_real_step_takes(name: str, optimizer: str) -> None:
-    make, give = MODELS[name]
-    model, args = make(), give()
-    ours = trace_training(model, *args, precision="fp16-mixed", optimizer=optimizer)
-    options: dict[str, Any] = {"optimizer": real_optimizer(optimizer), "dtype": torch.float16, "scaled": True}
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, autocast=True, **options))
-
-
-@pytest.mark.parametrize("loss", [nn.CrossEntropyLoss(), nn.MSELoss()])
-def test_a_loss_of_modules_serves_every_batch(loss: nn.Module) -> None:
-    def real(output: Tensor) -> Tensor:
-        if isinstance(loss, nn.CrossEntropyLoss):
-            return loss(output, torch.zeros(8, dtype=torch.int64))
-        return loss(output, torch.zeros_like(output))
-
-    model, args = nn.Linear(4, 3), (torch.randn(8, 4),)
-    ours = trace_training(model, *args, loss=loss, accumulate=2)
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, loss=real, accumulate=2))
-
-
-def test_float16_with_a_scaler_adds_the_gradients_of_batches() -> None:
-    make, give = MODELS["perceptron"]
-    model, args = make(), give()
-    ours = trace_training(model, *args, precision="fp16-mixed", accumulate=4)
-    options: dict[str, Any] = {"dtype": torch.float16, "scaled": True, "accumulate": 4}
-    assert_equal(ours, run_real_step(copy.deepcopy(model), args, optimizer=adamw, autocast=True, **options))
-
-
-def test_an_optimizer_that_multiplies_does_so_without_autocast_after_any_number_of_batches() -> None:
-    model, args = nn.Linear(32, 192), (torch.randn(8, 32),)
-    ours = trace_training(model, *args, precision="bf16-mixed", accumulate=2, optimizer="adafactor")
-    real = run_real_step(copy.deepcopy(model), args, optimizer=real_optimizer("adafactor"), autocast=True, accumulate=2)
-    assert_equal(ours, real)
-
-
-@pytest.mark.parametrize("precision", ["bf16-mixed", "fp16-mixed"])
-def test_where_torch_has_no_autocast_that_is_the_reason(precision: str) -> None:
-    model = nn.Linear(8, 8, device="meta")
-    ms = ModelSummary(model, (2, 8), precision=precision)
-    assert ms.training.reason == "torch has no autocast on meta: device='cpu' traces it there"
-    assert ms.story.internal_errors == ()
-    there = ModelSummary(model, (2, 8), precision=precision, device="cpu").training
-    assert there.live_bytes == ModelSummary(nn.Linear(8, 8), (2, 8), precision=precision).training.live_bytes

@@ -26,8 +26,7 @@ class Survey:
         self.rows = story.rows
         self.flags: dict[int, list[Flag]] = {}
         for flag in story.flags:
-            if 0 <= flag.row < len(self.rows):
-                self.flags.setdefault(flag.row, []).append(flag)
+            self.flags.setdefault(flag.row, []).append(flag)
         self.roots: list[int] = []
         self.children: list[list[int]] = [[] for _ in self.rows]
         self.ops: dict[int, list[int]] = {}

@@ -113,8 +113,7 @@ def _list_records(story: Story) -> list[dict[str, Any]]:
     """Every row by the names of its columns."""
     flags: list[tuple[str, ...]] = [()] * len(story.rows)
     for flag in story.flags:
-        if 0 <= flag.row < len(flags):
-            flags[flag.row] = (*flags[flag.row], f"{flag.severity} {flag.rule}")
+        flags[flag.row] = (*flags[flag.row], f"{flag.severity} {flag.rule}")
     return [
         {
             **_facts(story, row),

@@ -24,6 +24,8 @@ from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.records.view import View
 
 _MOST_KINDS = 4
+#: So many lines at most say what the model is given.
+_MOST_GIVEN = 8
 
 
 def find_title(story: Story) -> str:
@@ -73,8 +75,8 @@ class Given(NamedTuple):
         return " ".join(filter(None, (self.label, f"[{size}]", self.rest)))
 
 
-def find_given(story: Story) -> tuple[Given, ...]:
-    """The model's input, leaf by leaf."""
+def find_given(story: Story) -> tuple[list[Given], str]:
+    """The model's input, leaf by leaf, and what stands for the rest where there are many: ``"… 3 more inputs"``."""
     given = []
     called = story.rows[0].inputs if story.rows else ()
     is_alike = [spec.shape for spec in called] == [fact.spec.shape for fact in story.trace.inputs]
@@ -86,7 +88,9 @@ def find_given(story: Story) -> tuple[Given, ...]:
             dims.append((plain(name), format_dim(size)))
         rest = plain(fact.spec.dtype) + (" (inferred)" if fact.given == "inferred" else "")
         given.append(Given(brief(label), tuple(dims), rest))
-    return tuple(given)
+    if len(given) <= _MOST_GIVEN:
+        return given, ""
+    return given[: _MOST_GIVEN - 1], f"… {len(given) - _MOST_GIVEN + 1} more inputs"
 
 
 def find_macs(story: Story, view: View) -> tuple[str, str]:

@@ -198,15 +198,12 @@ def _weigh(parts: Iterable[Part]) -> int:
 
 
 def _header(story: Story, view: View, outline: Outline, names: Names) -> dict[str, Any]:
-    given = header.find_given(story)
-    lines = [_given_markup(leaf, names) for leaf in given]
-    if len(lines) > 8:
-        lines = [*lines[:7], escape(f"… {len(given) - 7} more inputs")]
+    given, more = header.find_given(story)
     return {
         "headline": header.find_headline(story),
         "failed": header.find_failed(story),
         "title": header.find_title(story),
-        "given": lines,
+        "given": [*(_given_markup(leaf, names) for leaf in given), *([escape(more)] if more else [])],
         "totals": _totals(story, view, outline),
         "key_of": partial(find_key, story, name_rows(outline)),
         "caveats": header.find_caveats(story, view),

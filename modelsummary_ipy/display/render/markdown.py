@@ -43,7 +43,8 @@ def _header(story: Story, view: View) -> Iterator[str]:
         if line:
             yield f"*{_escape(line)}*\n"
     yield " · ".join([f"**{_escape(header.find_title(story))}**", *map(_escape, header.find_totals(story, view))])
-    given = [f"- input {_escape(str(leaf))}" for leaf in header.find_given(story)]
+    leaves, more = header.find_given(story)
+    given = [*(f"- input {_escape(str(leaf))}" for leaf in leaves), *([f"- {more}"] if more else [])]
     caches = (f"{head}: {rest}" for head, rest, _ in find_cache_lines(story))
     lines = filter(None, (*caches, header.write_kinds(story, view), *header.find_caveats(story, view)))
     caveats = [f"- {_escape(line)}" for line in lines]

@@ -60,11 +60,11 @@ def _header(story: Story, view: View, width: int | None) -> Iterator[str]:
     for line in (headline, header.find_failed(story)):
         yield from _wrap([line] if line else [], width)
     yield from _wrap([header.find_title(story)], width)
-    given = header.find_given(story)
-    for leaf in given[:8]:
+    given, more = header.find_given(story)
+    for leaf in given:
         yield from _wrap([f"input {leaf}"], width, "  ")
-    if len(given) > 8:
-        yield f"  … {formatting.plural(len(given) - 8, 'more input')}"
+    if more:
+        yield f"  {more}"
     yield from _wrap([" · ".join(header.find_totals(story, view))], width, "  ")
     for head, rest, _ in find_cache_lines(story):
         yield from _wrap([f"{head}: {rest}"], width, "  ")
@@ -105,8 +105,6 @@ def _entries(story: Story, view: View, steps: Iterator[Step], failure_text: str,
 
 
 def _table(entries: Sequence[_Entry], heads: Sequence[str], view: View, width: int | None) -> list[str]:
-    if not entries:
-        return []
     columns = [max([count_columns(head), *(count_columns(e.cells.numbers[at]) for e in entries if e.cells.numbers)])
                for at, head in enumerate(heads)]  # fmt: skip
     words = {

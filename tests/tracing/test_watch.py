@@ -8,6 +8,7 @@ import gc
 import pickle
 import threading
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,6 +105,24 @@ def test_small_integers_keep_their_values_for_they_decide_sizes() -> None:
     assert calls[0].rows[0].outputs[0].shape == (3, 2)
     noted = note_inputs((torch.arange(3), torch.zeros(2)), {})
     assert torch.equal(noted.args[0], torch.arange(3))
+
+
+class ReadsBatch(nn.Module):
+    def forward(self, batch: Any) -> Any:
+        return batch.ids.sum()
+
+
+def test_calls_with_objects_and_integers_of_equal_sizes_are_equal() -> None:
+    net = ReadsBatch()
+    small, large = torch.tensor([[1, 2]]), torch.tensor([[1, 2, 3]])
+    with watch_calls(net) as calls:
+        for ids in (small, small + 1, large, large.float(), small.float()):
+            net(SimpleNamespace(ids=ids))
+    assert [call.times for call in calls] == [2, 1, 1, 1]
+    with watch_calls(net) as calls:
+        net(SimpleNamespace(ids=torch.zeros(0, 2)))
+    (seen,) = calls
+    assert seen.inputs.args[0].ids.shape == (0, 2)
 
 
 def test_the_blocks_own_exception_surfaces_and_the_calls_are_there() -> None:

@@ -106,6 +106,10 @@ BRUTE: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[str]]] = {
         lambda: Blocks(16, 96, 32, 48), (64, 16),
         [*(f"blocks.{i}" for i in range(4)), *(f"blocks.{i}.down" for i in (0, 1))],
     ),
+    "blocks in a block": (
+        lambda: nn.Sequential(nn.Sequential(*(Block(16, 64) for _ in range(5))), nn.Linear(16, 2)), (64, 16),
+        ["0", *(f"0.{i}" for i in range(5))],
+    ),
     "convolutions": (convolutions, (8, 4, 8, 8), [*"012", "0.1", "0.2", "1.1", "1.2", "2.2"]),
 }  # fmt: skip
 

@@ -58,19 +58,12 @@ class OpLog:
 
     @contextmanager
     def recording(self, fake_mode: FakeMode) -> Iterator[None]:
-        """Record while the block runs, besides what listens already."""
-        listener = fake_mode.listener
-
-        def record_both(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
-            self.record(func, args, kwargs, output)
-            if listener is not None:
-                listener(func, args, kwargs, output)
-
-        fake_mode.listener = record_both
+        """Record while the block runs."""
+        fake_mode.listener = self.record
         try:
             yield
         finally:
-            fake_mode.listener = listener
+            fake_mode.listener = None
 
     def begin(self, leaves: Sequence[Leaf]) -> None:
         """Number the model's own inputs first."""

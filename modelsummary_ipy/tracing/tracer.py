@@ -69,7 +69,8 @@ def trace(
         inputs: Arguments made for this copy.
         measure, measure_bytes: Whether to record aten operations, and bytes; a trace for shapes alone does without.
         keep_saved: Whether autograd keeps what it saves: for a forward that goes backward itself.
-        record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only.
+        record_ops: Whether to record every aten operation with the tensors that it read and made; of fakes only, and
+            where nothing is measured.
         alike: Which calls of modules did the same in an earlier trace: of these only the first is run, if it can be.
         is_brief: Whether what is in the others is left out: only whether the forward comes to its end is asked.
         in_full: Whether every layer is run where storages are followed, also one like another.

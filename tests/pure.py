@@ -15,21 +15,10 @@ from types import ModuleType
 import pytest
 
 PURE = (
-    "tests/diagnosis/test_explain.py",
-    *("tests/diagnosis/test_memory_patches.py", "tests/diagnosis/test_rules_by_hand.py"),
-    "tests/diagnosis/test_rules_pages.py",
-    *("tests/display/test_outline.py", "tests/display/test_render_frame.py", "tests/display/test_render_html.py"),
-    *(
-        "tests/display/test_render_markdown.py",
-        "tests/display/test_render_plan.py",
-        "tests/display/test_render_text.py",
-        "tests/display/test_step_picture.py",
-    ),
-    "tests/inputs/test_size.py",
-    "tests/records",
-    "tests/axes/test_expr.py",
-    "tests/shapes/test_size_search.py",
-    "tests/shapes/test_size_search.py",
+    *(f"tests/diagnosis/test_{name}.py" for name in ("explain", "memory_patches", "rules_by_hand", "rules_pages")),
+    *(f"tests/display/test_render_{name}.py" for name in ("frame", "html", "markdown", "plan", "text")),
+    *("tests/display/test_outline.py", "tests/display/test_step_picture.py"),
+    *("tests/inputs/test_size.py", "tests/records", "tests/axes/test_expr.py", "tests/shapes/test_size_search.py"),
 )
 
 

@@ -131,6 +131,7 @@ class MeaningOp(Op):
             made.append(Axis(merge(got)))
             self._check_order(made[-1])
             self._check_cut(made[-2:])
+            self._check_mosaic(made[-2:])
         if 1 not in sizes and all(value_of(size) != 1 for size in data):  # a part of 1 is no factor
             self._known.dealt.append((self.event.call, [axis for axis in data if isinstance(axis, Axis)], [*made]))
         return made
@@ -154,13 +155,27 @@ class MeaningOp(Op):
                 self._known.find("swapped", self._index, Axis([one]), Axis([two]))
 
     def _check_cut(self, axes: Sequence[Axis]) -> None:
-        """A dim whose outer part goes with the features before it, and its inner part with the dim behind it."""
-        if len(axes) == 2 and min(len(axis.factors) for axis in axes) > 1:
+        """A dim whose outer part goes with the features before it, and its inner part with the dim behind it, or alone.
+
+        Heads with the blocks of a sequence, ``(B, heads·blocks, …)``, are left alone, and rows of all samples.
+        """
+        if len(axes) == 2 and len(axes[0].factors) > 1 and axes[1].factors:
             feature, outer = axes[0].factors[-2:]
             inner = axes[1].factors[0]
             is_cut = outer.half == "outer" and inner.half == "inner" and inner.whole is outer.whole
-            if is_cut and feature.kind == "feature" and outer.kind == inner.kind == "input":
+            is_channel = feature.kind == "feature" or feature.roots == {"C"}
+            is_alone = len(axes[0].factors) == 2 and feature.kind == "feature" and not feature.half
+            is_whole = len(axes[1].factors) > 1 or is_alone
+            if is_cut and is_channel and is_whole and outer.kind == inner.kind == "input":
                 self._known.find("carved", self._index, *axes)
+
+    def _check_mosaic(self, axes: Sequence[Axis]) -> None:
+        """Parts of the features that stand before the height, and others before the width: copies side by side."""
+        if len(axes) == 2 and all(len(axis.factors) == 2 for axis in axes):
+            parts, places = ([axis.factors[at] for axis in axes] for at in (0, 1))
+            is_of_parts = all(part.kind == "feature" and part.half for part in parts)
+            if is_of_parts and all(is_position(Axis([place])) for place in places) and places[0] is not places[1]:
+                self._known.find("mosaic", self._index, Axis(parts), Axis(places))
 
     def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
         """Cut across factors: what comes out is of all of them."""

@@ -96,6 +96,7 @@ AxisFindingKind = Literal[
     "stacked", "answers", "pinned", "drawn", "angles", "thirds", "uncut", "gram",
     "numbered", "labels", "offset", "apart", "regrouped", "laid", "row", "interleaved",
     "carried", "chosen", "swapped", "unscaled", "strided", "tiled", "weighted", "degrees",
+    "shifted", "spread", "grid", "first", "mosaic", "running", "ends", "fields", "length",
 ]  # fmt: skip
 
 
@@ -103,7 +104,7 @@ class AxisFinding(NamedTuple):
     """An operation that does to axes what is perhaps not meant.
 
     Attributes:
-        kind: What it does; ``diagnosis/rules/meaning.py`` says it in words.
+        kind: What it does; ``diagnosis/rules/axis_wordings.py`` says it in words.
         op: The operation, ``"aten.cumsum"``.
         call: The call that it ran in.
         axes: The axes that it is about, as they are written.

@@ -82,5 +82,6 @@ for _file in (
     "batch_bugs", "batch_clean", "spatial_bugs", "spatial_clean", "sequence_bugs", "sequence_clean", "wiring_bugs",
     "wiring_clean", "styles_bugs", "families_clean", "meaning_bugs", "meaning_clean", "silent_bugs", "silent_clean",
     "training_bugs", "training_clean", "mask_bugs", "mask_clean", "role_bugs", "role_clean",
+    "place_bugs", "place_clean",
 ):  # fmt: skip
     importlib.import_module(f"tests.corpus.{_file}")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from modelsummary_ipy.axes.meaning import Axis, Factor
+from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
 from modelsummary_ipy.axes.meaning_op import PRODUCTS
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.operations import (
@@ -19,6 +18,7 @@ from modelsummary_ipy.diagnosis.axis_checks.operations import (
     SAME_SHAPE,
     SOFTMAXES,
 )
+from modelsummary_ipy.diagnosis.axis_checks.samples_as_steps import StepChecks
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _LOOKUPS = frozenset({"aten.embedding", "aten.index", "aten.index_select"})
@@ -30,15 +30,8 @@ _KEEPS = SAME_SHAPE | _UNARY
 _KEEPS_PARTS = _KEEPS | MOVES
 _KEEPS_NOISE = _KEEPS | ELEMENTWISE | {"aten.log", "aten.sqrt", "aten.cos"}
 _MEETS = PRODUCTS | ELEMENTWISE
+_CUTS = frozenset({"aten.split", "aten.chunk", "aten.unsafe_split"})
 _CHOOSES = frozenset({"aten.topk", "aten.sort", "aten.argmax"})
-
-
-class _Slice(NamedTuple):
-    """A part of the batch of a tensor: entries ``start`` to ``end`` of the tensor ``of``."""
-
-    of: int
-    start: int
-    end: int
 
 
 class BatchChecks:
@@ -46,9 +39,10 @@ class BatchChecks:
 
     Args:
         tables: Numbers of the tensors that are parameters or buffers.
+        steps: Where samples are meant to be the steps of a sequence.
     """
 
-    def __init__(self, walk: MeaningWalk, tables: frozenset[int]) -> None:
+    def __init__(self, walk: MeaningWalk, tables: frozenset[int], steps: StepChecks) -> None:
         self._walk = walk
         self._tables = tables
         self._of_tables: set[int] = set(tables)
@@ -60,13 +54,15 @@ class BatchChecks:
         self._drawn: dict[int, int] = {}
         #: Numbers 0, 1, 2 … up to the size of the batch.
         self._counts: set[int] = set()
-        self._slices: dict[int, _Slice] = {}
         #: What softmaxes over the samples made, and what was made of that: those softmaxes.
         self._weights: dict[int, frozenset[int]] = {}
         #: Those whose weights nothing has summed over the samples so far, nor chosen among.
         self._open: dict[int, Axis] = {}
         #: Of a part of the batch, of three at least that one operation made: that operation, and which part.
         self._parts: dict[int, tuple[int, int]] = {}
+        #: Tables that are cut to the size of the batch and that nothing has read so far: the operation that did.
+        self._cuts: dict[int, tuple[int, Axis]] = {}
+        self._steps = steps
 
     def follow(
         self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]],
@@ -81,6 +77,7 @@ class BatchChecks:
         """
         made = event.outputs[0]
         self._pass_on(event, refs)
+        self._follow_cuts(index, event, refs)
         if event.op in RANDOM and not self._has_batch(made) and self._walk.unsure not in made.shape:
             self._noise.add(made.number)
             if "rand" not in event.op.replace("randn", "") and event.op not in _COINS:
@@ -97,13 +94,10 @@ class BatchChecks:
             if event.op == "aten.roll" and not event.args.get("dims"):
                 places = range(len(axes))  # the tensor is rolled flat
             for place in places:
-                if axes[place].has("B") and len(axes) > 1:
+                if axes[place].has("B") and len(axes) > 1 and not self._steps.numbers_rows(event, refs):
                     self._walk.find("along", index, axes[place])
-        elif event.op in ("aten.split", "aten.chunk", "aten.unsafe_split") and len(event.outputs) > 2:
-            if axes[event.args.get("dim", 0)].roots == {"B"} and len(axes) > 1:
-                self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
-        elif event.op == "aten.slice":
-            self._check_slice(index, event, refs[0], axes)
+        elif event.op in _CUTS and len(event.outputs) > 2 and _is_cut_along(event, axes):
+            self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
         self._follow_weights(index, event, refs, axes, places)
         if event.op in PICKS:
             self._check_pick(index, event, axes, places)
@@ -114,10 +108,8 @@ class BatchChecks:
             self._check_contracted(index, made, met)
         elif event.op == "aten.cat":
             self._check_joined(index, event, refs)
-            self._follow_shift(event, refs, made)
         elif event.op in ELEMENTWISE and not event.op.endswith("_"):
             self._check_noise(index, refs, made)
-            self._check_neighbours(index, refs, made)
         if self._parts and event.op in _MEETS:
             parts = {self._parts[ref.number] for ref in refs if ref.number in self._parts}
             if len(parts) > 1 and len({cut for cut, _ in parts}) == 1:
@@ -128,7 +120,8 @@ class BatchChecks:
     def finish(self) -> None:
         """Of the samples that a softmax weighs a sum is meant, or a choice: of a bag, of what experts take."""
         for index, axis in self._open.items():
-            self._walk.find("along", index, axis)
+            if not self._steps.is_meant(index):
+                self._walk.find("along", index, axis)
 
     def _follow_weights(
         self, index: int, event: OpEvent, refs: Sequence[TensorRef], axes: Sequence[Axis], places: Sequence[int]
@@ -141,7 +134,8 @@ class BatchChecks:
             if axis.has("B") and not is_cut and not any(factor.kind == "mixed" for factor in axis.factors):
                 self._weights[made.number], self._open[index] = frozenset([index]), axis
                 if any(other.is_feature for other in axes):
-                    self._walk.find("weighted", index, axis)
+                    # Of steps of a sequence it is never meant: (T, B, classes) before a CTC loss.
+                    self._walk.find("spread" if any(map(is_position, axes)) else "weighted", index, axis)
             return
         weights = frozenset[int]().union(*(self._weights.get(ref.number, ()) for ref in refs)) if self._weights else ()
         if not weights:
@@ -188,17 +182,17 @@ class BatchChecks:
             if event.op == "aten.log" or any(ref.number in self._normal for ref in refs):
                 self._normal.add(made.number)
 
-    def _check_slice(self, index: int, event: OpEvent, ref: TensorRef, axes: Sequence[Axis]) -> None:
-        """A table that is cut to the size of the batch; a part of the batch."""
-        dim, made = event.args.get("dim", 0), event.outputs[0]
-        if ref.number in self._tables and ref.shape != made.shape:
-            end = self._walk.by_size.get(made.shape[dim])
-            if end is not None and end.has("B"):
-                self._walk.find("table", index, end)
-        if axes and axes[dim].has("B") and event.args.get("step", 1) == 1 and axes[dim].size > made.shape[dim] > 0:
-            start = event.args.get("start") or 0
-            start = start if start >= 0 else start + axes[dim].size
-            self._slices[made.number] = _Slice(ref.number, start, start + made.shape[dim])
+    def _follow_cuts(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        """A table that is cut to the size of the batch, and read; ``queue[:, :n] = keys`` writes into it."""
+        if self._cuts and event.op != "aten.copy_":
+            for ref in refs:
+                if ref.number in self._cuts:
+                    self._walk.find("table", *self._cuts.pop(ref.number))
+        if event.op == "aten.slice" and refs[0].number in self._tables:
+            made = event.outputs[0]
+            end = self._walk.by_size.get(made.shape[event.args.get("dim", 0)])
+            if end is not None and end.has("B") and refs[0].shape != made.shape:
+                self._cuts[made.number] = index, end
 
     def _check_crossed(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
         """Look up along the batch by an index whose samples lie on another dim."""
@@ -207,29 +201,6 @@ class BatchChecks:
             for place, axis in enumerate(its):
                 if place != dim and axis.has("B") and axis.size > 1 and not axes[place].has("B"):
                     self._walk.find("crossed", index, axes[dim])
-
-    def _check_neighbours(self, index: int, refs: Sequence[TensorRef], made: TensorRef) -> None:
-        """``x[1:] - x[:-1]``, or ``x`` with itself shifted: a sample and the one behind it; halves do not overlap."""
-        parts = [(ref, self._slice_of(ref)) for ref in refs if self._has_batch(ref)]
-        if len(parts) == 1:
-            self._slices[made.number] = parts[0][1]
-        elif len(parts) == 2 and parts[0][1].of == parts[1][1].of and parts[0][1].start != parts[1][1].start:
-            one, other = sorted((part for _, part in parts), key=lambda part: part.start)
-            if other.start < one.end and min(part.end - part.start for _, part in parts) > 1:
-                axes = self._walk.axes_of(parts[0][0])
-                self._walk.find("along", index, next(axis for axis in axes if axis.has("B")))
-
-    def _slice_of(self, ref: TensorRef) -> _Slice:
-        size = next((axis.size for axis in self._walk.axes_of(ref) if axis.has("B")), 1)
-        return self._slices.get(ref.number, _Slice(ref.number, 0, size))
-
-    def _follow_shift(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
-        """``cat([zeros, x[:-1]])``: the samples, shifted by as many as were put in front."""
-        if len(refs) == 2 and all(refs) and refs[1].number in self._slices and refs[0].number not in self._slices:
-            dim, part = event.args.get("dim", 0), self._slices[refs[1].number]
-            if self._walk.axes_of(refs[1])[dim].has("B") and part.start == 0:
-                ahead = refs[0].shape[dim]
-                self._slices[made.number] = _Slice(part.of, -ahead, part.end)
 
     def _check_pick(self, index: int, event: OpEvent, axes: Sequence[Axis], places: Sequence[int]) -> None:
         """Look entries of the batch up, or where the largest one is."""
@@ -283,3 +254,8 @@ class BatchChecks:
             self._walk.find("normal" if noise.number in self._normal else "noise", index, batch)
         elif len(noise.shape) == len(made.shape) > 1:
             self._walk.find("noise", index, batch)
+
+
+def _is_cut_along(event: OpEvent, axes: Sequence[Axis]) -> bool:
+    """Return whether an operation cuts a tensor of several dims along the samples."""
+    return len(axes) > 1 and axes[event.args.get("dim", 0)].roots == {"B"}

@@ -9,6 +9,7 @@ from modelsummary_ipy.axes.meaning_op import PRODUCTS
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.angles import AngleChecks
 from modelsummary_ipy.diagnosis.axis_checks.batch import BatchChecks
+from modelsummary_ipy.diagnosis.axis_checks.coordinates import CoordinateChecks
 from modelsummary_ipy.diagnosis.axis_checks.gates import GateChecks
 from modelsummary_ipy.diagnosis.axis_checks.operations import (
     ATTENTION,
@@ -26,7 +27,9 @@ from modelsummary_ipy.diagnosis.axis_checks.operations import (
 )
 from modelsummary_ipy.diagnosis.axis_checks.pooled import PooledChecks
 from modelsummary_ipy.diagnosis.axis_checks.rows import RowChecks
+from modelsummary_ipy.diagnosis.axis_checks.samples_as_steps import StepChecks
 from modelsummary_ipy.diagnosis.axis_checks.scale import ScaleChecks
+from modelsummary_ipy.diagnosis.axis_checks.shifts import ShiftChecks
 from modelsummary_ipy.diagnosis.axis_checks.softmax import SoftmaxChecks, is_plain
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
@@ -52,6 +55,9 @@ class Checks:
         self._gated: set[str] = set()
         #: Features of the input to which a layer's were added.
         self._features: set[Factor] = set()
+        #: Dims of the input that a layer reads as features, and features that were laid on dims: by which operation.
+        self._contracted: set[Factor] = set()
+        self._aligned: list[tuple[int, Axis, Axis]] = []
         #: Axes of the same steps several times over, and the operation that put them behind one another.
         self._doubled: dict[Factor, int] = {}
         self._scale = ScaleChecks(walk)
@@ -65,8 +71,11 @@ class Checks:
         self._shrunk: set[int] = set()
         #: What a dropout keeps, and what that is scaled to.
         self._kept: set[int] = set()
-        self._batch = BatchChecks(walk, tables)
+        self._steps = StepChecks(walk)
+        self._batch = BatchChecks(walk, tables, self._steps)
         self._pooled = PooledChecks(walk, tables)
+        self._shifts = ShiftChecks(walk)
+        self._coordinates = CoordinateChecks(walk)
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
         """Look at one operation, whose results have axes already.
@@ -78,8 +87,11 @@ class Checks:
         axes = self._walk.axes_of(refs[0]) if refs else []
         dims = event.args.get("dim", event.args.get("dims"))
         places = [dim for dim in (dims if isinstance(dims, list) else [dims]) if isinstance(dim, int) and axes]
+        self._steps.follow(index, event, refs)
         self._batch.follow(index, event, refs, met, places)
         self._pooled.follow(index, event, refs, places)
+        self._shifts.follow(index, event, refs, met)
+        self._coordinates.follow(index, event, refs)
         self._angles.follow(index, event, refs, met)
         if not refs:
             return
@@ -115,6 +127,7 @@ class Checks:
                 self._featureless[made.number] = self._featureless[first.number]
         if event.op in RESIZES:
             self._check_resize(index, first, made)
+        self._note_contracted(event, axes, met)
         if event.op in PRODUCTS:
             self._softmax.check_product(index, refs)
             self._check_parts(index, refs, met, made)
@@ -147,6 +160,13 @@ class Checks:
             return refs
         return [ref for ref in refs if ref.shape and ref.number not in self._kept] or refs
 
+    def _note_contracted(self, event: OpEvent, axes: Sequence[Axis], met: Sequence[tuple[Axis, Axis]]) -> None:
+        """Note dims of the input that a layer's weights sum over: they are features, whatever they are called."""
+        read = axes[-1:] if event.op == "aten.mkldnn_rnn_layer" else []
+        if event.op in PRODUCTS:
+            read = [axis for one, other in met if one.is_plain != other.is_plain for axis in (one, other)]
+        self._contracted |= {axis.factors[0] for axis in read if len(axis.factors) == 1}
+
     def note_read(self, numbers: Iterable[int]) -> None:
         """Note tensors that operations have read which are not followed."""
         self._seen.update(numbers)
@@ -154,6 +174,9 @@ class Checks:
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
         self._batch.finish()
+        for index, feature, data in self._aligned:
+            if not self._contracted & set(data.factors):
+                self._walk.find("aligned", index, feature, data)
         for roots, (index, data) in self._read.items():
             self._walk.find("gate" if roots & self._gated else "positions", index, data)
         for ref in outputs:
@@ -269,7 +292,7 @@ class Checks:
                 is_whole = not any(factor.half for factor in data.factors)  # of windows and chunks nothing is known
                 is_whole = is_whole and (event.op in SCORES or not any(self._is_raw(ref, data) for ref in refs))
                 if feature.is_feature and not data.is_feature and is_whole and (is_position(data) or data.has("B")):
-                    self._walk.find("aligned", index, feature, data)
+                    self._aligned.append((index, feature, data))
             elif one.is_feature != other.is_feature and one.roots & other.roots:
                 self._gated |= (one if one.is_feature else other).roots - (other if one.is_feature else one).roots
             elif one.is_plain != other.is_plain and is_position(data := other if one.is_plain else one):

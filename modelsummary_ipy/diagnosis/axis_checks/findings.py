@@ -7,6 +7,7 @@ import math
 from modelsummary_ipy.axes.meaning import Axis
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.checks import Checks
+from modelsummary_ipy.diagnosis.axis_checks.operations import MOVES
 from modelsummary_ipy.diagnosis.axis_checks.repeats import Repeats
 from modelsummary_ipy.records.op_events import AxisFinding
 
@@ -16,6 +17,8 @@ _LIVE = frozenset({"along", "carried", "picked", "contracted", "noise"})
 _STATISTICS = frozenset({"reduced", "laid"})
 #: What is no mistake where it leads to no output: a queue of keys that the next forward reads.
 _READ = frozenset({"joined"})
+
+_PARTS = MOVES | {"aten.slice", "aten.select"}
 
 
 def find_against_meaning(walk: MeaningWalk) -> list[AxisFinding]:
@@ -42,12 +45,24 @@ def _find_live(walk: MeaningWalk, root: str = "", least: int = 2) -> set[int]:
     outputs = [ref for ref in walk.ops.call_outputs.get(0, ()) if ref is not None and math.prod(ref.shape) >= least]
     needed = {ref.number for ref in outputs if not root or any(_may_have(root, axis) for axis in walk.axes_of(ref))}
     live: set[int] = set()
+    bases = _find_bases(walk)
     for index in range(len(walk.ops.events) - 1, -1, -1):
         event = walk.ops.events[index]
-        if any(ref.number in needed for ref in event.outputs):
+        written = [bases.get(ref.number) for ref in event.refs[:1]] if event.op.endswith("_") else []
+        if any(ref.number in needed for ref in event.outputs) or any(number in needed for number in written):
             live.add(index)
             needed |= {ref.number for ref in event.refs}
     return live
+
+
+def _find_bases(walk: MeaningWalk) -> dict[int, int]:
+    """Return, by part of a tensor, that tensor: what is written into ``out[1:]`` is in ``out``."""
+    bases: dict[int, int] = {}
+    for event in walk.ops.events:
+        if event.op in _PARTS and event.refs:
+            number = event.refs[0].number
+            bases[event.outputs[0].number] = bases.get(number, number)
+    return bases
 
 
 def _may_have(root: str, axis: Axis) -> bool:

@@ -28,6 +28,8 @@ class GateChecks:
         self._spread: dict[int, tuple[int, int]] = {}
         #: Batches that a ``cat`` put behind one another.
         self._joined: set[Factor] = set()
+        #: Of tensors, where they were cut: the operation, the dim, after how many entries, whether those were taken.
+        self._ends: dict[tuple[int], list[tuple[int, int, int, bool]]] = {}
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """Look at one operation that reads these tensors, whose results have axes already."""
@@ -56,6 +58,28 @@ class GateChecks:
             self._joined |= self._find_joined(event, refs)
         elif event.op == "aten.sub" and len(refs) == 2:
             self._check_uncut(*refs)
+        elif event.op in ("aten.slice", "aten.select"):
+            self._follow_ends(index, event, refs[0], made)
+
+    def _follow_ends(self, index: int, event: OpEvent, ref: TensorRef, made: TensorRef) -> None:
+        """``boxes[:, :4]`` and ``boxes[..., 4]``: the first four of one dim, and what is behind four of another."""
+        dim = event.args.get("dim", 0) % len(ref.shape)
+        size, start = ref.shape[dim], event.args["index"] if event.op == "aten.select" else event.args.get("start") or 0
+        if event.args.get("step", 1) != 1 or start >= size:
+            return
+        cuts = self._ends.setdefault((ref.number,), [])
+        if event.op == "aten.slice" and start == 0 and 1 < made.shape[dim] < size:
+            cuts.append((index, dim, made.shape[dim], True))
+        elif start % size > 1 and (event.op == "aten.slice" or start % size == size - 1):
+            cuts.append((index, dim, start % size, False))
+        firsts, rests = ([cut for cut in cuts if cut[3] is is_first] for is_first in (True, False))
+        for at, one, count, _ in firsts:
+            behind = {other for _, other, begin, _ in rests if begin == count}
+            if behind and one not in behind and ref.shape[min(behind)] == count + 1:
+                axes = self._walk.axes_of(ref)
+                if not any(other == min(behind) for _, other, _, _ in firsts) and not axes[one].has("B"):
+                    self._walk.find("ends", at, axes[one], axes[min(behind)])
+                    cuts.clear()
 
     def _check_thirds(self, refs: Sequence[TensorRef]) -> None:
         """Queries, keys and values that are each a third of the positions."""

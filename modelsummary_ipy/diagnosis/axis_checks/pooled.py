@@ -25,6 +25,7 @@ class _Pooled(NamedTuple):
         how: Its name.
         left: How many dims it left, of more than one entry.
         reduced: How many dims it reduced, of more than one entry; 0 of a tensor of one dim.
+        is_inverse: Whether it is one divided by them.
     """
 
     event: int
@@ -33,6 +34,7 @@ class _Pooled(NamedTuple):
     how: str
     left: int
     reduced: int
+    is_inverse: bool = False
 
 
 class PooledChecks:
@@ -60,7 +62,8 @@ class PooledChecks:
         if pooled is not None:
             self._pooled[made.number] = pooled
         elif found and not has_batch:
-            self._pooled[made.number] = min(found)
+            is_turned = event.op == "aten.reciprocal"
+            self._pooled[made.number] = min(found)._replace(is_inverse=min(found).is_inverse != is_turned)
         elif found and event.op in _LAYS:
             self._check(event, refs, min(found))
 
@@ -87,7 +90,8 @@ class PooledChecks:
         is_last = refs[-1].number in self._pooled
         if pooled.how in ("aten.max", "aten.amax") and event.op == "aten.sub" and not pooled.left:
             return  # before an exponential, which would be too large
-        is_scale = event.op == "aten.div" and is_last and not pooled.left and pooled.how in _BOUNDS
+        is_divided = event.op == "aten.mul" if pooled.is_inverse else event.op == "aten.div" and is_last
+        is_scale = is_divided and not pooled.left and pooled.how in _BOUNDS
         is_norm = event.op in ("aten.sub", "aten.div") and pooled.left and pooled.reduced > 1
         is_told = pooled.how in _SPREADS and event.op not in ("aten.sub", "aten.div", "aten.mul")
         self._walk.find("laid" if is_scale or is_norm or is_told else "reduced", pooled.event, pooled.batch)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
+from modelsummary_ipy.axes.meaning import Axis, Factor, is_position, plain_axis
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
-from modelsummary_ipy.diagnosis.axis_checks.operations import ATTENTION, MOVES
+from modelsummary_ipy.diagnosis.axis_checks.operations import ATTENTION, MOVES, RUNNING, is_heads
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 #: By operation, which result is numbers of places along one axis.
@@ -57,6 +57,11 @@ class RowChecks:
                 self._within.add(event.outputs[leaf].number)
         elif event.op in _KEEPING and len(refs) == 1 and refs[0].number in self._within:
             self._within.add(event.outputs[0].number)
+        elif event.op in RUNNING and places and is_heads(axes[places[0]]):
+            if any(map(is_position, axes)):
+                self._walk.find("running", index, axes[places[0]])
+        elif event.op == "aten.gather":
+            self._check_first(index, axes, places[0], self._walk.axes_of(event.args["index"]))
         elif event.op == "aten.index_select":
             self._check_lookup(index, axes, [(places[0], refs[-1])])
         elif event.op == "aten.index":
@@ -109,6 +114,12 @@ class RowChecks:
             self._walk.find("carried", first)
         for made in event.outputs:
             self._taken[made.number] = of, frozenset(sorted(entries)[:3]), first
+
+    def _check_first(self, index: int, axes: Sequence[Axis], along: int, its: Sequence[Axis]) -> None:
+        """``q.gather(0, actions[:, None])``: an index of one column reads one column, the first."""
+        for place, axis in enumerate(axes):
+            if place != along % len(axes) and its[place].size == 1 < axis.size:
+                self._walk.find("first", index, axis, plain_axis(along))
 
     def _check_lookup(self, index: int, axes: Sequence[Axis], asks: Sequence[tuple[int, TensorRef]]) -> None:
         """Look rows of all samples up by numbers that begin at 0 in each sample."""
@@ -165,8 +176,8 @@ class RowChecks:
     def _check_tiles(self, index: int, one: Axis, other: Axis) -> None:
         """A coarse map that was repeated as a whole lies on a fine one: each of its places was to be repeated."""
         for fine, tiles in ((one, other), (other, one)):
-            if len(tiles.factors) < 2 or tiles.factors[0].kind != "plain":
-                continue
+            if len(tiles.factors) < 2 or tiles.factors[0].kind != "plain" or tiles.factors[0].half:
+                continue  # half of it: windows, each of which got what was repeated
             coarse = Axis(tiles.factors[1:])
             if is_position(coarse) and is_position(fine) and fine.roots == coarse.roots and len(fine.factors) == 1:
                 self._walk.find("tiled", index, tiles, fine)

@@ -45,6 +45,10 @@ class ScaleChecks:
         self._norms: dict[int, _Norm] = {}
         self._units: dict[int, _Norm] = {}
         self._sums: dict[int, _Sum] = {}
+        #: Squares, by tensor that of which; sums along an axis, whether of squares; what is the square of a sum.
+        self._squares: dict[int, int] = {}
+        self._square_sums: dict[int, tuple[int, Axis, bool]] = {}
+        self._summed_squares: dict[int, tuple[int, Axis]] = {}
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], places: Sequence[int]) -> None:
         """Look at one operation, whose results have axes already.
@@ -55,21 +59,47 @@ class ScaleChecks:
         """
         made = event.outputs[0]
         axes = self._walk.axes_of(refs[0])
-        if event.op == "aten.linalg_vector_norm" and event.args.get("keepdim") and len(places) == 1:
-            self._norms[made.number] = _Norm(axes[places[0]], index)
+        if event.op == "aten.linalg_vector_norm" and len(places) == 1:
+            self._check_length(refs[0], axes, axes[places[0]])
+            if event.args.get("keepdim"):
+                self._norms[made.number] = _Norm(axes[places[0]], index)
         elif event.op == "aten.div" and len(refs) == 2:
             self._check_unit(event, *refs)
         elif event.op in SCORES and len(refs) == 2:
             self._check_scores(*refs)
         elif event.op in ("aten.mul", "aten.div") and refs[0].number in self._products:
             self._check_root(index, event, axes)
+        elif event.op == "aten.sub" and len(refs) == 2:
+            self._check_pairs(index, *refs)
         elif event.op in SOFTMAXES and refs[0].number in self._bare:
             self._walk.find("unscaled", index, axes[-1])
         self._follow_sums(index, event, refs, places)
+        self._follow_squares(event, refs[0], places)
         self._follow_bare(event, refs, made)
         if event.op in SCORES or (event.op in MOVES and refs[0].number in self._products):
             self._products.add(made.number)
         self._pass_on(event, refs)
+
+    def _follow_squares(self, event: OpEvent, ref: TensorRef, places: Sequence[int]) -> None:
+        """Sums along one dim, of squares or squared themselves: of which tensor, along which axis."""
+        number, made = ref.number, event.outputs[0].number
+        if event.op == "aten.sum" and len(places) == 1 and len(ref.shape) > 1:
+            axis = self._walk.axes_of(ref)[places[0]]
+            source = self._squares.get(number)
+            self._square_sums[made] = (number, axis, False) if source is None else (source, axis, True)
+        elif event.op == "aten.pow" and event.args.get("exponent") == 2:
+            if number in self._square_sums and not self._square_sums[number][2]:
+                self._summed_squares[made] = self._square_sums[number][:2]
+            else:
+                self._squares[made] = number
+
+    def _check_pairs(self, index: int, one: TensorRef, other: TensorRef) -> None:
+        """``v.sum(2) ** 2 - (v ** 2).sum(2)``: products of all pairs of features of one vector."""
+        squared, squares = self._summed_squares.get(one.number), self._square_sums.get(other.number)
+        if squared is None or squares is None or squared != squares[:2] or not squares[2]:
+            return
+        if squared[1].is_feature and any(map(is_position, self._walk.axes_of(one))):
+            self._walk.find("fields", index, squared[1])
 
     def _follow_bare(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
         """Scores of heads that nothing has multiplied or divided, nor their queries and keys."""
@@ -118,7 +148,7 @@ class ScaleChecks:
 
     def _pass_on(self, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         made = event.outputs[0].number
-        if (self._norms or self._units) and (event.op in _KEEPING or event.op in MOVES):
+        if (self._norms or self._units) and (event.op in _PASSING or (event.op == "aten.add" and len(refs) == 1)):
             for ref in refs[:1]:
                 if ref.number in self._norms:
                     self._norms[made] = self._norms[ref.number]
@@ -131,6 +161,12 @@ class ScaleChecks:
             axes = self._walk.axes_of(one)
             if len(axes) == 3 and norm.axis is axes[1] and is_position(axes[1]) and axes[2].is_feature:
                 self._walk.find("unit", norm.event, axes[1], axes[2])
+
+    def _check_length(self, ref: TensorRef, axes: Sequence[Axis], axis: Axis) -> None:
+        """Capsules whose length is read along another axis than the one along which they were squashed."""
+        unit = self._units.get(ref.number)
+        if unit is not None and axis.size > 1 and any(other is unit.axis is not axis for other in axes):
+            self._walk.find("length", unit.event, unit.axis, axis)
 
     def _check_scores(self, one: TensorRef, other: TensorRef) -> None:
         """A product of tensors of length 1 is a cosine only along the axis of that length."""

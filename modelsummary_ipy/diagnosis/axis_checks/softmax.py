@@ -7,13 +7,8 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, is_position
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
-from modelsummary_ipy.diagnosis.axis_checks.operations import LOG_SOFTMAXES, SAME_SHAPE
+from modelsummary_ipy.diagnosis.axis_checks.operations import LOG_SOFTMAXES, is_heads, move_place
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
-
-
-def _is_of_heads(axis: Axis) -> bool:
-    """Return whether an axis is the outer part of features that were cut in two."""
-    return len(axis.factors) == 1 and axis.is_feature and axis.factors[0].half == "outer" and axis.size > 1
 
 
 class SoftmaxChecks:
@@ -62,9 +57,7 @@ class SoftmaxChecks:
         is_score = first.number in self.scores
         if axis.size == 1 and not is_score and len(axes) > 1:
             self._walk.find("single", index, axis)
-        of_heads = (
-            len(axes) > 3 and axis is axes[-1] and all(map(_is_of_heads, axes[-2:])) and axis.size == axes[-2].size
-        )
+        of_heads = len(axes) > 3 and axis is axes[-1] and all(map(is_heads, axes[-2:])) and axis.size == axes[-2].size
         if of_heads and any(map(is_position, axes[:-2])):
             self._walk.find("heads", index, axis)  # those of each step among themselves, and no step with another
         features = axes[1 if len(axes) == 4 and not axes[-1].is_feature else -1]
@@ -106,7 +99,7 @@ class SoftmaxChecks:
                     return  # weights that are divided by another sum are made to sum to one anew
             if ref.number in self._softmaxes and ref.number not in self._sums:
                 axis, place, fault = self._softmaxes[ref.number]
-                self._softmaxes[made.number] = axis, _move(place, event, ref.shape, made.shape), fault
+                self._softmaxes[made.number] = axis, move_place(place, event, ref.shape, made.shape), fault
                 if ref.number in self.gates:
                     self.gates.add(made.number)
                 if place is not None and event.op == "aten.mul" and self._is_of_slots(refs, ref, place):
@@ -248,24 +241,3 @@ def _is_of_boxes(axis: Axis, features: Axis) -> bool:
 def is_plain(walk: MeaningWalk, ref: TensorRef) -> bool:
     """Return whether nothing is known of the axes of a tensor."""
     return all(axis.is_plain for axis in walk.axes_of(ref))
-
-
-def _move(place: int | None, event: OpEvent, before: Sequence[int], after: Sequence[int]) -> int | None:
-    """Follow a place, counted from the last, through an operation."""
-    if place is None or event.op in SAME_SHAPE:
-        return place if len(before) <= len(after) else None
-    rank, at = len(before), place + len(before)
-    if event.op in ("aten.transpose", "aten.t"):
-        one, two = (int(event.args.get(name, other)) % rank for name, other in (("dim0", 0), ("dim1", 1)))
-        return {one: two, two: one}.get(at, at) - rank
-    if event.op == "aten.permute":
-        order = [int(dim) % rank for dim in event.args["dims"]]
-        return order.index(at) - rank
-    if event.op == "aten.unsqueeze":
-        return place - 1 if event.args["dim"] % (rank + 1) > at else place
-    if before[place:] == after[place:] and len(after) >= -place:
-        return place
-    # The same entries in the same order: a dim that no reshape cut has as many entries behind it as before.
-    behind = math.prod(before[at + 1 :])
-    same = [dim for dim, size in enumerate(after) if size == before[at] > 1 and math.prod(after[dim + 1 :]) == behind]
-    return same[0] - len(after) if same and math.prod(before) == math.prod(after) else None

@@ -1,271 +1,19 @@
-"""What the axes of a trace show, as flags: a table from what an operation does to what is said of it."""
+"""What the axes of a trace show, as flags, and the rules about attention and about the batch."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.failures.statements import read_statement
 from modelsummary_ipy.diagnosis.formatting import write_size
+from modelsummary_ipy.diagnosis.rules.axis_wordings import WORDINGS
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, SOFTMAXES
-from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind
+from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.summary import Flag, Number
-from modelsummary_ipy.records.trace import Call, Severity
-
-
-class _Wording(NamedTuple):
-    """What is said of a finding: ``{0}`` and ``{1}`` are its axes, ``{what}`` the shape that went in."""
-
-    rule: str
-    severity: Severity
-    message: str
-    fix: str = ""
-
-
-_WORDINGS: dict[AxisFindingKind, _Wording] = {
-    "softmax": _Wording(
-        "attention-axis", "warning", "the weights {what} sum to 1 along {0}, but the product with them sums over {1}",
-        "softmax over the last dim of the scores, the one that the values are multiplied along",
-    ),
-    "weighed": _Wording(
-        "attention-axis", "warning", "the weights in {what} sum to 1 along {0}, but what they weigh is summed over {1}",
-        "softmax over the dim that is summed",
-    ),
-    "chosen": _Wording(
-        "attention-axis", "note", "the weights {what} sum to 1 along {0}, and a product with them sums over {1}: "
-        "each step chooses among the features, not each feature among the steps",
-    ),
-    "unscaled": _Wording(
-        "attention-axis", "note", "nothing scales the scores {what} of the heads before their softmax",
-        "q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))",
-    ),
-    "heads": _Wording(
-        "attention-axis", "warning",
-        "attention on {what} runs over dim -2, which is {0}: heads attend to each other, not positions",
-        "transpose(1, 2) queries, keys and values first, to (B, heads, T, d), and back after",
-    ),
-    "mask": _Wording(
-        "attention-axis", "warning",
-        "the mask of {what} is the same along {0}, the axis of the softmax: it hides all or nothing",
-        "unsqueeze the mask so that its last dim lies on the keys: mask[:, None, :]",
-    ),
-    "single": _Wording(
-        "wrong-axis", "warning", "a softmax of {what} over a dim of size 1 gives 1 everywhere",
-        "sigmoid() for one class, or a softmax over another dim",
-    ),
-    "table": _Wording(
-        "batch-mixed", "warning", "a table is cut to {batch} rows, the size of the batch: a sample is taken for a step",
-        "cut it to the length: table[:x.size(1)]",
-    ),
-    "numbered": _Wording(
-        "batch-mixed", "warning", "{op} of positions that are counted along {0}: each of the {batch} samples is a step",
-        "torch.arange(x.size(1))",
-    ),
-    "along": _Wording(
-        "batch-mixed", "warning", "{op} of {what} runs along {0} and mixes the {batch} samples of the batch",
-        "another dim stays within a sample",
-    ),
-    "weighted": _Wording(
-        "batch-mixed", "note", "{op} of {what} makes the {batch} samples sum to 1, over {0}",
-        "another dim stays within a sample",
-    ),
-    "crossed": _Wording(
-        "batch-mixed", "warning", "{op} of {all} looks along {0}, and the index has its samples on another dim",
-        "samples on their own dim: x[torch.arange(len(x)), index], x.gather(1, index[:, None])",
-    ),
-    "reduced": _Wording(
-        "batch-mixed", "warning", "{op} of {what} reduces {0}: each of the {batch} samples then depends on the others",
-        "keep to the dims of a sample, or nn.BatchNorm for statistics of a batch",
-    ),
-    "laid": _Wording(
-        "batch-mixed", "note", "{op} of {what} reduces {0}, and is laid on each of the {batch} samples again",
-        "keep to the dims of a sample, or nn.BatchNorm for statistics of a batch",
-    ),
-    "row": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {what} takes one row of a table, number {0}, which lies behind the last step, for all {0} steps",
-        "a slice takes the rows before it: table[:, :x.size(1)]",
-    ),
-    "interleaved": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {what} cuts the rows {0} into parts of samples: the rows of one sample stand side by side",
-        "unflatten(0, (-1, n)).unbind(1), or h[0::n], h[1::n], …",
-    ),
-    "carried": _Wording(
-        "batch-mixed", "note",
-        "a loop takes the {batch} rows of dim 0 of {what} in turn, each goes on into the next: samples, or steps",
-        "x[:, t] where the batch comes first",
-    ),
-    "strided": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {what} takes one of {1} of the rows {0}, which are batches behind one another: samples of all of them",
-        "chunk(n, 0) parts the batches",
-    ),
-    "tiled": _Wording(
-        "wrong-axis", "warning", "{op} of {all} lays {0}, copies of all places behind one another, on {1}, its places",
-        "repeat_interleave(n, dim), or F.interpolate, repeats each place",
-    ),
-    "drawn": _Wording(
-        "batch-mixed", "warning", "{op} draws one number for all {batch} samples, and a table is read with it",
-        "torch.randint(0, n, (x.size(0),)) draws one for each",
-    ),
-    "gram": _Wording(
-        "batch-mixed", "warning", "{op} of {all} compares the features of each sample with those of all {batch}",
-        "view(b, c, h * w) and bmm: one matrix for each sample",
-    ),
-    "offset": _Wording(
-        "batch-mixed", "warning",
-        "{op} looks the rows {0} of all {batch} samples up by numbers that begin at 0 in each: all read the first",
-        "add what comes before a sample: index + torch.arange(x.size(0)).view(-1, 1, 1) * x.size(1)",
-    ),
-    "apart": _Wording(
-        "batch-mixed", "warning", "{op} of {what} adds up the {batch} samples: a distance of each of {0}, not of each "
-        "sample", "sum(1) is the distance of each pair of samples",
-    ),
-    "picked": _Wording("batch-mixed", "note", "{op} of {what} looks up among the {batch} samples of the batch"),
-    "merged": _Wording(
-        "batch-mixed", "warning", "a product of {what} sums over {0}: of the {batch} samples together one is made",
-        "keep the letter of the batch in what comes out: 'btd,bsd->bts'",
-    ),
-    "contracted": _Wording("batch-mixed", "note", "a product of {what} sums over {0}, the {batch} samples"),
-    "joined": _Wording(
-        "batch-mixed", "warning", "a constant is put behind the {batch} samples of the batch: {0} grows by its rows",
-        "expand it to the batch and join along the steps: torch.cat([token.expand(x.size(0), -1, -1), x], 1)",
-    ),
-    "noise": _Wording(
-        "batch-mixed", "note", "the same random numbers for all {batch} samples of {what}",
-        "torch.randn_like(x) draws anew for each",
-    ),
-    "normal": _Wording(
-        "batch-mixed", "warning", "the same random numbers for all {batch} samples of {what}",
-        "torch.randn_like(x) draws anew for each",
-    ),
-    "pairs": _Wording(
-        "batch-mixed", "warning",
-        "{op} of {all} takes along {0} what every sample asks for from each of the {batch} samples: pairs of samples",
-        "x[torch.arange(len(x)), index], or x.gather(1, …)",
-    ),
-    "aligned": _Wording(
-        "wrong-axis", "warning", "{op} lays {0} on {1}, in {what}: they only fit because their sizes are equal here",
-        "add dims of 1 so that each lies on its like: t[:, :, None, None] on a feature map",
-    ),
-    "channels": _Wording(
-        "wrong-axis", "warning", "{op} lays a parameter on {0} of {what}, as long as the channels in dim 1",
-        "view the parameter as (1, C, 1, 1), or as (C, 1) on a sequence",
-    ),
-    "normed": _Wording(
-        "wrong-axis", "warning", "{op} of {what} reads the positions {0} as its channels; {1} are in the other dim",
-        "transpose(1, 2) before it, and after",
-    ),
-    "angles": _Wording(
-        "wrong-axis", "warning", "{op} lays sines or cosines of positions on {0}, in {all}: those are the heads",
-        "transpose(1, 2) before it, or angles of (T, 1, d)",
-    ),
-    "thirds": _Wording(
-        "wrong-axis", "warning",
-        "{op} cuts the positions {0} of {what} for queries, keys and values; {1} are in another dim",
-        "chunk(3, dim=-1)",
-    ),
-    "uncut": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {what} halves {0} and not the samples, of which a cat put two batches behind one another",
-        "chunk(2, dim=0)",
-    ),
-    "summed": _Wording(
-        "attention-axis", "warning", "{op} of {all} sums over {0}: the heads are added up before they are compared",
-        "keep the letter of the heads in what comes out: 'bhqd,bhkd->bhqk'",
-    ),
-    "doubled": _Wording(
-        "wrong-axis", "warning", "{op} of {all} puts what was made of the same steps behind one another, and both are "
-        "reduced as if they were steps", "torch.cat(…, dim=-1), and a layer that reads all features",
-    ),
-    "turned": _Wording(
-        "wrong-axis", "warning", "{op} of {what} is asked for {0} × {1}: height and width are in each other's place",
-        "size=x.shape[-2:]",
-    ),
-    "root": _Wording(
-        "wrong-axis", "warning", "{op} of {what} scales by the root of {0}, the number of steps; the product before it "
-        "sums over features", "math.sqrt(q.size(-1))",
-    ),
-    "stacked": _Wording(
-        "wrong-axis", "warning", "{op} of {all} puts feature maps of the same {0} behind one another; their channels, "
-        "{1}, are in dim 1", "torch.cat(…, dim=1)",
-    ),
-    "gate": _Wording(
-        "wrong-axis", "note", "{op} of {what} reduces the features, and a layer makes a gate of the positions {0}",
-    ),
-    "positions": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {what} reduces the features, and a layer reads the positions {0} in their place",
-        "reduce the positions, and keep the features",
-    ),
-    "vanished": _Wording(
-        "wrong-axis", "note", "{op} of {what} reduces the features, and all positions {0} are left in the output",
-        "reduce the positions, and keep the features",
-    ),
-    "unit": _Wording(
-        "wrong-axis", "warning", "{op} of {what} makes the length 1 along the positions {0}; {1} are in the last dim",
-        "dim=-1: F.normalize and F.cosine_similarity have dim=1 by default",
-    ),
-    "scores": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {what} makes the length 1 along {0}, but the product of both sums over {1}: that is no cosine",
-        "F.normalize(…, dim=-1)",
-    ),
-    "halves": _Wording(
-        "wrong-axis", "warning", "{op} of {what} takes half of the positions {0} for the gate or the scale of the rest",
-        "dim=1 on a feature map, where the channels are",
-    ),
-    "classes": _Wording(
-        "wrong-axis", "note", "{op} of {what} runs over the positions {0}; {1} are in the last dim",
-        "dim=-1, or transpose(1, 2) for cross_entropy",
-    ),
-    "labels": _Wording(
-        "wrong-axis", "warning", "{op} of {what} takes {0} for its classes: it only fits because there are as many",
-        "transpose(1, 2): cross_entropy wants (B, classes, steps)",
-    ),
-    "pinned": _Wording(
-        "wrong-axis", "warning", "{op} of {all} lays {0} on a buffer that is as long only here: one step less fails",
-        "cut the buffer to the length: buffer[:T, :T] of a mask, buffer[:, :T] of positions",
-    ),
-    "answers": _Wording(
-        "wrong-axis", "warning", "{op} of {what} runs over the positions {0}, and is the output; {1} are the classes",
-        "dim=1 on a feature map, dim=-1 on a sequence",
-    ),
-    "reordered": _Wording(
-        "wrong-axis", "warning",
-        "{op} lays the rows {0} on the rows {1}, in {all}: they were flattened in another order",
-        "transpose one of them before it is flattened; repeat_interleave(k, 0) for repeat(k, 1)",
-    ),
-    "regrouped": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {all} lays heads on {0}: what lay on them before was repeated in the other order",
-        "repeat_interleave(n, 1) for both, or expand behind the groups",
-    ),
-    "coincident": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",
-        "unsqueeze or transpose so that it lies on its like: sigma[:, None, None, None] on a feature map",
-    ),
-    "degrees": _Wording(
-        "wrong-axis", "warning",
-        "{op} of {what} and what it is reduced to along dim {0}, without keepdim: that of row i lies on column i",
-        "keepdim=True: a / a.sum(1, keepdim=True)",
-    ),
-    "sides": _Wording(
-        "uneven-sides", "note", "{op} treats H and W unlike: of a square feature map it makes {0} × {1}",
-        "the same for both sides: torch.cat(…, 1), a padding of four numbers, a size for each",
-    ),
-    "idle": _Wording("idle-resize", "note", "a resize of {what} to the size that it has changes nothing"),
-    "shrunk": _Wording(
-        "idle-resize", "note", "a feature map was made smaller to be added here, to {what}: its details are lost",
-        "enlarge the coarse one to the size of the fine one",
-    ),
-}  # fmt: skip
-
+from modelsummary_ipy.records.trace import Call
 
 _SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce", "index_reduce"})
 #: In names of classes whose numbers are of a whole batch.
@@ -278,7 +26,7 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
     """Write what the axes show that belongs to a rule, once for a row, with the call that it is about."""
     found: set[int] = set()
     for finding in sorted(evidence.story.axis_findings, key=_is_note):
-        wording = _WORDINGS.get(finding.kind)
+        wording = WORDINGS.get(finding.kind)
         call = evidence.calls[finding.call]
         if wording is None or wording.rule != rule or (rule == "batch-mixed" and not _has_samples(evidence)):
             continue
@@ -288,6 +36,7 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
         words = {
             "what": sizes[0] if sizes else "",
             "all": " and ".join(sizes),
+            "other": sizes[1] if len(sizes) > 1 else "",
             "op": call.type_name,
             "batch": str(evidence.batch),
         }
@@ -322,7 +71,7 @@ def _writes(step: Call, buffers: Sequence[int]) -> bool:
 
 
 def _is_note(finding: AxisFinding) -> bool:
-    wording = _WORDINGS.get(finding.kind)
+    wording = WORDINGS.get(finding.kind)
     return wording is None or wording.severity == "note"
 
 

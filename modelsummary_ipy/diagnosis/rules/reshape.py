@@ -49,7 +49,11 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
         )
         if step.index in carved and is_plain and not _is_skew(evidence, step):
             yield _write_swap(evidence, step, "at other sizes it cuts across dims")
-        elif (is_permuted(before, after) and _is_of_windows(evidence, step)) or step.index in swapped:
+        elif (
+            (is_permuted(before, after) and _is_of_windows(evidence, step))
+            or step.index in swapped
+            or (before == after[::-1] and 2 in before and "int" in step.inputs[0].dtype)
+        ):  # a list of edges, (2, E) as (E, 2)
             yield _write_swap(evidence, step, "the dims changed their places")
         elif _is_undone(evidence, step):
             message = f"{step.type_name} of {write_size(before)} to {write_size(after)} is undone by the next line:"

@@ -15,16 +15,6 @@ from modelsummary_ipy.records.op_events import OpEvent
 PRODUCTS = frozenset(
     f"aten.{name}" for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "linear", "convolution", "dot")
 )
-#: Operations that give a part of an axis, or the axis with something at its ends, or in another number.
-_PARTS = frozenset(
-    f"aten.{name}"
-    for name in (
-        *("slice", "narrow", "split", "unsafe_split", "split_with_sizes", "chunk", "topk", "index_select"),
-        *("constant_pad_nd", "reflection_pad2d", "gather", "_fft_c2r"),
-        *("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d", "upsample_bicubic2d"),
-        *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d"),
-    )
-)
 
 
 class MeaningOp(Op):
@@ -32,7 +22,6 @@ class MeaningOp(Op):
 
     def __init__(self, known: Meanings, index: int, event: OpEvent) -> None:
         super().__init__(event, known.copy_axes)
-        self.is_part = event.op in _PARTS
         #: Axes that had to be equal.
         self.met: list[tuple[Axis, Axis]] = []
         self._known = known
@@ -92,6 +81,11 @@ class MeaningOp(Op):
 
     def least(self, size: Size, other: Size) -> Size:
         return other if value_of(other) <= value_of(size) else size
+
+    def resized(self, size: Size, length: Size, start: Size | None = None) -> Size:
+        if isinstance(size, int) or size.is_plain or (isinstance(length, Axis) and not length.is_plain):
+            return length
+        return size.resized(value_of(length))
 
     def repeat(self, size: Size, times: int) -> Size:
         if isinstance(size, int) or not size.factors or times < 2:

@@ -70,16 +70,12 @@ class MeaningWalk(Meanings):
         """Return axes of the shape that torch gave; a number is a dim of that size, or a part of an axis."""
         if [size.size if isinstance(size, Axis) else size for size in axes] != [*shape]:
             return None
-        first = self.axes_of(op.refs[0]) if op.refs else []
         settled: list[Axis] = []
         for dim, size in enumerate(axes):
             if isinstance(size, Axis) and not size.is_plain:
                 settled.append(size)
                 continue
-            same_place = first[dim] if len(first) == len(axes) and op.is_part else None
-            if same_place is not None and not same_place.is_plain:
-                settled.append(same_place.resized(value_of(size)))
-            elif value_of(size) > 1 and op.makes_features(dim, len(axes), size):
+            if value_of(size) > 1 and op.makes_features(dim, len(axes), size):
                 roots = roots_of(op.contracted) - {"B"}
                 out = f"the features of {self.paths.get(op.event.call, '') or 'the model'}"
                 settled.append(Axis([Factor(value_of(size), "feature", roots | {out}, out)]))

@@ -1,16 +1,16 @@
 """Which dims of the input no operation reads across: entry by entry, an output depends on one entry of them only.
 
 Each operation is followed for one dim of the input at a time. Of a tensor it is known that it does not depend on the
-dim; that one of its axes is the dim, entry by entry; or that an entry depends on several, or may. An operation that is
-not described here tells nothing.
+dim; that one of its axes is the dim, entry by entry; or that an entry depends on several, or may. An operation without
+an entry in the table tells nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.mixing_rules import AcrossError, At, Mixed, Read, State, Unclear, UnknownError, find_rule
+from modelsummary_ipy.axes.mixing_op import At, Mixed, State, Unclear, follow
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, TensorRef
 
 #: Operations whose results share the memory of what they read.
@@ -82,23 +82,14 @@ class _Walk:
 
     def _follow(self, index: int, event: OpEvent) -> list[State]:
         """Return what is known of each result of one operation."""
-        known = [(name, ref, self.states.get(ref.number)) for name, ref in _named(event)]
         found: list[list[State]] = []
-        for name, ref, state in known:
+        for operand, ref in enumerate(event.refs):
+            state = self.states.get(ref.number)
             if isinstance(state, At):
-                found.append(self._read(index, event, name, ref, state))
+                found.append(follow(index, event, operand, state, self._num))
             elif state is not None:
                 found.append([state] * len(event.outputs))
         return [_join(index, [each[place] for each in found]) for place in range(len(event.outputs))]
-
-    def _read(self, index: int, event: OpEvent, name: str, ref: TensorRef, at: At) -> list[State]:
-        try:
-            made = find_rule(event.op)(Read(event, name, ref, at, self._num))
-        except AcrossError:
-            made = [Mixed(index)] * len(event.outputs)
-        except UnknownError:
-            made = [Unclear(index)] * len(event.outputs)
-        return [made] * len(event.outputs) if isinstance(made, At) else made
 
     # -- memory that several tensors share ---------------------------------------------------------------------------
 
@@ -130,19 +121,10 @@ class _Walk:
 
     def _see(self, index: int, state: State, view: _View) -> State:
         """Return what is known of a part of a tensor of which something is known."""
-        of = view.base
         for event, place in view.steps:
             if isinstance(state, At):
-                state = self._read(index, event, "self", of, state)[place]
-            of = event.outputs[place]
+                state = follow(index, event, 0, state, self._num)[place]
         return state
-
-
-def _named(event: OpEvent) -> Iterator[tuple[str, TensorRef]]:
-    for name, value in event.args.items():
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, TensorRef):
-                yield name, item
 
 
 def _join(index: int, states: Sequence[State]) -> State:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
 from typing import Any, TypeVar
 
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
@@ -62,6 +64,10 @@ class Op(ABC):
         """Return the axes of all tensors among the arguments, in order."""
         return [self._axes_of(ref) for ref in self.refs]
 
+    def first(self) -> list[Size]:
+        """Return the axes of the first tensor."""
+        return self._axes_of(self.refs[0])
+
     def dtypes(self, name: str) -> list[str]:
         """Return the dtypes of the tensors in a list of them."""
         return [item.dtype for item in self._args.get(name) or [] if isinstance(item, TensorRef)]
@@ -112,6 +118,29 @@ class Op(ABC):
     @abstractmethod
     def at_least(self, size: Size, least: Size) -> None:
         """Demand that a size is not below another."""
+
+    def inside(self, size: Size, part: Size) -> None:
+        """Demand that an axis is not below another, whose entries are its first ones."""
+        self.at_least(size, part)
+
+    def across(self, *sizes: Size) -> None:  # noqa: B027  # for sizes it makes no difference
+        """Say that an entry of a result depends on several along these axes, though a result may have them."""
+
+    def reordered(self, size: Size) -> Size:
+        """Return an axis with its entries in another order."""
+        return size
+
+    def resized(self, size: Size, length: Size, start: Size | None = None) -> Size:
+        """Return the axis of so many entries that another has, or makes: in a row from ``start``, or in any order."""
+        return length
+
+    def join(self, sizes: Axes) -> Size:
+        """Return the axis of several, one behind the other."""
+        return reduce(add, sizes)
+
+    def by_groups(self, read: Size, made: Size, groups: int) -> Size:
+        """Return the second axis, each group of which is made of one group of the first."""
+        return made
 
     @abstractmethod
     def least(self, size: Size, other: Size) -> Size:

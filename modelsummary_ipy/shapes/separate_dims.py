@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.axes.mixing import find_mixed
-from modelsummary_ipy.axes.mixing_rules import Mixed, Unclear, is_in_order
+from modelsummary_ipy.axes.mixing_op import Mixed, Unclear, is_in_order
 from modelsummary_ipy.records.dims import Dim
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.summary import Story

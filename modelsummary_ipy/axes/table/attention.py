@@ -14,12 +14,12 @@ def attention(op: Op) -> Sequence[Axes]:
     query, key, value = op.axes("query"), op.axes("key"), op.axes("value")
     op.equal(query[-1], key[-1])
     op.equal(key[-2], value[-2])
-    lead = list(query[:-2])
-    if not op.plain("enable_gqa", False):
-        together = broadcast(op, [query[:-2], key[:-2], value[:-2]])
-        is_empty = op.name.endswith("attention") and 0 in map(op.known, [*key, *value])
-        if not is_empty and not op.name.endswith("for_cpu"):  # these make what has the query's shape
-            lead = together
+    op.across(query[-1], *key[-2:])
+    heads = -3 if op.plain("enable_gqa", False) else -2  # of grouped queries keys have fewer heads
+    lead = [*broadcast(op, [axes[:heads] for axes in (query, key, value)]), *query[heads:-2]]
+    is_empty = op.name.endswith("attention") and 0 in map(op.known, [*key, *value])
+    if is_empty or op.name.endswith("for_cpu"):  # these make what has the query's shape
+        lead = list(query[:-2])
     scores = [*lead, query[-2], key[-2]]
     if op.has("attn_mask"):
         scores = broadcast(op, [scores, op.axes("attn_mask")])
@@ -37,7 +37,12 @@ def lstm_layer(op: Op) -> Sequence[Axes]:
     """One direction of one layer of an LSTM; its first output is ``(T, B, hidden)``."""
     data = op.axes("input")
     op.at_least(data[0], 1)
-    return [[*data[:2], op.plain("hidden_size")], op.axes("hx_"), op.axes("cx_"), op.made(3)]
+    op.across(data[0])
+    states = op.axes("hx_"), op.axes("cx_")
+    for state in states:
+        op.equal(state[-2], data[1])
+        op.across(state[-1])
+    return [[*data[:2], op.plain("hidden_size")], *states, op.made(3)]
 
 
 @entry("_thnn_fused_lstm_cell")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelsummary_ipy.axes.expr import Expr
-from modelsummary_ipy.axes.registry import Axes, Op, Size, entry
+from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size, entry, put
 
 
 def broadcast(op: Op, tensors: Sequence[Axes]) -> list[Size]:
@@ -44,45 +44,50 @@ def elementwise(op: Op) -> Sequence[Axes]:
     """``relu``, ``add``, ``where``: every tensor is broadcast over the others."""
     made = broadcast(op, op.tensors())
     if op.name.endswith("_") and not op.name.endswith("__"):
-        return [_keep(op, op.tensors()[0], made)]
+        return [_keep(op, op.first(), made)]
     return [made]
 
 
 def _keep(op: Op, written: Axes, made: Axes) -> Axes:
     """Return the axes of what is written to: nothing is broadcast beyond them."""
-    op.equal_all(written, made[-len(written) :] if written else [])
-    return written
+    return op.equal_all(written, made[-len(written) :] if written else [])
 
 
 #: The second result is a buffer that is empty on some devices.
-entry("log_sigmoid_forward")(lambda op: [op.tensors()[0], [0] if op.made(1) == (0,) else op.tensors()[0]])
-#: Copies, random numbers, what runs along an axis, what writes into a part: the shape of the first tensor.
+entry("log_sigmoid_forward")(lambda op: [op.first(), [0] if op.made(1) == (0,) else op.first()])
+#: Copies, random numbers, what writes into a part: the shape of the first tensor.
 entry(
     "_to_copy clone detach alias lift_fresh lift_fresh_copy contiguous bernoulli uniform exponential fill zero "
     "zeros_like ones_like full_like empty_like rand_like randn_like randint_like tril triu conj _conj resolve_conj "
-    "flip roll sort cumsum cumprod cummax cummin logcumsumexp _softmax _log_softmax softmax log_softmax _safe_softmax "
-    "index_put _index_put_impl _unsafe_index_put index_fill slice_scatter select_scatter "
-    "random geometric cauchy log_normal native_dropout _fft_c2c argsort rrelu_with_noise "
-    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask "
-    "resolve_neg _neg_view renorm"
-)(lambda op: [op.tensors()[0]] * 2)
+    "index_put _index_put_impl _unsafe_index_put index_fill slice_scatter select_scatter bucketize "
+    "random geometric cauchy log_normal native_dropout rrelu_with_noise resolve_neg _neg_view "
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams fake_quantize_per_tensor_affine_cachemask"
+)(lambda op: [op.first()] * 2)
 
 
 @entry("diagonal_scatter")
 def diagonal_scatter(op: Op) -> Sequence[Axes]:
     """Write into the diagonal of a square."""
-    data, diagonal = op.tensors()
+    data = op.first()
     if op.plain("offset", 0) == 0 and len(data) == 2 and data[0] == data[1]:
-        op.equal(diagonal[0], data[0])
+        op.equal(op.axes("src")[0], data[0])
     return [data]
 
 
-@entry("copy masked_scatter")
+@entry("copy")
 def write_over(op: Op) -> Sequence[Axes]:
-    """Write one tensor, or what a mask selects, over another."""
-    tensors = op.tensors()[:2]
-    made = broadcast(op, tensors)
-    return [made if op.name == "aten.masked_scatter" else _keep(op, tensors[0], made)]
+    """Write one tensor over another."""
+    data = op.first()
+    return [_keep(op, data, broadcast(op, op.tensors()))]
+
+
+@entry("masked_scatter")
+def write_masked(op: Op) -> Sequence[Axes]:
+    """Write entries of another tensor, one after the other, where a mask says so."""
+    data, mask = op.axes("self"), op.axes("mask")
+    op.across(*mask)
+    made = broadcast(op, [data, mask])
+    return [made if op.name == "aten.masked_scatter" else _keep(op, data, made)]
 
 
 @entry("channel_shuffle native_channel_shuffle")
@@ -90,7 +95,7 @@ def shuffle(op: Op) -> Sequence[Axes]:
     """Mix groups of channels."""
     data = op.axes("self")
     op.divided(data[1], op.plain("groups"))
-    return [data]
+    return [put(data, 1, op.reordered(data[1]))]
 
 
 @entry("prelu")
@@ -132,3 +137,16 @@ def logits_loss(op: Op) -> Sequence[Axes]:
     if op.has("weight"):
         _keep(op, target, broadcast(op, [target, op.axes("weight")]))
     return _reduced(op, target)
+
+
+@entry("nll_loss_forward nll_loss2d_forward")
+def label_loss(op: Op) -> Sequence[Axes]:
+    """Compare ``(B, classes, …)`` with labels ``(B, …)``; the second result is what the weights sum up to."""
+    data, labels = op.axes("self"), op.axes("target")
+    lead = [*data[:1], *data[2:]] if len(data) > 1 else []
+    if len(lead) != len(labels):
+        raise OpaqueError("labels of another rank")
+    kept = op.equal_all(lead, labels)
+    if op.has("weight"):
+        op.equal(op.axes("weight")[0], data[1 % len(data)])
+    return [*_reduced(op, kept), []]

@@ -20,11 +20,27 @@ def _dims(value: int | Sequence[int], rank: int) -> list[int]:
 entry("permute")(lambda op: [[op.axes("self")[dim] for dim in op.plain("dims")]])
 entry("transpose swapdims")(lambda op: [_exchange(op.axes("self"), op.plain("dim0"), op.plain("dim1"))])
 entry("swapaxes")(lambda op: [_exchange(op.axes("self"), op.plain("axis0"), op.plain("axis1"))])
-#: Two axes change their places at every odd number of turns.
-entry("rot90")(lambda op: [_exchange(op.axes("self"), *(op.plain("dims", [0, 1]) if op.plain("k", 1) % 2 else [0, 0]))])
 entry("t numpy_T")(lambda op: [op.axes("self")[::-1]])
 entry("unsqueeze")(lambda op: [insert(op.axes("self"), op.plain("dim"), 1)])
 entry("view_as_real")(lambda op: [[*op.axes("self"), 2]])
+
+
+@entry("flip roll")
+def reorder(op: Op) -> Sequence[Axes]:
+    """Put the entries of some axes, or of all, in another order."""
+    data = op.axes("self")
+    for dim in op.plain("dims") or range(len(data)):
+        data[dim] = op.reordered(data[dim])
+    return [data]
+
+
+@entry("rot90")
+def rotate(op: Op) -> Sequence[Axes]:
+    """Turn two axes: they change their places at every odd number of turns, and some run backwards."""
+    data, dims = op.axes("self"), op.plain("dims", [0, 1])
+    for dim in dims:
+        data[dim] = op.reordered(data[dim])
+    return [_exchange(data, *dims) if op.plain("k", 1) % 2 else data]
 
 
 @entry("view_as_complex")
@@ -76,7 +92,7 @@ def diagonal(op: Op) -> Sequence[Axes]:
     one, two = op.plain("dim1", 0) % len(data), op.plain("dim2", 1) % len(data)
     if data[one] != data[two] and None in (op.known(data[one]), op.known(data[two])):
         raise OpaqueError("which axis is shorter depends on the input")
-    short = min(data[one] + min(offset, 0), data[two] - max(offset, 0), key=op.value)
+    short = op.least(data[one] + min(offset, 0), data[two] - max(offset, 0))
     rest = [size for dim, size in enumerate(data) if dim not in (one, two)]
     return [[*rest, short if op.value(short) > 0 else 0]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from modelsummary_ipy.axes.registry import Axes, Op, Size, entry, insert, put
 
@@ -17,10 +18,13 @@ def slice_axis(op: Op) -> Sequence[Axes]:
     full, first, last = data[dim], op.plain("start", 0), op.plain("end", _END)
     if first >= 0 > last and op.known(op.size("start", 0)) is not None and op.known(op.size("end")) is not None:
         length = full - op.least(full, first - last)
+        begin = None
     else:
         begin, end = (_find_end(op, full, name, default) for name, default in (("start", 0), ("end", full)))
         length = end - begin if op.value(end) > op.value(begin) else 0
-    return [put(data, dim, length if step == 1 else (length + (step - 1)) // step)]
+    if step != 1:
+        begin, length = None, (length + (step - 1)) // step
+    return [put(data, dim, op.resized(full, length, begin))]
 
 
 def _find_end(op: Op, full: Size, name: str, default: Size) -> Size:
@@ -39,13 +43,21 @@ entry("embedding")(lambda op: [[*op.axes("indices"), op.axes("weight")[1]]])
 entry("multinomial")(lambda op: [[*op.axes("self")[:-1], op.size("num_samples")]])
 
 
-@entry("narrow narrow_copy topk")
-def take(op: Op) -> Sequence[Axes]:
-    """Take so many entries of one axis: in a row, or the largest."""
-    data, dim = op.axes("self"), op.plain("dim", -1)
-    size = op.size("k" if op.name == "aten.topk" else "length")
-    op.at_least(data[dim], size)
-    return [put(data, dim, size)] * 2
+@entry("narrow narrow_copy")
+def narrow(op: Op) -> Sequence[Axes]:
+    """Take so many entries of one axis, in a row."""
+    data, dim, length = op.axes("self"), op.plain("dim"), op.size("length")
+    op.at_least(data[dim], length)
+    return [put(data, dim, op.resized(data[dim], length, op.plain("start")))]
+
+
+@entry("topk")
+def take_largest(op: Op) -> Sequence[Axes]:
+    """Take the largest entries of one axis, and say where they were."""
+    data, dim, count = op.axes("self"), op.plain("dim", -1), op.size("k")
+    op.at_least(data[dim], count)
+    op.across(data[dim])
+    return [put(data, dim, op.resized(data[dim], count))] * 2
 
 
 @entry("select select_copy")
@@ -65,15 +77,16 @@ def split(op: Op) -> Sequence[Axes]:
     if count > 1:
         op.at_least(last, 1)
     op.at_least(part, last)
-    return [put(data, dim, op.least(part, data[dim] - part * i)) for i in range(count)]
+    return [put(data, dim, op.resized(data[dim], op.least(part, data[dim] - part * i), part * i)) for i in range(count)]
 
 
 @entry("split_with_sizes unsafe_split_with_sizes split_with_sizes_copy")
 def split_into(op: Op) -> Sequence[Axes]:
     """Cut an axis into parts of given sizes."""
     data, dim, parts = op.axes("self"), op.plain("dim", 0), op.sizes("split_sizes")
-    op.equal(data[dim], sum(parts[1:], parts[0]))
-    return [put(data, dim, part) for part in parts]
+    ends = list(accumulate(parts, initial=0))
+    op.equal(data[dim], ends[-1])
+    return [put(data, dim, op.resized(data[dim], part, start)) for part, start in zip(parts, ends, strict=False)]
 
 
 @entry("chunk unsafe_chunk")
@@ -81,7 +94,8 @@ def chunk(op: Op) -> Sequence[Axes]:
     """Cut an axis into so many parts."""
     data, dim, count = op.axes("self"), op.plain("dim", 0), op.plain("chunks")
     part = (data[dim] + (count - 1)) // count
-    return [*[put(data, dim, part)] * (count - 1), put(data, dim, data[dim] - part * (count - 1))]
+    parts = [*[part] * (count - 1), data[dim] - part * (count - 1)]
+    return [put(data, dim, op.resized(data[dim], each, part * i)) for i, each in enumerate(parts)]
 
 
 @entry("unbind unbind_copy")
@@ -102,9 +116,8 @@ def concatenate(op: Op) -> Sequence[Axes]:
     dim = op.plain("dim", 0) % len(made)
     for axes in tensors[1:]:
         op.equal(len(axes), len(made))
-        for place, size in enumerate(axes):
-            made[place] = made[place] + size if place == dim else op.equal(made[place], size)
-    return [made]
+        made = [known if at == dim else op.equal(known, axes[at]) for at, known in enumerate(made)]
+    return [put(made, dim, op.join([axes[dim] for axes in tensors]))]
 
 
 @entry("stack")
@@ -128,18 +141,22 @@ def repeat(op: Op) -> Sequence[Axes]:
 def index_select(op: Op) -> Sequence[Axes]:
     """Look entries of one axis up."""
     data, index = op.axes("self"), op.axes("index")
-    return [put(data, op.plain("dim"), index[0] if index else 1) if data else data]
+    dim, count = op.plain("dim"), index[0] if index else 1
+    return [put(data, dim, op.resized(data[dim], count)) if data else data]
 
 
 @entry("gather scatter scatter_add scatter_reduce")
 def gather(op: Op) -> Sequence[Axes]:
     """Look entries up, or write them, at the places of an index, which is inside the data but along ``dim``."""
     data, index, dim = op.axes("self"), op.axes("index"), op.plain("dim")
-    for size, part in zip(put(data, dim), put(index, dim), strict=True):
-        op.at_least(size, part)
     for size, part in zip(op.axes("src"), index, strict=True) if op.has("src") else ():
-        op.at_least(size, part)
-    return [index if op.name == "aten.gather" else data]
+        op.inside(size, part)
+    for size, part in zip(put(data, dim), put(index, dim), strict=True):
+        op.inside(size, part)
+    if op.name != "aten.gather":
+        return [data]
+    op.across(data[dim])
+    return [[op.resized(size, count, 0) for size, count in zip(data, index, strict=True)]]
 
 
 @entry("index_add index_copy")
@@ -171,4 +188,5 @@ def one_hot(op: Op) -> Sequence[Axes]:
 def glu(op: Op) -> Sequence[Axes]:
     """Multiply one half of an axis with the gate that is the other."""
     data, dim = op.axes("self"), op.plain("dim", -1)
+    op.across(data[dim])
     return [put(data, dim, op.divided(data[dim], 2))]

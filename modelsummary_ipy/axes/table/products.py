@@ -77,8 +77,9 @@ def trilinear(op: Op) -> Sequence[Axes]:
 @entry("linalg_inv_ex linalg_cholesky_ex linalg_matrix_exp matrix_exp")
 def square_matrices(op: Op) -> Sequence[Axes]:
     """Make a matrix of each square matrix, and a number that says whether it worked."""
-    data = op.tensors()[0]
+    data = op.first()
     op.equal(data[-2], data[-1])
+    op.across(*data[-2:])
     return [data, data[:-2]]
 
 

@@ -25,6 +25,8 @@ def slide(
     offset = 2 * padding - dilation * (kernel - 1) - 1 + stride
     if ceil_mode:
         offset = min(offset, padding) + stride - 1
+    if (kernel, stride, padding) != (1, 1, 0):
+        op.across(size)
     made = (size + offset) // stride
     op.at_least(made, 1)
     return made
@@ -52,12 +54,14 @@ def convolution(op: Op) -> Sequence[Axes]:
     if None in kernels:
         raise OpaqueError("a kernel that depends on the input")
     read, out = (weight[0], weight[1] * groups) if transposed else (weight[1] * groups, weight[0])
+    out = op.by_groups(channels, out, groups)
     op.equal(channels, read)
     if op.has("bias"):  # torch up to 2.14 finds a wrong one in its kernels alone
         op.equal(op.axes("bias")[0], out)
     made = []
     for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True)):
         if transposed:
+            op.across(size)
             extent = dilation[i] * ((kernel or 0) - 1) + 1
             made.append(size * stride[i] + (extent - stride[i] - 2 * padding[i] + extra[i]))
             op.at_least(made[-1], 0)
@@ -71,7 +75,7 @@ def convolution(op: Op) -> Sequence[Axes]:
 )
 def pool(op: Op) -> Sequence[Axes]:
     """Slide a window over the last axes; a stride that was not given is the kernel."""
-    data = op.tensors()[0]
+    data = op.first()
     count = int(op.name.split("pool")[1][0])
     kernel = _per_dim(op.plain("kernel_size"), count)
     stride = _per_dim(op.plain("stride"), count, kernel)
@@ -87,11 +91,16 @@ def pool(op: Op) -> Sequence[Axes]:
     return [[*data[:-count], *made]] * 2
 
 
-#: The last axes are as large as was asked for.
-entry(
+@entry(
     "_adaptive_avg_pool2d _adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d adaptive_avg_pool1d "
     "adaptive_max_pool1d adaptive_avg_pool2d adaptive_avg_pool3d"
-)(lambda op: [[*op.tensors()[0][: -len(op.sizes("output_size"))], *op.sizes("output_size")]] * 2)
+)
+def pool_to(op: Op) -> Sequence[Axes]:
+    """Make the last axes as large as was asked for."""
+    data, wanted = op.first(), op.sizes("output_size")
+    pooled = data[-len(wanted) :]
+    op.across(*pooled)
+    return [[*data[: -len(wanted)], *map(op.resized, pooled, wanted)]] * 2
 
 
 def _scale(size: Size, factor: float | None) -> Size | None:
@@ -107,7 +116,8 @@ def _scale(size: Size, factor: float | None) -> Size | None:
 )
 def upsample(op: Op) -> Sequence[Axes]:
     """Make the last axes as large as was asked for, or so many times as large."""
-    data = op.tensors()[0]
+    data = op.first()
+    op.across(*data[2:])
     names = ("scales",) if len(data) == 3 else ("scales_d", "scales_h", "scales_w")[5 - len(data) :]
     factors = op.plain("scale_factors") or [op.plain(name) for name in names]
     made = [_scale(size, factor) for size, factor in zip(data[2:], factors, strict=True)]
@@ -121,7 +131,7 @@ def upsample(op: Op) -> Sequence[Axes]:
         raise OpaqueError("a factor that is no simple fraction")
     for size in made:
         op.at_least(size, 1)
-    return [[*data[:2], *made]]
+    return [[*data[:2], *map(op.resized, data[2:], made)]]
 
 
 @entry(
@@ -130,7 +140,7 @@ def upsample(op: Op) -> Sequence[Axes]:
 )
 def pad(op: Op) -> Sequence[Axes]:
     """Add to both ends of the last axes, the last one first."""
-    data = op.tensors()[0]
+    data = op.first()
     sides = op.sizes("padding" if op.plain("padding") is not None else "pad")
     for place in range(len(sides) // 2):
         if op.name.startswith("aten.reflection"):
@@ -160,6 +170,7 @@ def col2im(op: Op) -> Sequence[Axes]:
     """``(B, C·kernel, windows)`` to ``(B, C, H, W)``."""
     data, kernel, made = op.axes("self"), op.plain("kernel_size"), op.sizes("output_size")
     channels = op.divided(data[-2], kernel[0] * kernel[1])
+    op.across(*data[-2:])
     for side in made:
         op.at_least(side, 1)
     op.equal(_count_windows(op, made), data[-1])

@@ -226,6 +226,22 @@ def copy(name: str, draw: Draw) -> Call:
     return overload(name, "default"), [draw.tensor(dims), draw.tensor(draw.spread(dims))], {}
 
 
+@call("nll_loss_forward nll_loss2d_forward")
+def label_loss(name: str, draw: Draw) -> Call:
+    """Give scores and labels, of a sample or of many, and perhaps a weight for each class."""
+    classes, lead = draw.some(), draw.dims(0, 1)
+    lead = [draw.some(), draw.some(), draw.some()] if "2d" in name else lead
+    data, labels = draw.tensor([*lead[:1], classes, *lead[1:]]), draw.ints(lead)
+    weight = draw.tensor([classes]) if draw.maybe() else None
+    return overload(name, "default"), [data, labels, weight, draw.below(3), -100], {}
+
+
+@call("bucketize")
+def bucketize(name: str, draw: Draw) -> Call:
+    """Give values and the ends of buckets."""
+    return overload(name, "Tensor"), [draw.tensor(draw.dims(0, 3)), draw.tensor([draw.some()])], {}
+
+
 @call("rrelu_with_noise")
 def rrelu(name: str, draw: Draw) -> Call:
     """Give noise of the same shape."""

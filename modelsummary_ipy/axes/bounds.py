@@ -1,9 +1,8 @@
-"""How large the values of integer tensors may be: positions that are looked up in a table must be inside it."""
+"""How large the values of integer tensors may be: places that are looked up on an axis must be on it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
@@ -17,12 +16,6 @@ _KEEPS = frozenset(
         *("index", "index_select", "gather", "split", "unbind", "cat", "stack"),
     )
 )
-#: Of an operation that looks entries up: its table, its indices, and the dim of the table.
-_LOOKUPS = {
-    "aten.embedding": ("weight", "indices"),
-    "aten.index_select": ("self", "index"),
-    "aten.gather": ("self", "index"),
-}
 
 
 def find_bound(event: OpEvent, bounds: Mapping[int, Size], axes: Sequence[Sequence[Size]], end: Size) -> Size | None:
@@ -60,21 +53,3 @@ def find_bound(event: OpEvent, bounds: Mapping[int, Size], axes: Sequence[Sequen
     if event.op == "aten.cumsum" and known[0] == 2:
         return axes[0][event.args["dim"]] + 1
     return None
-
-
-def find_lookup(event: OpEvent) -> tuple[TensorRef, int, TensorRef] | None:
-    """Return the table, its dim and the indices of an operation that looks entries up; ``None`` for others."""
-    args: Mapping[str, Any] = event.args
-    if event.op in _LOOKUPS:
-        table, index = (args.get(name) for name in _LOOKUPS[event.op])
-        dim = args.get("dim", 0)
-    elif event.op == "aten.index":
-        given = [(place, value) for place, value in enumerate(args.get("indices") or []) if value is not None]
-        if len(given) != 1:
-            return None
-        table, (dim, index) = args.get("self"), given[0]
-    else:
-        return None
-    if not (isinstance(table, TensorRef) and isinstance(index, TensorRef) and table.shape):
-        return None
-    return table, dim % len(table.shape), index

@@ -9,12 +9,11 @@ from typing import Any
 from modelsummary_ipy.axes.meaning import Axis, Factor, Size, is_position, merge, plain_axis, roots_of, split, value_of
 from modelsummary_ipy.axes.meanings import Meanings
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError
+from modelsummary_ipy.axes.table.products import CONTRACTIONS
 from modelsummary_ipy.records.op_events import OpEvent
 
 #: Operations in which an axis that two tensors share disappears.
-PRODUCTS = frozenset(
-    f"aten.{name}" for name in ("mm", "bmm", "addmm", "baddbmm", "mv", "addmv", "linear", "convolution", "dot")
-)
+PRODUCTS = frozenset(CONTRACTIONS) | {"aten.linear", "aten.convolution"}
 
 
 class MeaningOp(Op):
@@ -53,13 +52,7 @@ class MeaningOp(Op):
 
     def size(self, name: str, default: Any = None) -> Any:
         value = self._args.get(name)
-        return default if value is None else self._known.by_size.get(value, value) if isinstance(value, int) else value
-
-    def sizes(self, name: str) -> list[Any]:
-        values = self._args.get(name)
-        if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
-            raise OpaqueError(f"{name} is no list of integers")
-        return list(values)
+        return self._known.by_size.get(value, value) if isinstance(value, int) else self.plain(name, default)
 
     def counted(self, output: int, dim: int) -> Axis:
         size = self.outputs[output][dim]

@@ -155,15 +155,6 @@ class _MixingOp(Op):
             return found[0] if found else None
         return Mixed(index) if self._is_read and not found else Unclear(index)
 
-    def size(self, name: str, default: Any = None) -> Size:
-        return self.plain(name, default)
-
-    def sizes(self, name: str) -> list[Size]:
-        values = self._args.get(name)
-        if not isinstance(values, list):
-            raise OpaqueError(f"{name} is no list of integers")
-        return list(values)
-
     def counted(self, output: int, dim: int) -> Size:
         raise OpaqueError("which entries there are depends on values")
 

@@ -81,13 +81,16 @@ class Op(ABC):
         value = self._args.get(name, default)
         return default if value is None else value
 
-    @abstractmethod
     def size(self, name: str, default: Any = None) -> Size:
         """Return an integer argument that may be a size of the input's."""
+        return self.plain(name, default)
 
-    @abstractmethod
     def sizes(self, name: str) -> list[Size]:
         """Return a list of integers that may be sizes of the input's."""
+        values = self._args.get(name)
+        if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
+            raise OpaqueError(f"{name} is no list of integers")
+        return list(values)
 
     def made(self, output: int = 0) -> tuple[int, ...]:
         """Return the shape that torch gave an output: for what no argument says."""
@@ -125,6 +128,9 @@ class Op(ABC):
 
     def across(self, *sizes: Size) -> None:  # noqa: B027  # for sizes it makes no difference
         """Say that an entry of a result depends on several along these axes, though a result may have them."""
+
+    def look_up(self, rows: Size, name: str) -> None:  # noqa: B027  # values matter where limits are looked for
+        """Say that the values of a tensor, or of the one in a list, are places on an axis."""
 
     def reordered(self, size: Size) -> Size:
         """Return an axis with its entries in another order."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import chain
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from modelsummary_ipy.axes.divide import divide_sizes, group_axes, read_group
@@ -45,6 +46,7 @@ class TracedOp(Op):
         num_others: How many others there are: it may not be made at all sizes.
         integers: Whose sizes integers are.
         axes_of: As above.
+        bounds: By number of a tensor of integers, what all its values are below, where that is known.
 
     Attributes:
         is_alone: Whether it is not made in all traces.
@@ -62,6 +64,7 @@ class TracedOp(Op):
         num_others: int,
         integers: Integers,
         axes_of: Callable[[TensorRef], list[Size]],
+        bounds: Mapping[int, Size] = MappingProxyType({}),
     ) -> None:
         super().__init__(event, axes_of)
         self.partners = partners
@@ -73,6 +76,7 @@ class TracedOp(Op):
         self.demands: dict[tuple[Any, ...], Demand] = {}
         self._num_others = num_others
         self._integers = integers
+        self._bounds = bounds
         self._index = index
 
     def axes_in(self, name: str) -> list[list[Size]]:
@@ -92,9 +96,7 @@ class TracedOp(Op):
         return self._size_of(value, [partner.args.get(name) for partner in self.partners])
 
     def sizes(self, name: str) -> list[Size]:
-        values = self._args.get(name)
-        if not isinstance(values, list) or not all(isinstance(value, int) for value in values):
-            raise OpaqueError(f"{name} is no list of integers")
+        values = super().sizes(name)
         others = [partner.args.get(name) or [] for partner in self.partners]
         if any(len(other) != len(values) for other in others):
             raise OpaqueError(f"{name} has another length at other sizes")
@@ -196,6 +198,13 @@ class TracedOp(Op):
     def at_least(self, size: Size, least: Size) -> None:
         if not (isinstance(size, int) and isinstance(least, int)) and size != least:
             self._demand("at least", size, least)
+
+    def look_up(self, rows: Size, name: str) -> None:
+        given = self._args[name]
+        index = next(item for item in given if item is not None) if isinstance(given, list) else given
+        bound = self._bounds.get(index.number)
+        if bound is not None and not (isinstance(rows, int) and isinstance(bound, int)):
+            self._demand("at least", rows, bound)
 
     def least(self, size: Size, other: Size) -> Size:
         numbers = [self.known(size), self.known(other)]

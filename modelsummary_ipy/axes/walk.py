@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
-from modelsummary_ipy.axes.bounds import find_bound, find_lookup
+from modelsummary_ipy.axes.bounds import find_bound
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.integers import Integers, is_unknown
 from modelsummary_ipy.axes.registry import Axes, EntryError, OpaqueError, Size, find_entry, is_own
@@ -114,7 +114,7 @@ class Walk:
     def _step(self, index: int, event: OpEvent, partners: list[OpEvent], places: list[int]) -> None:
         if not event.outputs:
             return
-        op = TracedOp(index, event, partners, places, len(self._others), self._integers, self.axes_of)
+        op = TracedOp(index, event, partners, places, len(self._others), self._integers, self.axes_of, self._bounds)
         if op.is_alone:
             read = (size for ref in event.refs for size in self._alone.get(ref.number) or self.axes_of(ref))
             near = list(dict.fromkeys(size for size in read if isinstance(size, Expr)))[:_MOST_NEAR]
@@ -142,7 +142,10 @@ class Walk:
         else:
             for key, demand in () if op.is_alone else op.demands.items():
                 self.found.demands.setdefault(key, demand)
-            self._follow_values(index, event, op)
+            if event.outputs[0].dtype in _INTEGERS:
+                bound = find_bound(event, self._bounds, op.tensors(), op.size("end"))
+                if bound is not None:
+                    self._bounds.update((ref.number, bound) for ref in event.outputs)
         for place, ref in enumerate(event.outputs):
             axes = self._name_unknown(made[place], op) if made is not None else self._name(place, ref, op)
             self.found.axes[ref.number] = axes
@@ -183,20 +186,6 @@ class Walk:
         name = event.op.replace(".", "::", 1)
         what = f"register_op {name!r}" if is_own(event.op) else f"the entry of {name} in call {event.call}"
         self.found.contradicted[event.op] = f"{what}: of {given} it {entry}, torch makes {made}"
-
-    def _follow_values(self, index: int, event: OpEvent, op: TracedOp) -> None:
-        """Demand that positions are inside the table in which they are looked up."""
-        lookup = find_lookup(event)
-        if lookup is not None:
-            table, dim, indices = lookup
-            rows, bound = self.axes_of(table)[dim], self._bounds.get(indices.number)
-            if bound is not None and not (isinstance(rows, int) and isinstance(bound, int)):
-                demand = Demand("at least", rows, bound, index)
-                self.found.demands.setdefault(demand[:3], demand)
-        if event.outputs[0].dtype in _INTEGERS:
-            bound = find_bound(event, self._bounds, op.tensors(), op.size("end"))
-            if bound is not None:
-                self._bounds.update((ref.number, bound) for ref in event.outputs)
 
     def _agrees(self, made: Sequence[Axes], event: OpEvent, op: TracedOp) -> bool:
         if len(made) < len(event.outputs) or (is_own(event.op) and len(made) > len(event.outputs)):

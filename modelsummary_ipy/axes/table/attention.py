@@ -14,7 +14,6 @@ def attention(op: Op) -> Sequence[Axes]:
     query, key, value = op.axes("query"), op.axes("key"), op.axes("value")
     op.equal(query[-1], key[-1])
     op.equal(key[-2], value[-2])
-    op.across(query[-1], *key[-2:])
     heads = -3 if op.plain("enable_gqa", False) else -2  # of grouped queries keys have fewer heads
     lead = [*broadcast(op, [axes[:heads] for axes in (query, key, value)]), *query[heads:-2]]
     is_empty = op.name.endswith("attention") and 0 in map(op.known, [*key, *value])
@@ -23,6 +22,7 @@ def attention(op: Op) -> Sequence[Axes]:
     scores = [*lead, query[-2], key[-2]]
     if op.has("attn_mask"):
         scores = broadcast(op, [scores, op.axes("attn_mask")])
+    op.across(query[-1], scores[-1])
     if op.name.endswith("flash_attention_for_cpu"):
         op.equal(query[-1], value[-1])
         return [[*lead, query[-2], query[-1]], [*lead, query[-2]]]  # the second: logarithms of the sums

@@ -33,6 +33,8 @@ def index(op: Op) -> Sequence[Axes]:
         else:
             found.append(axes)
         taken += at
+    if len(places) == 1 and not masks:
+        op.look_up(data[taken[0]], "indices")
     first = taken[0] if taken == list(range(taken[0], taken[-1] + 1)) else 0
     before: list[Size] = [data[dim] for dim in range(first) if dim not in taken]
     if masks:

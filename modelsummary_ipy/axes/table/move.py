@@ -29,7 +29,7 @@ entry("view_as_real")(lambda op: [[*op.axes("self"), 2]])
 def reorder(op: Op) -> Sequence[Axes]:
     """Put the entries of some axes, or of all, in another order."""
     data = op.axes("self")
-    for dim in op.plain("dims") or range(len(data)):
+    for dim in (op.plain("dims") or range(len(data))) if data else ():
         data[dim] = op.reordered(data[dim])
     return [data]
 

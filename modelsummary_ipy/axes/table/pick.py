@@ -37,8 +37,14 @@ def _find_end(op: Op, full: Size, name: str, default: Size) -> Size:
     return op.least(end, full)
 
 
-#: Rows of a table: ``(B, T)`` to ``(B, T, F)``.
-entry("embedding")(lambda op: [[*op.axes("indices"), op.axes("weight")[1]]])
+@entry("embedding")
+def embedding(op: Op) -> Sequence[Axes]:
+    """Look rows of a table up: ``(B, T)`` to ``(B, T, F)``."""
+    rows, features = op.axes("weight")
+    op.look_up(rows, "indices")
+    return [[*op.axes("indices"), features]]
+
+
 #: Entries of the last axis that are drawn.
 entry("multinomial")(lambda op: [[*op.axes("self")[:-1], op.size("num_samples")]])
 
@@ -141,22 +147,35 @@ def repeat(op: Op) -> Sequence[Axes]:
 def index_select(op: Op) -> Sequence[Axes]:
     """Look entries of one axis up."""
     data, index = op.axes("self"), op.axes("index")
+    if not data:
+        return [data]
     dim, count = op.plain("dim"), index[0] if index else 1
-    return [put(data, dim, op.resized(data[dim], count)) if data else data]
+    op.look_up(data[dim], "index")
+    return [put(data, dim, op.resized(data[dim], count))]
 
 
-@entry("gather scatter scatter_add scatter_reduce")
+@entry("gather")
 def gather(op: Op) -> Sequence[Axes]:
-    """Look entries up, or write them, at the places of an index, which is inside the data but along ``dim``."""
+    """Look entries of one axis up at the places of an index, which is inside the data along the others."""
+    data, index, dim = op.axes("self"), op.axes("index"), op.plain("dim")
+    if not data:
+        return [index]
+    for size, part in zip(put(data, dim), put(index, dim), strict=True):
+        op.inside(size, part)
+    op.across(data[dim])
+    op.look_up(data[dim], "index")
+    return [[op.resized(size, count, 0) for size, count in zip(data, index, strict=True)]]
+
+
+@entry("scatter scatter_add scatter_reduce")
+def scatter(op: Op) -> Sequence[Axes]:
+    """Write entries at the places of an index: it is inside the source, and inside the data but along ``dim``."""
     data, index, dim = op.axes("self"), op.axes("index"), op.plain("dim")
     for size, part in zip(op.axes("src"), index, strict=True) if op.has("src") else ():
         op.inside(size, part)
     for size, part in zip(put(data, dim), put(index, dim), strict=True):
         op.inside(size, part)
-    if op.name != "aten.gather":
-        return [data]
-    op.across(data[dim])
-    return [[op.resized(size, count, 0) for size, count in zip(data, index, strict=True)]]
+    return [data]
 
 
 @entry("index_add index_copy")

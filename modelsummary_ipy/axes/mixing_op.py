@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from math import prod
+from operator import add, floordiv, mul, sub
 from typing import Any, NamedTuple
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
@@ -98,28 +100,18 @@ class _Axis:
         self.size = size
         self.inner = inner
 
-    def _resized(self, size: int, other: _Axis | int = 0) -> _Axis:
-        if size == self.size:
-            return self
-        is_dim = self.inner is not None or (isinstance(other, _Axis) and other.inner is not None)
-        return _Axis(size, 0 if is_dim else None)
+    @staticmethod
+    def _compute(function: Callable[[int, int], int]) -> Callable[[_Axis, _Axis | int], _Axis]:
+        def compute(self: _Axis, other: _Axis | int) -> _Axis:
+            size = function(self.size, _value(other))
+            return self if size == self.size else _Axis(size, 0 if _is_dim(self) or _is_dim(other) else None)
 
-    def __add__(self, other: _Axis | int) -> _Axis:
-        return self._resized(self.size + _value(other), other)
+        return compute
 
-    def __sub__(self, other: _Axis | int) -> _Axis:
-        return self._resized(self.size - _value(other), other)
-
-    def __rsub__(self, other: int) -> _Axis:
-        return self._resized(other - self.size)
-
-    def __mul__(self, other: _Axis | int) -> _Axis:
-        return self._resized(self.size * _value(other), other)
-
-    def __floordiv__(self, other: _Axis | int) -> _Axis:
-        return self._resized(self.size // _value(other), other)
-
-    __radd__, __rmul__ = __add__, __mul__
+    __add__ = __radd__ = _compute(add)
+    __mul__ = __rmul__ = _compute(mul)
+    __sub__, __rsub__ = _compute(sub), _compute(lambda size, other: other - size)
+    __floordiv__ = _compute(floordiv)
 
 
 def _value(size: _Axis | int) -> int:

@@ -50,7 +50,8 @@ def elementwise(op: Op) -> Sequence[Axes]:
 
 def _keep(op: Op, written: Axes, made: Axes) -> Axes:
     """Return the axes of what is written to: nothing is broadcast beyond them."""
-    return op.equal_all(written, made[-len(written) :] if written else [])
+    op.equal_all(written, made[-len(written) :] if written else [])
+    return written
 
 
 #: The second result is a buffer that is empty on some devices.

@@ -74,6 +74,15 @@ def select(op: Op) -> Sequence[Axes]:
     return [put(data, dim)]
 
 
+def _cut(op: Op, lengths: Axes) -> Sequence[Axes]:
+    """Cut the axis ``dim`` into parts, one behind the other."""
+    data, dim = op.axes("self"), op.plain("dim", 0)
+    starts = accumulate(lengths, initial=0)
+    return [
+        put(data, dim, op.resized(data[dim], length, start)) for length, start in zip(lengths, starts, strict=False)
+    ]
+
+
 @entry("split unsafe_split split_copy")
 def split(op: Op) -> Sequence[Axes]:
     """Cut an axis into parts of one size; the last one may be smaller."""
@@ -83,16 +92,15 @@ def split(op: Op) -> Sequence[Axes]:
     if count > 1:
         op.at_least(last, 1)
     op.at_least(part, last)
-    return [put(data, dim, op.resized(data[dim], op.least(part, data[dim] - part * i), part * i)) for i in range(count)]
+    return _cut(op, [op.least(part, data[dim] - part * i) for i in range(count)])
 
 
 @entry("split_with_sizes unsafe_split_with_sizes split_with_sizes_copy")
 def split_into(op: Op) -> Sequence[Axes]:
     """Cut an axis into parts of given sizes."""
     data, dim, parts = op.axes("self"), op.plain("dim", 0), op.sizes("split_sizes")
-    ends = list(accumulate(parts, initial=0))
-    op.equal(data[dim], ends[-1])
-    return [put(data, dim, op.resized(data[dim], part, start)) for part, start in zip(parts, ends, strict=False)]
+    op.equal(data[dim], sum(parts[1:], parts[0]))
+    return _cut(op, parts)
 
 
 @entry("chunk unsafe_chunk")
@@ -100,8 +108,7 @@ def chunk(op: Op) -> Sequence[Axes]:
     """Cut an axis into so many parts."""
     data, dim, count = op.axes("self"), op.plain("dim", 0), op.plain("chunks")
     part = (data[dim] + (count - 1)) // count
-    parts = [*[part] * (count - 1), data[dim] - part * (count - 1)]
-    return [put(data, dim, op.resized(data[dim], each, part * i)) for i, each in enumerate(parts)]
+    return _cut(op, [*[part] * (count - 1), data[dim] - part * (count - 1)])
 
 
 @entry("unbind unbind_copy")

@@ -100,7 +100,7 @@ class Checks:
         first, made = refs[0], event.outputs[0]
         self._seen |= {ref.number for ref in refs}
         rows = [self._walk.axes_of(ref)[0] for ref in refs[:2] if ref.shape] if event.op in LABEL_LOSSES else []
-        self._check_order(index, [*met, (rows[0], rows[1])] if len(rows) == 2 else met)
+        self._check_order(index, met)
         if len(rows) == 2 and _has_classes(rows[0]) and not any(factor.kind == "feature" for factor in rows[1].factors):
             self._walk.find("reordered", index, *rows)
         self._scale.follow(index, event, refs, places)

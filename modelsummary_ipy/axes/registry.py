@@ -25,8 +25,8 @@ class EntryError(OpaqueError):
     """A user's entry contradicts what torch ran."""
 
 
-class Op(ABC):
-    """One operation, as an entry reads it.
+class Given(ABC):
+    """What an entry reads of an operation: its tensors and its other arguments.
 
     Args:
         axes_of: Returns the axes of a tensor.
@@ -100,6 +100,10 @@ class Op(ABC):
     def counted(self, output: int, dim: int) -> Size:
         """Return a size of a result that depends on values, not on sizes."""
 
+
+class Op(Given):
+    """One operation, as an entry reads it, and what the entry says of its sizes."""
+
     @abstractmethod
     def equal(self, one: Size, other: Size) -> Size:
         """Demand that two sizes are equal, and return the one that says more."""
@@ -126,10 +130,10 @@ class Op(ABC):
         """Demand that an axis is not below another, whose entries are its first ones."""
         self.at_least(size, part)
 
-    def across(self, *sizes: Size) -> None:  # noqa: B027  # for sizes it makes no difference
+    def across(self, *sizes: Size) -> None:
         """Say that an entry of a result depends on several along these axes, though a result may have them."""
 
-    def look_up(self, rows: Size, name: str) -> None:  # noqa: B027  # values matter where limits are looked for
+    def look_up(self, rows: Size, name: str) -> None:
         """Say that the values of a tensor, or of the one in a list, are places on an axis."""
 
     def reordered(self, size: Size) -> Size:

@@ -221,7 +221,12 @@ class TracedOp(Op):
         given = super().padded(size, before, after, dim)
         outputs = [self.outputs, *([ref.shape for ref in partner.outputs] for partner in self.partners)]
         values = tuple(made[0][dim] for made in outputs)
-        if self.is_alone or isinstance(size, int) or not self._is_computed() or self._integers.is_input(values):
+        if (
+            self.is_alone
+            or isinstance(size, int)
+            or not _is_computed([self.event, *self.partners])
+            or self._integers.is_input(values)
+        ):
             return given
         if len(set(values)) == 1 and size != values[0]:  # one window at all sizes that were traced
             window = values[0]
@@ -236,11 +241,6 @@ class TracedOp(Op):
         if len(multiples) > 1 or len(set(values)) == 1 or is_likely or is_even:
             self.is_ambiguous = True
         return multiples[0] if multiples else given
-
-    def _is_computed(self) -> bool:
-        """Return whether what is padded is no number of the code: it changes with the sizes, or is nothing at all."""
-        lists = [event.args.get("pad") or event.args.get("padding") for event in (self.event, *self.partners)]
-        return any(added != lists[0] for added in lists) or not any(lists[0] or ())
 
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         return divide_sizes(self, data, wanted)
@@ -265,3 +265,9 @@ class TracedOp(Op):
     def is_one(self, size: Size) -> bool:
         """Look at all traces for a minimum too: of ``x[:, -1:]`` it is 1, or nothing is left."""
         return size == 1 or (isinstance(size, Expr) and has_least(size) and {*self._integers.values(size)} == {1})
+
+
+def _is_computed(pads: Sequence[OpEvent]) -> bool:
+    """Return whether what is padded is no number of the code: it changes with the sizes, or is nothing at all."""
+    lists = [event.args.get("pad") or event.args.get("padding") for event in pads]
+    return any(added != lists[0] for added in lists) or not any(lists[0] or ())

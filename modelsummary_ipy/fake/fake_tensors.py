@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
 from modelsummary_ipy.fake.fake_subclasses import find_class, give_class
-from modelsummary_ipy.fake.known_values import MOST_OWN_VALUES, MOST_VALUES, may_be_causal, may_know_values
+from modelsummary_ipy.fake.known_values import MOST_OWN_VALUES, MOST_VALUES, is_grid, may_be_causal, may_know_values
 from modelsummary_ipy.model.tensor_meta import PLAIN_CLASSES, TensorMeta, TensorTemplate, read_meta
 from modelsummary_ipy.torch_compat.distributed import is_sharded, local_part, rebuild_sharded, spec_of
 from modelsummary_ipy.torch_compat.fakes import (
@@ -46,7 +46,7 @@ def describe_tensor(
     if keep and type(tensor) is Tensor and meta.stride is not None and meta.device.type == "cpu":
         is_number = not meta.shape and not meta.requires_grad
         is_few = may_know_values(tensor, MOST_OWN_VALUES if is_own else MOST_VALUES)
-        if is_number or is_few or (not meta.requires_grad and may_be_causal(tensor)):
+        if is_number or is_few or (not meta.requires_grad and (may_be_causal(tensor) or (is_own and is_grid(tensor)))):
             template.values = tensor.detach().clone()
     return template
 

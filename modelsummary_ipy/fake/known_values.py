@@ -1,4 +1,4 @@
-"""Known values of integer fakes: counted, uniform and picked ones."""
+"""Known values of fakes: integers, masks and short grids that are counted, uniform, picked or the model's own."""
 
 from __future__ import annotations
 
@@ -39,6 +39,15 @@ def may_be_causal(tensor: Tensor) -> bool:
     hidden = True if tensor.dtype == torch.bool else -math.inf
     with disable_dispatch():
         return tensor[0, 0].item() == 0 and tensor[0, -1].item() == hidden
+
+
+def is_grid(tensor: Tensor) -> bool:
+    """Return whether a tensor of the model may be times or places in order, which a solver of equations compares."""
+    if tensor.dim() != 1 or not 1 < tensor.numel() <= MOST_OWN_VALUES or not tensor.is_floating_point():
+        return False
+    with disable_dispatch():
+        steps = tensor.detach().diff()
+        return bool((steps > 0).all() or (steps < 0).all())
 
 
 def exceeds_limit(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
@@ -100,10 +109,12 @@ def compute(mode: Any, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
     if is_drawn or not (tensors or func in _COUNTING) or kwargs.get("device", _CPU) not in (None, _CPU):
         return []
     with disable_dispatch():
-        if exceeds_limit(func, args, kwargs) or not (
-            tensors or may_know_values(func(*args, **{**kwargs, "device": "meta"}))
-        ):
+        if exceeds_limit(func, args, kwargs):
             return []
+        if not tensors:
+            told = func(*args, **{**kwargs, "device": "meta"})
+            if not (may_know_values(told) or told.numel() <= MOST_OWN_VALUES):
+                return []
         made = func(*map(_to_values, args), **{name: _to_values(value) for name, value in kwargs.items()})
     found = made if isinstance(made, list) else [made]
     most = _find_limit([values for tensor in tensors if (values := constant_of(tensor)) is not None])
@@ -143,8 +154,15 @@ UNFILLED_LIKE = frozenset(
 )
 
 
-#: What counts from numbers alone: positions, which decide what is masked.
-_COUNTING = frozenset({torch.ops.aten.arange.default, torch.ops.aten.arange.start, torch.ops.aten.arange.start_step})
+#: What counts from numbers alone: positions, which decide what is masked, and the times at which a solver stops.
+_COUNTING = frozenset(
+    {
+        torch.ops.aten.arange.default,
+        torch.ops.aten.arange.start,
+        torch.ops.aten.arange.start_step,
+        torch.ops.aten.linspace.default,
+    }
+)
 
 
 #: What makes a tensor of one value, and that value; ``None`` where it is an argument.

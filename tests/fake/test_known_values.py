@@ -161,3 +161,47 @@ def test_a_causal_mask_is_known_to_be_one(num_tokens: int, kept: Tensor | None) 
     ms = ModelSummary(Tutorial(None if kept is None else kept.triu(1)), (2, num_tokens))
     assert (ms.engine, ms.error) == ("fake", None), ms.engine_reason
     assert ms.constraints == (() if kept is None else ("T ≤ 600",))
+
+
+class Grid(nn.Module):
+    """Steps of Euler's method over times, checked and compared as solvers do."""
+
+    def __init__(self, times: str) -> None:
+        super().__init__()
+        self.field = nn.Linear(4, 4)
+        self.times = times
+        self.span = torch.tensor([0.0, 1.0])
+        self.register_buffer("grid", torch.linspace(1, 0, 5))
+
+    def forward(self, y: Tensor) -> Tensor:
+        grid = {
+            "linspace": lambda: torch.linspace(0, 1, 5),
+            "arange": lambda: torch.arange(0, 1, 0.25),
+            "attribute": lambda: self.span,
+            "buffer": lambda: self.grid,
+        }[self.times]()
+        steps = grid[1:] - grid[:-1]
+        assert steps.gt(0).all() or steps.lt(0).all(), "times must be in order"
+        for step in steps:
+            if step != 0:
+                y = y + step * self.field(y)
+        return y
+
+
+@pytest.mark.parametrize(("times", "calls"), [("linspace", 4), ("arange", 3), ("attribute", 1), ("buffer", 4)])
+def test_a_solver_over_a_short_grid_is_traced_with_fakes(times: str, calls: int) -> None:
+    ms = ModelSummary(Grid(times), (2, 4))
+    assert (ms.error, ms.engine) == (None, "fake")
+    assert ms.total_mult_adds == calls * 2 * 4 * 4
+
+
+def test_values_of_numbers_that_are_in_no_order_stay_unknown() -> None:
+    class Scale(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("scale", torch.tensor([1.0, 3.0, 2.0]))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if (self.scale > 0).all() else x
+
+    assert ModelSummary(Scale(), (2, 3)).engine == "real"

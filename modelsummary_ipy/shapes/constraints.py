@@ -151,15 +151,19 @@ class _Finder(Multiples):
         return None if _unrolls(self._trace, self._samples.traces) else self._search_limit(name)
 
     def _search_in_code(self, name: str) -> int | None:
-        """Find the last size that the user's code takes, where it compares sizes: ``assert x.shape[1] <= 37``."""
+        """Find the last size that code takes which compares sizes: ``assert x.shape[1] <= 37``.
+
+        Of code that is not the user's, numbers are not known; a side that failed far off has an end before.
+        """
         plan = plan_far_sizes(self._trace, self._samples, self._names, ())
         if plan is not None and self._names.is_spatial(name) and self._works(dict(plan.far)):
             return None  # a map that is larger than all numbers, traced already
-        far = plan.far[name] if plan is not None else self._base[name]
+        far = plan.far[name] if plan is not None else self._samples.narrow.get(name, self._base[name])
         if self._works(self._with_partner(name, far)):
             return None
         base, step = self._base[name], self._step(name)
-        likely = sorted(size for size in find_bounds(self._trace) if base < size < far and (size - base) % step == 0)
+        ends = {*find_bounds(self._trace), *self._limits}  # where another dim ended too
+        likely = sorted(size for size in ends if base < size < far and (size - base) % step == 0)
         return self._last_between(name, base, likely, far)
 
     def _search_map_limit(self, name: str, fails: int) -> int | None:

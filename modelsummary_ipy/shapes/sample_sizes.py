@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from modelsummary_ipy.axes.integers import Pair
 from modelsummary_ipy.records.retraced import Retraced, Sizes
@@ -172,7 +172,7 @@ class _Chooser(StepSearch):
         demands = read_demands(ops, self._names.dims, base, at)
         steps, tied = {name: demands.step([name]) for name in names}, list[tuple[str, str]]()
         multiples = {name: self._multiples[name] for name in names if name in self._multiples}
-        for one, two in pairwise([name for name in names if not steps[name] and name not in multiples]):
+        for one, two in itertools.pairwise([name for name in names if not steps[name] and name not in multiples]):
             if base[one] == base[two]:
                 steps[one] = steps[two] = demands.step([one, two])
                 tied.append((one, two))
@@ -206,7 +206,7 @@ class _Chooser(StepSearch):
         """Try the same plan with feature maps kept square, where they are square now: some models take a root."""
         square = dict(wide)
         tied: list[tuple[str, str]] = []
-        for partner, name in pairwise(name for name in names if name not in self._fixed):
+        for partner, name in itertools.pairwise(name for name in names if name not in self._fixed):
             roles = self._names.role(partner), self._names.role(name)
             if roles == ("H", "W") and self._base[partner] == self._base[name]:
                 square[name] = square[partner]
@@ -283,6 +283,18 @@ class _Chooser(StepSearch):
                 chosen.append(self._at(turn))
         return chosen
 
+    def _is_moved(self, name: str, kept: Sequence[Sizes]) -> bool:
+        return any(sizes[name] != self._base[name] for sizes in kept)
+
+    def _list_near(self, kept: Sequence[Sizes]) -> Iterator[dict[str, int]]:
+        """Give a few sizes near the given one, of each dim that has not moved when all that was planned is traced."""
+        for name in [name for name in self._plans if not self._is_moved(name, kept)]:
+            for more in (3, 1, 2, -1):
+                yield dict.fromkeys(self._tied_to(name), max(self._base[name] + more, 1))
+
+    def _tied_to(self, name: str) -> list[str]:
+        return [name, *(two if name == one else one for one, two in self._tied if name in (one, two))]
+
     def _trace_all(self) -> SampleSizes:
         """Trace the planned sizes together; if too few work together, dim by dim."""
         chosen = self._choose_together()
@@ -294,17 +306,18 @@ class _Chooser(StepSearch):
                 chosen += [dict.fromkeys([name, *partners], value) for value in plan]
         retraced: list[Retraced] = []
         kept: list[dict[str, int]] = []
-        for sizes in chosen:
+        for sizes in itertools.chain(chosen, self._list_near(kept)):
             full = {**self._base, **sizes}
             found = self._retracer.at(full)
             if found.trace is not None and found.works and full not in kept:
                 retraced.append(found)
                 kept.append(full)
+        self._rigid += [name for name in self._plans if not self._is_moved(name, kept) and name not in self._rigid]
         return SampleSizes(
             self._base,
             tuple(kept),
             tuple(retraced),
-            tuple(name for name in self._plans if any(sizes[name] != self._base[name] for sizes in kept)),
+            tuple(name for name in self._plans if self._is_moved(name, kept)),
             self._strides,
             frozenset(self._capped),
             tuple(self._tied),

@@ -226,9 +226,17 @@ class StepSearch:
         sides = [name for name in names if name in self._narrow]
         alone = sides if len(names) > 1 and not are_tied else []
         wide = plan_sizes(self._names, self._base, names)
-        found = {name: wide[name] for name in alone if self._works({name: self._narrow[name]})}
-        for name in found:
-            del self._narrow[name]
+        found: dict[str, tuple[int, ...]] = {}
+        for name in alone:
+            size, more, far = self._base[name], self._narrow[name], wide[name][0]
+            if not self._works({name: more}):
+                continue
+            if self._works({name: far}):
+                found[name] = wide[name]
+                del self._narrow[name]
+            else:
+                found[name] = (more, *(size + (more - size) * part // 12 for part in (6, 5, 9)))
+                self._narrow[name] = far
         less: dict[str, tuple[int, ...]] = {}
         for turn, name in enumerate(name for name in sides if name not in found):
             size = self._base[name]

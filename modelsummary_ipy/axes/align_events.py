@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat
+from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 
 
 def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | None]) -> list[OpEvent | None]:
@@ -27,8 +27,10 @@ def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | N
     for call, places in mine.items():
         theirs = by_call.get(-1 if (partner := partners.get(call)) is None else partner, [])
         if [main.events[place].op for place in places] != [event.op for event in theirs]:
-            places = [place for place in places if main.events[place].op != _COPY]
-            theirs = [event for event in theirs if event.op != _COPY]
+            again = _find_whole_slices(main.events[place] for place in places)
+            places = [place for place in places if main.events[place].op != _COPY and main.events[place] not in again]
+            again = _find_whole_slices(theirs)
+            theirs = [event for event in theirs if event.op != _COPY and event not in again]
         if [_name_plainly(main.events[place].op) for place in places] == [_name_plainly(event.op) for event in theirs]:
             for place, event in zip(places, theirs, strict=True):
                 found[place] = event
@@ -37,6 +39,18 @@ def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | N
 
 #: A reshape copies, and views the copy, where the strides ask for it: at a size of 1 they do not.
 _COPY = "aten.clone"
+
+
+def _find_whole_slices(events: Iterable[OpEvent]) -> list[OpEvent]:
+    """Find slices of all that a slice gave: torch makes such a one where ``table[:steps]`` takes the whole table."""
+    sliced: set[int] = set()
+    found = []
+    for event in events:
+        if event.op == "aten.slice" and isinstance(given := event.args.get("self"), TensorRef):
+            if given.number in sliced and given.shape == event.outputs[0].shape:
+                found.append(event)
+            sliced.add(event.outputs[0].number)
+    return found
 
 
 def _name_plainly(op: str) -> str:

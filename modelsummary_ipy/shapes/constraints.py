@@ -92,13 +92,13 @@ class _Finder(Multiples):
             else:
                 text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
             if parts is not None:
-                text = (f"{text} or " if parts.by or parts.equal_to else "") + parts.write(list(self._base))
+                text = (f"{text} or " if parts.by else "") + parts.write(list(self._base))
                 written.append(parts)
             elif low is not None:
                 text = self._write_below(names, low) + text
             ranges = {name: _build_range(self._step(name), low, high) for name in names}
             yield self._build(text, *outside, ranges=ranges)
-            least = 1 if parts is None or parts.equal_to else self.find_least(parts, name)
+            least = 1 if parts is None else self.find_least(parts, name)
             if least > 1:
                 yield self._build(f"{what} ≥ {least}", {name: least - 1})
         for parts in self._parts:

@@ -20,31 +20,26 @@ _MOST_TIMES = 4
 
 
 class Parts(NamedTuple):
-    """A product that must be divisible, ``B·H·W`` by 784, whichever dim it comes from; or one that must be a number.
+    """A product that must be divisible: ``B·H·W`` by 784, whichever dim it comes from.
 
     Attributes:
         product: The dims, without numbers.
-        by: What divides it; 0 where it must be a square, or a number.
+        by: What divides it; 0 where it must be a square.
         demand: Of which it was read.
-        equal_to: The number that it must be, of patches for which a table has places; 0 if it may be others.
     """
 
     product: Expr
     by: int
     demand: Demand
-    equal_to: int = 0
 
     def take(self, sizes: Sizes) -> bool:
         """Return whether nothing is left at some sizes."""
         value = int(self.product.value(sizes))
-        if self.equal_to:
-            return value == self.equal_to
         return value % self.by == 0 if self.by else math.isqrt(max(value, 0)) ** 2 == value
 
     def write(self, order: Sequence[str]) -> str:
-        """Write ``B·H·W divisible by 784``, ``H·W a square``, ``⌊H/8⌋·⌊W/8⌋ = 64``."""
-        what = f" = {self.equal_to}" if self.equal_to else f" divisible by {self.by}" if self.by else " a square"
-        return write(self.product, order) + what
+        """Write ``B·H·W divisible by 784``, ``H·W a square``."""
+        return write(self.product, order) + (f" divisible by {self.by}" if self.by else " a square")
 
 
 class Total(NamedTuple):
@@ -77,22 +72,6 @@ class JointLimits(TriedSizes):
             left, other = ({}, {}) if parts is None else (self.find_left(parts), self._find_other(parts))
             if parts is not None and left and other and self._fails(left) and self._works(other):
                 yield parts
-        for demand in self._demands.shared if self._demands is not None else ():
-            whole = _read_whole(demand, self._samples.steps)
-            if whole is not None and self._is_exchanged(whole):
-                yield whole
-
-    def _is_exchanged(self, parts: Parts) -> bool:
-        """Return whether one of two sides may be shorter where the other is longer, and not alone."""
-        sides = [name for name in self._base if name in parts.product.names]
-        if len(sides) != 2 or not {*sides} <= {*self._samples.free}:
-            return False
-        one, two = sides
-        shorter, step = self._base[one] // 2, self._step(two)
-        shorter -= (shorter - self._base[one]) % self._step(one)
-        longer = range(self._base[two] + step, self._base[two] * _MOST_TIMES, step)
-        found = next((size for size in longer if parts.take({**self._base, one: shorter, two: size})), 0)
-        return shorter > 0 < found and self._works({one: shorter, two: found}) and self._fails({one: shorter})
 
     def find_left(self, parts: Parts) -> dict[str, int]:
         """Return a size of a dim, near its own, at which something is left."""
@@ -172,24 +151,6 @@ def _read_parts(demand: Demand) -> Parts | None:
             dims, part = inside.terms[0]
             return Parts(Expr(((dims, 1),)), Fraction(part).denominator, demand)
     return None
-
-
-def _read_whole(demand: Demand, steps: Sizes) -> Parts | None:
-    """Read ``x = 64`` of a product of dims.
-
-    Args:
-        steps: By name, what every size that works is a multiple of.
-    """
-    if demand.kind not in ("equal", "alike") or not isinstance(more := demand.one - demand.other, Expr):
-        return None
-    more = simplify(more, steps)
-    terms = [term for term in more.terms if term[0]]
-    number = more.value({}) if not more.names else (more - Expr(tuple(terms))).value({})
-    if len(terms) != 1 or len(more.names) < 2 or not number:
-        return None
-    equal_to = -Fraction(number) / terms[0][1]
-    whole = equal_to.denominator == 1 and equal_to > 1
-    return Parts(Expr(((terms[0][0], 1),)), 0, demand, equal_to.numerator) if whole else None
 
 
 def _open_squares(whole: Expr) -> Expr:

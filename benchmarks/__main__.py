@@ -5,9 +5,9 @@
 the operations that the table describes, ``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that
 run and give what was meant, ``memory`` the peak of a training step beside a real one's. Run only by name:
 ``verdicts``, whether random calls of torch's layers pass or fail as for real, ``gpu``, the memory of a training step
-beside what a GPU's allocator counts, ``zoos``, the models of torchvision, timm and segmentation-models-pytorch,
-which it needs, and ``sizes``, their formulas and limits. Words choose cases by name; without a subject they choose
-cases of ``speed``.
+beside what a GPU's allocator counts, ``zoos``, the models of torchvision, timm, segmentation-models-pytorch and
+small ones of other libraries, where these are there, and ``sizes``, their formulas and limits. Words choose cases by
+name; without a subject they choose cases of ``speed``.
 """
 
 from __future__ import annotations

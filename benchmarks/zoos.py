@@ -1,8 +1,8 @@
-"""``python -m benchmarks zoos [words]``: torchvision's, timm's and segmentation-models-pytorch's models, one by one.
+"""``python -m benchmarks zoos [words]``: models of torchvision, timm, segmentation-models-pytorch and other libraries.
 
 Of each: whether the rows are what plain hooks see of a real run, whether parameters and multiply-adds equal what torch
-counts, what is flagged, and the seconds of CPU that the page took. Needs the three libraries, which fit other releases
-of torch than ``constraints.txt`` pins. Each model has a process of its own and ``SECONDS``.
+counts, what is flagged, and the seconds of CPU that the page took. Needs the libraries, some of which fit other
+releases of torch than ``constraints.txt`` pins. Each model has a process of its own and ``SECONDS``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from itertools import chain
 from typing import Any
@@ -26,6 +27,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.libraries import list_models
 from modelsummary_ipy import ModelSummary
 from tests.reference import count_params, list_module_calls, quietly, watch_with_hooks
 
@@ -106,6 +108,13 @@ def list_segmentation() -> Iterator[Specimen]:
             if (name == "dpt") == encoder.startswith("tu-vit"):
                 size = _image(3, 224, 224) if name == "dpt" else _image(3, 128, 128)
                 yield Specimen(f"smp {name} {encoder}", lambda b=build, e=encoder: b(e, encoder_weights=None), size)
+
+
+def list_others() -> Iterator[Specimen]:
+    """List small models of other libraries."""
+    for name, build in list_models():
+        made = cache(build)
+        yield Specimen(name, lambda m=made: m()[0], lambda _, m=made: m()[1])
 
 
 def examine(specimen: Specimen) -> dict[str, Any]:
@@ -191,7 +200,8 @@ def examine_apart(specimen: Specimen, examine: Callable[[Specimen], dict[str, An
 def list_all(words: Sequence[str]) -> Iterator[Specimen]:
     """List the models, of the libraries that are there, whose names hold one of ``words``; all if there are none."""
     zoos = {"torchvision": list_torchvision, "timm": list_timm, "segmentation_models_pytorch": list_segmentation}
-    for specimen in chain.from_iterable(zoo() for library, zoo in zoos.items() if find_spec(library)):
+    found = [zoo() for library, zoo in zoos.items() if find_spec(library)]
+    for specimen in chain.from_iterable([*found, list_others()]):
         if not words or any(word.lower() in specimen.name.lower() for word in words):
             yield specimen
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelsummary_ipy.axes.integers import Pair
@@ -82,7 +82,11 @@ class SampleSizes:
 
     def tied_to(self, name: str) -> list[str]:
         """Return a dim with those that only move together with it."""
-        return [name, *(two if one == name else one for one, two in self.tied if name in (one, two))]
+        return _list_tied(self.tied, name)
+
+
+def _list_tied(tied: Iterable[tuple[str, str]], name: str) -> list[str]:
+    return [name, *(two if one == name else one for one, two in tied if name in (one, two))]
 
 
 def choose_sample_sizes(
@@ -290,10 +294,7 @@ class _Chooser(StepSearch):
         """Give a few sizes near the given one, of each dim that has not moved when all that was planned is traced."""
         for name in [name for name in self._plans if not self._is_moved(name, kept)]:
             for more in (3, 1, 2, -1):
-                yield dict.fromkeys(self._tied_to(name), max(self._base[name] + more, 1))
-
-    def _tied_to(self, name: str) -> list[str]:
-        return [name, *(two if name == one else one for one, two in self._tied if name in (one, two))]
+                yield dict.fromkeys(_list_tied(self._tied, name), max(self._base[name] + more, 1))
 
     def _trace_all(self) -> SampleSizes:
         """Trace the planned sizes together; if too few work together, dim by dim."""

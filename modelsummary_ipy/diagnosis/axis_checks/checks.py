@@ -165,7 +165,8 @@ class Checks:
         read = axes[-1:] if event.op == "aten.mkldnn_rnn_layer" else []
         if event.op in PRODUCTS:
             read = [axis for one, other in met if one.is_plain != other.is_plain for axis in (one, other)]
-        self._contracted |= {axis.factors[0] for axis in read if len(axis.factors) == 1}
+        ones = [axis.factors[0] for axis in read if len(axis.factors) == 1]
+        self._contracted |= {factor for factor in ones if factor.kind == "input"}
 
     def note_read(self, numbers: Iterable[int]) -> None:
         """Note tensors that operations have read which are not followed."""

@@ -29,7 +29,7 @@ class GateChecks:
         #: Batches that a ``cat`` put behind one another.
         self._joined: set[Factor] = set()
         #: Of tensors, where they were cut: the operation, the dim, after how many entries, whether those were taken.
-        self._ends: dict[tuple[int], list[tuple[int, int, int, bool]]] = {}
+        self._ends: dict[int, list[tuple[int, int, int, bool]]] = {}
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """Look at one operation that reads these tensors, whose results have axes already."""
@@ -67,7 +67,7 @@ class GateChecks:
         size, start = ref.shape[dim], event.args["index"] if event.op == "aten.select" else event.args.get("start") or 0
         if event.args.get("step", 1) != 1 or start >= size:
             return
-        cuts = self._ends.setdefault((ref.number,), [])
+        cuts = self._ends.setdefault(ref.number, [])
         if event.op == "aten.slice" and start == 0 and 1 < made.shape[dim] < size:
             cuts.append((index, dim, made.shape[dim], True))
         elif start % size > 1 and (event.op == "aten.slice" or start % size == size - 1):

@@ -67,6 +67,27 @@ class UNet(nn.Module):
         return self.head(y)
 
 
+class ListUNet(nn.Module):
+    """A U-Net whose blocks are in lists; two of these are called in turn, so that their rows stand apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.downs = nn.ModuleList([convs(1, 8), convs(8, 16)])
+        self.mid = convs(16, 32)
+        self.ups = nn.ModuleList([nn.ConvTranspose2d(32, 16, 2, 2), nn.ConvTranspose2d(16, 8, 2, 2)])
+        self.decs = nn.ModuleList([convs(32, 16), convs(16, 8)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for down in self.downs:
+            skips.append(down(x))
+            x = torch.max_pool2d(skips[-1], 2)
+        x = self.mid(x)
+        for up, dec in zip(self.ups, self.decs, strict=True):
+            x = dec(torch.cat([skips.pop(), up(x)], 1))
+        return x
+
+
 class Joined(nn.Module):
     """An odd side fails, and the line that mends it has no place to break at."""
 

@@ -17,6 +17,7 @@ from torch import nn
 from modelsummary_ipy import InputError, ModelSummary, Picture
 from modelsummary_ipy.display.graph.blocks import INPUT, OUTPUT, Block, Graph, build_graph, flatten
 from modelsummary_ipy.display.graph.layout import Placed, lay_out, text_width
+from modelsummary_ipy.display.render.icicle import build_icicle
 from tests import wired_models as models
 from tests.display.test_reads import FLAT
 
@@ -64,6 +65,14 @@ def test_the_skips_of_a_unet_are_arrows() -> None:
     assert [{named[key] for key in keys} for keys in read] == [{"d3", "u3"}, {"d2", "u2"}, {"d1", "u1"}]
 
 
+def test_blocks_of_lists_are_named_with_their_lists_also_in_the_chart() -> None:
+    story = ModelSummary(models.ListUNet(), (1, 1, 32, 32))._build_story("never")
+    names = ["downs.0", "downs.1", "mid", "ups.0", "decs.0", "ups.1", "decs.1"]
+    assert [block.name for block in build_graph(story, 1).blocks if block.name] == names
+    labels = [bar.label for bar in build_icicle(story, "macs") if bar.level == 1]  # all of mid is in mid.0
+    assert labels == ["downs", "mid.0", "", "decs.0.0", "", "decs.1.0"], "ups have no room for a name"
+
+
 def test_sizes_on_the_arrows_are_formulas_where_they_are_known() -> None:
     graph = build_graph(summary_of("unet")._build_story(), 1)
     sizes = {block.name: block.size for block in graph.blocks if block.is_new_size and block.name}
@@ -87,7 +96,7 @@ def test_cross_attention_is_followed_through_the_frames_by_the_names_of_the_inpu
 
 def test_repeated_blocks_are_one_frame() -> None:
     graph = graph_of("experts", 2)
-    (group,) = [block for block in graph.blocks if block.name == "0–3 ·"]
+    (group,) = [block for block in graph.blocks if block.name == "experts.0–3 ·"]
     assert group.kind == "4 × Sequential"
     assert group.inside is not None
     assert [block.kind for block in group.inside.blocks] == ["Linear 16→32", "ReLU", "Linear 32→16"]

@@ -133,27 +133,33 @@ class _Builder:
         drawn = tuple(Arrow(*end, tuple(into)) for end, into in arrows.items())
         return Graph(name, plain(row.type_name), tuple(blocks), drawn, given)
 
-    def _blocks(self, nodes: Iterable[Node], depth: int) -> Iterator[tuple[list[int], Block]]:
-        """Yield the calls that each block stands for, and the block; a list of modules is no block."""
+    def _blocks(self, nodes: Iterable[Node], depth: int, above: str = "") -> Iterator[tuple[list[int], Block]]:
+        """Yield the calls that each block stands for, and the block; a list of modules is no block.
+
+        Args:
+            above: What is written before their names: the list that they are in, ``"downs."``.
+        """
         for node in nodes:
             if isinstance(node, GroupNode):
                 members = (self._story.rows[row].call for block in node.members for row in block)
                 calls = [call for call in members if call is not None]
                 if calls:
-                    yield calls, self._group(node, calls[0], depth)
+                    yield calls, self._group(node, calls[0], depth, above)
                 else:
-                    yield from self._blocks((child for child in node.block if node.num_inside), depth)
+                    yield from self._blocks((child for child in node.block if node.num_inside), depth, above)
             elif isinstance(node, RowNode):
                 row = self._story.rows[node.row]
                 if row.call is None:
-                    yield from self._blocks(node.children, depth)
+                    yield from self._blocks(node.children, depth, f"{above}{plain(node.name)}.")
                     continue
                 name, kind = labels.format_name(self._story, node, row)
+                name = above + name if row.kind == "module" else name
                 inside = self._level(name, row, node.children, depth - 1) if self._opens(node, depth) else None
                 yield [row.call], Block(row.call, name, kind, *self._size(node.row), inside, row.kind == "op")
 
-    def _group(self, node: GroupNode, first: int, depth: int) -> Block:
+    def _group(self, node: GroupNode, first: int, depth: int, above: str) -> Block:
         name, kind = labels.format_group(self._story, node)
+        name = above + name
         alone = node.block[0] if len(node.block) == 1 else None
         inside = None
         if isinstance(alone, RowNode) and self._opens(alone, depth):

@@ -9,6 +9,7 @@ from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outlin
 from modelsummary_ipy.display.render import formatting, labels
 from modelsummary_ipy.display.render.fit import story_writer
 from modelsummary_ipy.records.summary import Row, Story
+from modelsummary_ipy.records.trace import path_below
 
 _LEVELS = 4
 #: Narrower bars can't be seen; what is left out leaves its place empty.
@@ -132,22 +133,21 @@ def _below(story: Story, place: _Place, measure: Measure, whole: int) -> list[_P
         hues = [(at if few else kinds.index(row.type_name)) % 6 for at, (row, _) in enumerate(sized)]
     x, found = place.x, []
     for (row, width), hue in zip(sized, hues, strict=True):
-        last, label = _follow(story, row, measure, width * whole / 100)
+        last, label = _follow(story, row, measure, width * whole / 100, _name_below(row, place.row.path))
         found.append(_Place(last, x, width, hue, label))
         x += width
     return found
 
 
-def _follow(story: Story, row: Row, measure: Measure, value: float) -> tuple[Row, str]:
+def _follow(story: Story, row: Row, measure: Measure, value: float, label: str) -> tuple[Row, str]:
     """Go down while all but nothing of a row is in one child, so that wrappers take no level: ``encoder.layer``."""
-    label = _last(row)
     while True:
         inside = [story.rows[child] for child in story.children.get(row.index, ())]
         heavy = [child for child in inside if measure(child) >= 0.97 * value]
         if len(heavy) != 1:
             return row, label
+        label = f"{label}.{_name_below(heavy[0], row.path)}"
         row = heavy[0]
-        label = f"{label}.{_last(row)}"
 
 
 def find_shares(story: Story, outline: Outline, what: str) -> tuple[Share, ...]:
@@ -195,8 +195,8 @@ def name_part(story: Story, node: RowNode | GroupNode) -> str:
     return formatting.brief(row.path if row.kind == "module" else row.type_name)
 
 
-def _last(row: Row) -> str:
-    return row.path.rpartition(".")[2] if row.kind == "module" else row.type_name
+def _name_below(row: Row, above: str) -> str:
+    return path_below(row.path, above) if row.kind == "module" else row.type_name
 
 
 def _formatter(story: Story, what: str) -> Callable[[int], str]:

@@ -84,7 +84,7 @@
       one.setAttribute("width", `${Math.max(0, to - from)}%`);
       const path = one.querySelector("title").textContent.replace(/: [^:]*$/, "");
       const pixels = ((to - from) * chart.clientWidth) / 100;
-      const text = [path, path.split(".").pop(), ""].find((name) => name.length * 7 + 6 < pixels || !name);
+      const text = [path, path.match(/[^.]*(\.\d+)*$/)[0], ""].find((name) => name.length * 7 + 6 < pixels || !name);
       (one.querySelector("text") || one.appendChild(document.createElementNS(one.namespaceURI, "text"))).textContent = text;
       Object.entries({ x: 4, y: 14 }).forEach(([name, value]) => one.querySelector("text").setAttribute(name, value));
     }

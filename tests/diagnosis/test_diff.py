@@ -40,7 +40,14 @@ def test_sizes_that_move_as_their_formula_predicts_are_quiet() -> None:
     assert {change.what for change in difference.changes} == {"moved"}
     assert len(difference) == 4
     assert difference.unexpected == ()
-    assert str(difference) == "4 rows changed as their formulas predict"
+    assert str(difference) == "input [2, 3, 8, 8] → [5, 3, 12, 10]\n4 rows changed as their formulas predict"
+
+
+def test_a_row_that_changed_in_something_else_is_not_among_those_that_only_moved() -> None:
+    old, new = summarise(Net(8)), summarise(Net(8, last=nn.Conv2d(8, 4, 3, padding=1)), "B=5 3 H=8 W=8")
+    text = str(new.diff(old))
+    assert "last  other parameters" in text
+    assert "3 rows changed as their formulas predict" in text, "the model, conv and act"
 
 
 def test_an_edited_layer_is_reported_with_old_and_new() -> None:

@@ -31,15 +31,16 @@ def render_changes_text(old: Story, new: Story, changes: Sequence[Change]) -> st
 
 
 def format_totals(old: Story, new: Story) -> str:
-    """``parameters 260 → 516``; ``""`` where they are as many."""
-    if old.total_params == new.total_params:
-        return ""
-    return f"parameters {old.total_params:,} → {new.total_params:,}"
+    """``input [4, 64] → [4, 128] · parameters 260 → 516``, each where they differ."""
+    was, now = (", ".join(str(list(fact.spec.shape)) for fact in story.trace.inputs) for story in (old, new))
+    params = (f"{story.total_params:,}" for story in (old, new))
+    pairs = (("input", was, now), ("parameters", *params))
+    return " · ".join(f"{what} {was} → {now}" for what, was, now in pairs if was != now)
 
 
 def format_moved(changes: Sequence[Change]) -> str:
-    """``3 rows changed as their formulas predict``; ``""`` for none."""
-    moved = sum(change.what == "moved" for change in changes)
+    """``3 rows changed as their formulas predict``, those that changed in nothing else; ``""`` for none."""
+    moved = len({(c.old, c.new) for c in changes} - {(c.old, c.new) for c in changes if c.what != "moved"})
     if not moved:
         return ""
     return "1 row changed as its formula predicts" if moved == 1 else f"{moved} rows changed as their formulas predict"

@@ -529,7 +529,32 @@ def test_a_field_that_cannot_be_read_stops_the_run_for_its_older_text(form: Summ
     form.fields.depth.value = "two"
     form.fields.memory.value = "much"
     assert "levels" in form.fields.depth_error.value
-    assert "an amount" in form.fields.memory_error.value
+    form.fields.memory.value = "50"
+    form.run(now=True)
+    assert "&#x27;50&#x27;; expected an amount with a unit, such as 24GB" in form.fields.memory_error.value
+
+
+def test_the_columns_of_memory_are_checked_while_a_budget_shows_them(form: SummaryForm) -> None:
+    def checked() -> set[str]:
+        return {name for name, box in form.fields.columns.items() if box.value}
+
+    usual = checked()
+    form.fields.memory.value = "50MB"
+    assert form.wait(60)
+    assert checked() == usual | {"activation", "peak"}
+    assert "--columns" not in form.history[-1].line
+    form.fields.columns["peak"].value = False
+    assert form.wait(60)
+    assert form.history[-1].line.endswith("--columns input,output,params,macs,activation")
+    form.fields.columns["peak"].value = True
+    assert form.wait(60)
+    form._history_list.value = 1
+    assert form.wait(60)
+    assert checked() == usual | {"activation", "peak"}
+    form.fields.memory.value = ""
+    form.run(now=True)
+    assert form.wait(60)
+    assert checked() == usual
 
 
 def test_a_closed_form_leaves_no_widget(net: Net) -> None:

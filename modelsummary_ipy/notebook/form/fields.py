@@ -16,7 +16,7 @@ from modelsummary_ipy.notebook.form.dims import DimFields
 from modelsummary_ipy.notebook.form.settings import DTYPES, Settings, dtype_of, is_half_typed, read_leaf, write_size
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.training import PRECISIONS
-from modelsummary_ipy.records.view import COLUMNS, View
+from modelsummary_ipy.records.view import COLUMNS, View, show_memory
 
 _MODES = [("as the model is", "same"), ("train", "train"), ("eval", "eval")]
 _OPTIMIZERS = ("adamw", "adam", "sgd", "momentum", "adafactor", "lion")
@@ -47,6 +47,7 @@ class Fields:
         self._inputs = inputs
         self._edited = edited
         self._entered = entered
+        self._has_budget = False  # as the columns of memory are checked
         self._quiet = False  # true while the form itself sets its fields
         self.dims = DimFields(self._on_dim)
         self._build_inputs()
@@ -137,15 +138,17 @@ class Fields:
             show(self.memory_error, "")
             is_valid = False
         else:
-            is_valid &= _check_field(self.memory_error, lambda: read_budget(memory or None))
+            is_valid &= _check_field(self.memory_error, lambda: _read_memory(memory))
         is_valid &= _check_field(self.depth_error, lambda: _read_depth(self.depth.value))
         if not is_valid:
             return None
+        self._follow_memory(bool(memory))
+        chosen = tuple(name for name, box in self.columns.items() if box.value)
         settings = Settings(
             tuple(field.value for field in self.sizes),
             tuple(field.value for field in self.dtypes),
             depth=_read_depth(self.depth.value),
-            columns=tuple(name for name, box in self.columns.items() if box.value),
+            columns=View().columns if memory and chosen == show_memory(View()).columns else chosen,
             **{**{name: field.value for name, field in self._plain.items()}, "memory": memory},
         )
         if self.errors and not _check_field(self.errors[-1], lambda: settings.read_inputs(self._inputs)):
@@ -162,6 +165,7 @@ class Fields:
             self.depth.value = "" if settings.depth is None else str(settings.depth)
             for name, box in self.columns.items():
                 box.value = name in settings.columns
+            self._has_budget = False
         self._follow_dims()
         self.read()
 
@@ -194,6 +198,17 @@ class Fields:
         """Run when Enter is pressed in a text field: its front end sends a message of its own."""
         if isinstance(content, dict) and content.get("event") == "submit":
             self._entered()
+
+    def _follow_memory(self, has_budget: bool) -> None:
+        """Check or uncheck the columns of memory where a budget comes or goes, as the table has them."""
+        if has_budget == self._has_budget:
+            return
+        self._has_budget = has_budget
+        usual = View().columns, show_memory(View()).columns
+        if tuple(name for name, box in self.columns.items() if box.value) in usual:
+            with self._setting():
+                for name, box in self.columns.items():
+                    box.value = name in usual[has_budget]
 
     def _follow_dims(self) -> None:
         """Show a field for every named dim of the sizes."""
@@ -240,6 +255,13 @@ def _dtype_field(name: str, dtype: str) -> Any:
         style=_FIT,
         layout={"width": "auto", "flex": "0 0 auto"},
     )
+
+
+def _read_memory(text: str) -> int | None:
+    try:
+        return read_budget(text or None)
+    except InputError as wrong:
+        raise InputError(repr(text), f"{wrong.expected}, such as 24GB") from wrong
 
 
 def _read_depth(text: str) -> int | None:

@@ -18,7 +18,7 @@ from modelsummary_ipy.pipeline import Facts, Request, check_context, read_assump
 from modelsummary_ipy.records.dims import Dim
 from modelsummary_ipy.records.errors import CheckError
 from modelsummary_ipy.records.summary import Story
-from modelsummary_ipy.records.view import View, WhenFormulas, make_view, show_memory
+from modelsummary_ipy.records.view import View, WhenFormulas, make_view, show_memory, show_modules
 from modelsummary_ipy.tracing.progress import keeping_rows
 from modelsummary_ipy.tracing.watch import watch_calls
 
@@ -141,7 +141,8 @@ class ModelSummary(Facts, Exports):
 
     @property
     def _shown_view(self) -> View:
-        return self.view if self.assumed.budget is None else show_memory(self.view)
+        view = self.view if self.assumed.budget is None else show_memory(self.view)
+        return show_modules(view) if self.engine == "static" else view
 
     def show(
         self,

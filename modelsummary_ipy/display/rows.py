@@ -155,7 +155,7 @@ class _Builder:
 
     def _find_absence(self, fact: ModuleFact) -> Absence:
         """Find why a module without a call and without nested rows that ran has none."""
-        if self._has_called(fact):
+        if any(_has_run(self._trace, child, self._called) for child in fact.children):
             return "elsewhere"
         weights, above = set(fact.params), fact.parent
         while above is not None:
@@ -168,8 +168,10 @@ class _Builder:
             above = self._modules.parents[above]
         return "threads" if self._trace.starts_threads and self._missing == "uncalled" else ""
 
-    def _has_called(self, fact: ModuleFact) -> bool:
-        return any(child in self._called or self._has_called(self._trace.modules[child]) for child in fact.children)
+
+def _has_run(trace: Trace, module: int, called: set[int | None]) -> bool:
+    """Return whether a module, or one below it, has a call."""
+    return module in called or any(_has_run(trace, child, called) for child in trace.modules[module].children)
 
 
 def _is_packed(fact: ModuleFact) -> bool:
@@ -183,7 +185,8 @@ def _find_groups(
     """Find the containers that may be above their descendants.
 
     A container qualifies if all calls of what is below it by path were made by one call, without a foreign module in
-    between: blocks of two lists called in turn stay where they ran.
+    between: blocks of two lists called in turn stay where they ran. Where the forward failed later, the turn of what it
+    did not reach may have been after the others: then it is not above them either.
 
     Returns:
         The containers that open before a call, outermost first, by call; and the innermost container of each call.
@@ -191,8 +194,10 @@ def _find_groups(
     spans: dict[int, tuple[int | None, list[int]]] = {}
     broken: set[int] = set()
     position: dict[int, int] = {}  # of a module call among the module calls of its parent
+    last_of: dict[int | None, int] = {}
     for parent, calls in inner.items():
         modules = [call for call in calls if call.kind == "module" and call.module is not None]
+        last_of[parent] = modules[-1].index if modules else -1
         for place, call in enumerate(modules):
             for above in _containers(trace, parents, call, called):
                 position[call.index] = place
@@ -200,8 +205,11 @@ def _find_groups(
                     broken.add(above)
                 spans[above][1].append(call.index)
     opened_by: dict[int, list[int]] = {}
-    for module, (_, members) in spans.items():
-        if module not in broken and position[members[-1]] - position[members[0]] == len(members) - 1:
+    for module, (parent, members) in spans.items():
+        in_row = position[members[-1]] - position[members[0]] == len(members) - 1
+        is_left = trace.failure is not None and last_of[parent] != members[-1]
+        is_begun = is_left and not all(_has_run(trace, child, called) for child in trace.modules[module].children)
+        if module not in broken and in_row and not is_begun:
             opened_by.setdefault(members[0], []).append(module)
     for groups in opened_by.values():
         groups.sort()

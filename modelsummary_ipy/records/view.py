@@ -60,6 +60,11 @@ def show_memory(view: View) -> View:
     return replace(view, columns=(*view.columns, "activation", "peak")) if view.columns == View().columns else view
 
 
+def show_modules(view: View) -> View:
+    """Return the usual columns without those that only a trace fills; columns that were chosen as they are."""
+    return replace(view, columns=("params",)) if view.columns == View().columns else view
+
+
 def make_view(
     base: View,
     *,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 import threading
@@ -10,7 +11,9 @@ import pytest
 from torch import nn
 
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.records.view import View, show_memory
 from tests.fresh_process import FreshProcesses
+from tests.wired_models import ListUNet
 
 #: A process that may write no file of more than 100 bytes, as on a disk that is full.
 NO_ROOM = """
@@ -79,3 +82,26 @@ def test_text_is_as_wide_as_the_terminal_that_it_is_printed_to(monkeypatch: pyte
     assert max(map(len, str(ms).splitlines())) <= 60
     assert ms._repr_mimebundle_()["text/plain"] == str(ms) == ms.to_text(width=60)
     assert max(map(len, ms.to_text().splitlines())) == widest
+
+
+def test_without_a_trace_there_are_no_columns_that_only_a_trace_fills() -> None:
+    found = ModelSummary(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), engine="static")
+    assert re.search("^  layer +params$", found.to_text(), re.MULTILINE)
+    assert "| layer | params |" in found.to_markdown()
+    found.view = View(columns=("input", "params"))
+    assert re.search("^  layer +input +params$", found.to_text(), re.MULTILINE)
+
+
+def test_where_a_forward_failed_blocks_of_two_lists_stay_in_the_order_in_which_they_ran() -> None:
+    found = ModelSummary(ListUNet(), (2, 1, 33, 32))  # the last cat of two
+    rows = [(row.path, row.status) for row in found.rows if row.depth == 1 and row.kind == "module"]
+    ran = ["downs", "mid", "ups.0", "decs.0", "ups.1"]
+    assert [path for path, _ in rows] == [*ran, "ups", "decs"]
+    assert found["decs.1"].status == "unreached"
+
+
+def test_with_memory_the_names_get_more_room_than_the_sizes() -> None:
+    found = ModelSummary(nn.Linear(3, 4), (2, 3))
+    found.view = show_memory(found.view)
+    name, sizes = map(int, re.findall(r"<col width=(\d+)%", found.to_html())[:2])
+    assert name > sizes > 20

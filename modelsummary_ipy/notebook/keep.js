@@ -5,8 +5,8 @@
   "use strict";
   if (!holder || holder.msShown) return; // another page may have come before this handler ran
   const keep = { opened: new Map(), shown: new Map(), top: 0, search: null, focus: null, root: null, on: null };
-  // What is pressed and ranked in a page, by its words: "flagged 2" is "flagged 1" of another run.
-  const wordsOf = (button) => button.textContent.replace(/[\d,]+/g, "").trim();
+  // What is pressed and ranked in a page, by its words.
+  const wordsOf = (button) => button.textContent.trim();
   const pressed = (root) => [...root.querySelectorAll(".ms-bar [aria-pressed]")];
   const heads = (root) => [...root.querySelectorAll(".ms-cols th")];
   holder.msShown = (root) => {

@@ -79,7 +79,7 @@ def test_the_rail_is_drawn_anew_when_rows_fold(page: Page) -> None:
 def test_a_row_that_has_the_focus_lights_what_it_reads_and_who_reads_it(page: Page) -> None:
     root = open_model(page, models.UNet(), (1, 1, 32, 32))
     head(root, "c3").focus()
-    expect(root.get_by_role("status")).to_have_text("reads d3 and u3; read by 0 and u2")
+    expect(root.get_by_role("status")).to_have_text("reads d3 and u3; read by c3.0 and u2")
     expect(root.locator(".ms-rail path.ms-lit")).to_have_count(2)
     lit = root.locator("summary[data-lit] th").evaluate_all(
         "heads => heads.map(head => head.firstChild.textContent.trim())"
@@ -89,6 +89,15 @@ def test_a_row_that_has_the_focus_lights_what_it_reads_and_who_reads_it(page: Pa
     expect(root.get_by_role("status")).to_have_text("reads bottom; read by c3")
     head(root, "d2").hover()
     expect(root.locator(".ms-rail path.ms-lit")).to_have_count(1)
+
+
+def test_a_number_is_named_with_what_it_is_in(page: Page) -> None:
+    root = open_model(page, models.ListUNet(), (1, 1, 32, 32))
+    head(root, "decs.1").focus()
+    expect(root.get_by_role("status")).to_have_text("reads downs.0 and ups.1; read by decs.1.0")
+    root = open_model(page, nn.Sequential(nn.Linear(4, 4), nn.ReLU()), (1, 4))
+    head(root, "1").focus()
+    expect(root.get_by_role("status")).to_have_text("reads 0 Linear 4→4")
 
 
 def test_of_more_than_eight_lanes_the_number_of_the_others_is_written(page: Page) -> None:
@@ -131,6 +140,11 @@ def test_the_head_of_a_column_ranks_the_layers_and_gives_the_tree_back(page: Pag
     expect(root.get_by_role("status")).to_have_text("11 layers by params, the largest first")
     root.get_by_role("button", name="MACs").click()
     assert read_ranking(root)[:3] == ["c3.0", "c2.0", "c1.0"]  # equal: in the order in which they ran
+    bars = root.locator(".ms-rank meter:is(td:last-child meter)").evaluate_all(
+        "all => all.map(one => one.value / one.max)"
+    )
+    assert bars[:3] == [1, 1, 1], "they compare the layers, which are 15% of the model each"
+    assert all(0 < bar < 1 for bar in bars[3:])
     root.locator(".ms-rank summary").first.click()
     root.get_by_role("button", name="copy path").click()
     root.get_by_role("button", name="MACs").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from tests.browser.hosts import Notebook, Server, find_head, find_row, is_open, show_page
+from tests.wired_models import ListUNet
 
 
 class Block(nn.Module):
@@ -81,7 +83,7 @@ def test_a_search_keeps_the_parents_of_what_it_finds_and_can_be_taken_back(root:
 
 def test_only_the_rows_with_findings_can_be_kept(root: Locator) -> None:
     before = read_names(root)
-    only = root.get_by_role("button", name="flagged 1")
+    only = root.get_by_role("button", name="flagged")
     only.click()
     assert read_names(root) == ["Net", "stem"]
     expect(only).to_have_attribute("aria-pressed", "true")
@@ -92,11 +94,64 @@ def test_only_the_rows_with_findings_can_be_kept(root: Locator) -> None:
 def test_operations_are_shown_when_they_are_asked_for(root: Locator) -> None:
     root.get_by_role("button", name="all").click()
     assert "relu" not in read_names(root)
+    foot = root.locator(".ms-ops")
+    expect(foot).to_have_text(re.compile(r"^\d+ operations not shown$"))  # no word of a flag: the button is there
     root.get_by_role("button", name="operations").click()
+    expect(foot).to_have_text(re.compile(r"^\d+ operations shown$"))
     names = read_names(root)
     assert names[names.index("norm") + 1 :][:2] == ["relu", "add"]
     root.get_by_role("button", name="operations").click()
+    expect(foot).to_have_text(re.compile("not shown$"))
     assert "relu" not in read_names(root)
+
+
+def test_of_operations_in_folded_blocks_the_footer_says_how_many_are_not_there(page: Page) -> None:
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.fc(x)
+
+    show_page(page, ModelSummary(nn.Sequential(*(Block() for _ in range(3))), (2, 4)).to_html())
+    page.get_by_role("button", name="operations").click()
+    expect(page.locator(".ms-ops")).to_have_text("1 of 3 operations shown")
+
+
+@pytest.mark.parametrize("width", [900, 1000, 1280])
+def test_the_totals_stand_side_by_side_where_there_is_room(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 600})
+    show_page(page, ModelSummary(ListUNet(), (2, 1, 32, 32)).to_html())
+    boxes = [total.bounding_box() for total in page.locator(".ms-total").all()]
+    assert len(boxes) == 3
+    assert len({box["y"] for box in boxes if box}) == 1
+
+
+def test_a_saved_page_is_laid_out_where_no_script_runs(new_page: Callable[..., Page], tmp_path: Path) -> None:
+    page = new_page(java_script_enabled=False)
+    page.goto(ModelSummary(ListUNet(), (2, 1, 32, 32)).save(tmp_path / "net.html").as_uri())
+    style = "one => [getComputedStyle(one).fontFamily, getComputedStyle(one).textAlign]"
+    assert page.locator(".ms-root").evaluate(style) == ["system-ui, sans-serif", "start"]
+    heads = page.locator(".ms-cols th").evaluate_all("all => all.map(one => getComputedStyle(one).textAlign)")
+    assert heads == ["left", "left", "right", "right"]
+    assert page.locator(".ms-body table td:last-child").first.evaluate(style)[1] == "right"
+
+
+def test_lines_of_a_failure_go_on_under_their_text(page: Page) -> None:
+    page.set_viewport_size({"width": 480, "height": 900})
+    show_page(page, ModelSummary(ListUNet(), (2, 1, 33, 32)).to_html())
+    lefts = page.locator(".ms-fail span", has_text="reason").evaluate(
+        """line => {
+            const range = document.createRange();
+            range.selectNodeContents(line);
+            const lines = new Map();
+            for (const box of range.getClientRects()) lines.set(box.top, Math.min(box.left, lines.get(box.top) ?? 1e9));
+            return [...lines.values()];
+        }"""
+    )
+    assert len(lefts) > 1
+    assert min(lefts[1:]) > lefts[0] + 50
 
 
 def test_the_path_of_a_row_is_copied_by_key_and_by_button(new_page: Callable[..., Page], html: str) -> None:
@@ -210,7 +265,7 @@ def test_a_failed_page_opens_at_its_row_counts_one_finding_and_leads_back_to_the
     told = page.locator(".ms-fail")
     expect(told).to_be_in_viewport()
     expect(page.locator(".ms-why")).to_contain_text("outputs 41 features")
-    expect(page.get_by_role("button", name="flagged 1", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="flagged", exact=True)).to_be_visible()
     page.locator(".ms-body").evaluate("body => { body.scrollTop = 0; }")
     find_head(find_row(page, "last")).evaluate("head => { head.parentElement.open = false; }")
     expect(told).not_to_be_in_viewport()

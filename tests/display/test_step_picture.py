@@ -91,7 +91,7 @@ def test_the_table_says_the_same_with_and_without_a_script(packed: bool) -> None
     rows = [[cell.get_text(strip=True) for cell in row.select("th, td")] for row in soup.select(".ms-peaks tr")]
     assert rows == [
         ["peak of the", "forward", "backward", "optimizer"],
-        ["at", "conv0", "conv1", ""],
+        ["at", "conv0", "conv1", "step"],
         ["temporary", "", "", "10 B"],
         ["activation gradient", "", "60 B", ""],
         ["gradient", "", "", "30 B"],
@@ -118,6 +118,19 @@ def test_the_largest_of_each_total_lead_to_their_rows() -> None:
     assert find_largest(known, outline, keys, "held") == (("conv1", "80.0%", "2"), ("conv0", "20.0%", "1"))
     soup = BeautifulSoup(render_html(known, View(), packed=False), "lxml")
     assert [place["data-row"] for place in soup.select(".ms-total small span")] == ["2", "1"] * 3
+
+
+def test_what_no_layer_holds_is_held_by_the_model_itself_and_the_loss_has_its_name() -> None:
+    ran = (Moment("forward"), Moment("forward", 0), Moment("forward"), Moment("backward", 2), Moment("optimizer"))
+    lives = (StorageLife(90, 1, 2, "saved activation", 0), StorageLife(10, 2, 2, "temporary", None))
+    known = story(replace(STEP, moments=ran, storages=(*lives, StorageLife(30, 0, 4, "parameter", 2))))
+    outline = build_outline(known, View())
+    found = find_largest(known, outline, name_rows(outline), "held")
+    assert [(one.name, one.share) for one in found] == [("Net itself", "69.2%"), ("conv1", "23.1%")]
+    picture = build_step_picture(known)
+    assert picture is not None
+    assert [text for text, _ in picture.lines[0][2]] == ["loss", "conv1", "step"]
+    assert "kept for the backward pass, input included, loss excluded" in render_html(known, View(), packed=False)
 
 
 def test_without_a_step_the_largest_are_what_is_kept_for_the_backward_and_a_number_alone_has_its_type() -> None:

@@ -48,8 +48,9 @@ def find_detail(
 def _leaves(specs: Sequence[TensorSpec], formulas: Sequence[Formula | None]) -> list[str]:
     lines = []
     for spec, formula in zip_leaves(specs, formulas):
-        equal = f"= {size_cells.format_formula(formula)}" if formula else ""
-        parts = brief(spec.name), size_cells.format_size(spec.shape), equal, spec.dtype, spec.device
+        size, written = size_cells.format_size(spec.shape), size_cells.format_formula(formula) if formula else ""
+        equal = f"= {written}" if written not in ("", size) else ""
+        parts = brief(spec.name), size, equal, spec.dtype, spec.device
         lines.append(" ".join(filter(None, parts)))
     return lines
 

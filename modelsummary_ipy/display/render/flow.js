@@ -2,7 +2,15 @@
   "use strict";
   const headOf = (row) => row.querySelector(":scope > summary");
   const parentOf = (row) => row.parentElement.closest(".ms-r");
-  const nameOf = (row) => headOf(row).querySelector("th").firstChild.textContent.trim();
+  // A number alone reads as a count: what it belongs to stands before it, else its type behind it.
+  function nameOf(row) {
+    const th = headOf(row).querySelector("th");
+    const name = th.firstChild.textContent.replace(" ·", "").trim();
+    let above = parentOf(row);
+    while (above && above.matches(".ms-g")) above = parentOf(above);
+    if (!/^\d/.test(name) || !above) return name;
+    return parentOf(above) ? `${nameOf(above)}.${name}` : [name, th.querySelector("i")?.textContent].filter(Boolean).join(" ");
+  }
   const list = (rows) => rows.map(nameOf).join(", ").replace(/, ([^,]*)$/, " and $1");
 
   function setUp(root) {
@@ -119,6 +127,7 @@
       const value = (row) => values.get(row)[at];
       const found = leaves.filter((row) => !row.hidden && value(row) > 0).sort((one, two) => value(two) - value(one));
       ranked = Object.assign(document.createElement("div"), { className: "ms-rank", at });
+      let most = 0;
       for (const row of found.slice(0, 200)) {
         const copy = row.cloneNode(true);
         const path = copy.querySelector(".ms-p");
@@ -127,6 +136,8 @@
         const name = headOf(copy).querySelector("th");
         name.style.paddingLeft = "2px";
         if (path) name.firstChild.textContent = path.textContent;
+        const bar = headOf(copy).querySelectorAll("td:not([style])")[at].querySelector("meter");
+        if (bar) bar.max = most = most || bar.value; // bars compare the layers, the largest is full
         ranked.append(copy);
       }
       ranked.addEventListener("keydown", (event) => event.stopPropagation());

@@ -166,9 +166,11 @@ def find_memory_parts(story: Story, view: View) -> list[tuple[str, str, str]]:
     memory = story.memory
     if memory is None:
         return []
+    # a step counts what is saved otherwise: the input as input, and what the loss saves, too
+    kept = "kept for the backward pass" + (", input included, loss excluded" if story.training is not None else "")
     parts = [
         ("parameters", memory.param_bytes), ("buffers", memory.buffer_bytes), ("input", memory.input_bytes),
-        ("kept for the backward pass", memory.activation_bytes), ("gradients", memory.gradient_bytes),
+        (kept, memory.activation_bytes), ("gradients", memory.gradient_bytes),
         (f"optimizer state ({plain(memory.optimizer)})", memory.optimizer_bytes),
         ("peak of live tensors in the forward", memory.forward_peak_bytes),
     ]  # fmt: skip
@@ -256,6 +258,12 @@ def _join_limits(constraints: Iterable[str]) -> list[str]:
     return found
 
 
+def write_num_ops(outline: Outline) -> str:
+    """``6 operations not shown (--ops shows them)``."""
+    how = "--ops shows" if outline.from_magic else "show(ops=True) shows"
+    return f"{plural(outline.num_ops, 'operation')} not shown ({how} them)"
+
+
 def find_footer(story: Story, outline: Outline) -> tuple[str, ...]:
     """The engine, what this view leaves out, and what of this package failed."""
     engine = {
@@ -265,8 +273,7 @@ def find_footer(story: Story, outline: Outline) -> tuple[str, ...]:
     }[story.trace.engine]
     lines = [engine]
     if outline.num_ops:
-        how = "--ops shows" if outline.from_magic else "show(ops=True) shows"
-        lines.append(f"{plural(outline.num_ops, 'operation')} not shown ({how} them)")
+        lines.append(write_num_ops(outline))
     if any(isinstance(step.node, GroupNode) and step.node.is_open for step in walk(outline)):
         lines.append("“each of”: the numbers of one of several blocks alike; the row above adds them up")
     if outline.num_hidden:

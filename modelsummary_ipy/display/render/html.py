@@ -99,6 +99,7 @@ def render_html(
             "standalone": standalone,
             "parts": parts,
             "flow": "\n".join(part.flow for part in parts if part.what == "open"),
+            "ops": header.write_num_ops(outline),
             "fail": () if any(part.fail for part in parts) else header.failing_lines(story, failure_text),
             "why": header.find_why(failure) if any(part.fail for part in parts) else (),
             "found": header.count_flags(story.flags),
@@ -292,8 +293,11 @@ def _columns(view: View) -> dict[str, Any]:
     """Widths: the name and the sizes share what the numbers leave."""
     heads = labels.number_heads(view)
     sized, formula, source = labels.size_head(view), "formula" in view.columns, "source" in view.columns
-    left = 100 - (11 if formula or source else 15 if len(heads) < 3 else 12) * len(heads) - 15 * source
-    name = left * (34 if sized and formula else 46) // 100 if sized or formula else left
+    left = (
+        100 - (11 if formula or source or len(heads) > 3 else 15 if len(heads) < 3 else 12) * len(heads) - 15 * source
+    )
+    share = 34 if sized and formula else 54 if len(heads) > 3 else 46
+    name = left * share // 100 if sized or formula else left
     words = (left - name) // max(1, bool(sized) + formula)
     cols = [name, *[words] * (bool(sized) + formula)]
     return {

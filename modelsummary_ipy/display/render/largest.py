@@ -48,7 +48,9 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
         key = f"g{node.members[0][0]}" if isinstance(node, GroupNode) else str(node.row)
         if what == "held":
             if key in held:
-                found[held[key], name_part(story, node) or story.trace.model_type] = 1, key
+                name = name_part(story, node) or story.trace.model_type
+                is_own = isinstance(node, RowNode) and node.num_inside  # of its operations and weights, not its layers
+                found[held[key], f"{name} itself" if is_own else name] = 1, key
         elif isinstance(node, RowNode) and not node.num_inside:
             row = story.rows[node.row]
             cost = story.costs.get(row.index)

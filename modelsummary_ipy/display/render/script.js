@@ -67,12 +67,16 @@
         button("+", "One level more", () => toDepth(depthShown() + 1)).setAttribute("aria-label", "One level more");
         button("all", "Open every level", () => toDepth(deepest));
       }
-      const flagged = body.querySelectorAll(".ms-f, .ms-fail").length;
-      const only = flagged ? toggle(`flagged ${flagged}`, "Only rows with findings", filter) : null;
-      // The footer has their number: those inside folded blocks are not on the page.
-      if (rows.some((row) => facts.get(row).hidden)) {
+      const only = body.querySelector(".ms-f, .ms-fail") ? toggle("flagged", "Only rows with findings", filter) : null;
+      const ops = rows.filter((row) => facts.get(row).hidden);
+      if (ops.length) {
+        // The footer has the number of all; those inside folded blocks are not on the page.
+        const foot = root.querySelector(".ms-ops");
+        const none = (foot.textContent = foot.textContent.replace(/ \(.*/, ""));
+        const shown = none.replace("not ", "").replace(/^([\d,]+)/, (all) => (Number(all.replace(/,/g, "")) > ops.length ? `${ops.length} of ${all}` : all));
         toggle("operations", "Show operations between the layers", (on) => {
-          for (const row of rows) if (facts.get(row).hidden) row.hidden = !on;
+          for (const row of ops) row.hidden = !on;
+          foot.textContent = on ? shown : none;
           filter();
         });
       }

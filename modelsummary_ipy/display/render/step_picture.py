@@ -78,7 +78,7 @@ def build_step_picture(story: Story) -> StepPicture | None:
         text = write(nbytes) if nbytes else ""
         return text, in_full(nbytes, text, "bytes") if nbytes else ""
 
-    lines = [(-1, "at", tuple((name_row(story, point.row), "") for point in highest_of))]
+    lines = [(-1, "at", tuple((_name_place(story, point), "") for point in highest_of))]
     lines += [(at, CATEGORIES[at], tuple(cell(p.by_category[at]) for p in highest_of)) for at in reversed(used)]
     lines.append((-1, "all", tuple(cell(point.nbytes) for point in highest_of)))
     return StepPicture(
@@ -98,6 +98,12 @@ def name_row(story: Story, index: int | None) -> str:
         return brief(row.path or row.type_name)
     above = story.rows[row.parent].path if row.parent is not None else ""
     return brief(f"{row.type_name} in {above}" if above else row.type_name)
+
+
+def _name_place(story: Story, point: Point) -> str:
+    """The row that ran; the loss, or the optimizer's own step, where none did."""
+    words = {"optimizer": "step", "forward": "loss", "backward": "loss"}
+    return name_row(story, point.row) or words[point.phase]
 
 
 def _tell(story: Story, point: Point, amount: str) -> str:

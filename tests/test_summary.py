@@ -254,6 +254,22 @@ def test_a_model_that_fails_is_no_exception_of_ours() -> None:
     assert [row.status for row in ms.rows] == ["failed", "ran", "failed", "unreached"]
 
 
+def test_of_a_finished_call_all_is_known_though_a_later_one_fails() -> None:
+    class Part(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.drop = nn.Linear(4, 4), nn.Dropout()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x)
+
+    ms = ModelSummary(nn.Sequential(Part(), nn.Linear(5, 5), nn.ReLU()), (2, 4))
+    known = {row.path: (row.status, ms.costs[row.index].mult_adds) for row in ms.rows}
+    assert known["0"] == ("ran", 2 * 4 * 4)
+    assert known["0.drop"] == ("uncalled", 0)
+    assert known["2"] == ("unreached", None)
+
+
 @pytest.mark.parametrize("size", [(5, 4), (5, 3)], ids=["runs", "fails"])
 def test_a_summary_keeps_nothing_of_the_users_alive(size: tuple[int, int]) -> None:
     def summarise() -> tuple[ModelSummary, list[weakref.ref[Any]]]:

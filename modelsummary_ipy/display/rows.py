@@ -150,7 +150,8 @@ class _Builder:
     def _add_uncalled(self, fact: ModuleFact, parent: int | None) -> None:
         self._placed.add(fact.index)
         absence = self._find_absence(fact)
-        row = self._append_module(fact, parent, "uncalled" if absence else self._missing, absence)
+        finished = parent is not None and self._rows[parent].call is not None and self._rows[parent].status == "ran"
+        row = self._append_module(fact, parent, "uncalled" if absence or finished else self._missing, absence)
         self._add_missing_children(fact, row)
 
     def _find_absence(self, fact: ModuleFact) -> Absence:

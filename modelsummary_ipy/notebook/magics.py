@@ -188,7 +188,10 @@ class SummaryMagics(Magics):
         takes_value = {name: action.nargs != 0 for action in parser._actions for name in action.option_strings}
         options, words = part_options(split_line(line), takes_value)
         check_last(options, takes_value)
-        return parser.parse_args(options), words
+        try:
+            return parser.parse_args(options), words
+        except UsageError as wrong:
+            raise InputError(str(wrong)) from None
 
     def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str, keeping: Keeping) -> Any:
         from modelsummary_ipy import ModelSummary

@@ -95,7 +95,7 @@ def write_besides(names: list[str], runs: Runs) -> str:
     """Write ``"H, W ≤ 2 or "``; ``""`` of no runs."""
     what = ", ".join(names)
     texts = [
-        f"{what} = {low}" if low == high > 1 else f"{what} ≤ {high}" if low == 1 else f"{low} ≤ {what} ≤ {high}"
+        f"{what} = {low}" if low == high else f"{what} ≤ {high}" if low == 1 else f"{low} ≤ {what} ≤ {high}"
         for low, high in runs
     ]
     return "".join(f"{text} or " for text in texts)

@@ -49,6 +49,23 @@ def _summarise(case: Failing) -> ModelSummary:
     return ModelSummary(case.make(), inputs)
 
 
+@pytest.mark.parametrize("batch", [1, 10])
+def test_no_size_is_offered_at_which_a_reshape_cuts_samples_into_rows(batch: int) -> None:
+    class Folded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(1, 8, 3, padding=1), nn.Linear(400, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(torch.max_pool2d(self.conv(x), 2).view(-1, 400))
+
+    error = ModelSummary(Folded(), (batch, 1, 28, 28)).error
+    assert error is not None
+    # 8·(H/2)·(W/2) = 400 for one row a sample: no square image has it, and others give no [batch, 10]
+    assert all(Folded()(make_real(size)).shape[0] == batch for size in error.sizes)
+    assert "works with" not in error.reason
+
+
 def make_real(given: Any) -> Tensor:
     """Make a real tensor of what was given: a size, ``"(2, 6):bool"``, or a tensor."""
     if isinstance(given, Tensor):

@@ -603,6 +603,7 @@ def test_a_slip_of_the_pen_does_not_hide_the_failure(shell: InteractiveShell) ->
         shell.run_cell("model(torch.zeros(1, 3, 8, 8))")
     refuse(shell, "%summary modle")
     refuse(shell, "%summary model (1, 0)")
+    refuse(shell, "%summary model x --precision fp16")  # argparse refuses it
     assert run(shell, "%summary").error.path == "conv0"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
 
+from modelsummary_ipy.diagnosis.call_arguments import given_size
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.size_moves import (
     Move,
@@ -21,6 +22,7 @@ from modelsummary_ipy.diagnosis.failures.size_moves import (
     step_near,
 )
 from modelsummary_ipy.diagnosis.failures.size_rule import SizeRule, find_size_rule
+from modelsummary_ipy.diagnosis.torch_names import RESHAPES
 from modelsummary_ipy.records.retraced import Budget, Retraced, Specs
 from modelsummary_ipy.records.trace import Call, Trace
 from modelsummary_ipy.shapes.size_search import first_true
@@ -134,6 +136,7 @@ class _Search:
     def __init__(self, ctx: FailureContext, retracer: SizeTracer, most_alike: int = _MOST_ALIKE) -> None:
         calls = max(_MOST_CALLS, 4 * len(ctx.trace.calls))
         self._retracer = retracer.within(Budget(calls, _MOST_TRACES))
+        self._ctx = ctx
         self._message = ctx.failure.message
         self._most_alike = most_alike
         self._known: dict[Specs, Retraced] = {}
@@ -158,12 +161,13 @@ class _Search:
         return self._known[specs]
 
     def works(self, specs: Specs) -> bool:
-        """Return whether the forward runs to its end."""
-        return self.at(specs).works
+        """Return whether the forward runs to its end, and rows stay samples where it failed."""
+        found = self.at(specs)
+        return found.works and found.trace is not None and not _cuts_samples(_find_again(found.trace, self._ctx))
 
     def list_found(self, base: Specs) -> list[Specs]:
         """List what was tried and works, of the ranks that were given, the nearest first."""
-        found = [specs for specs, there in self._known.items() if there.works and specs != base]
+        found = [specs for specs in self._known if specs != base and self.works(specs)]
         ranks = [len(spec.shape) for spec in base]
         alike = [specs for specs in found if [len(spec.shape) for spec in specs] == ranks]
         sizes = [size for spec in base for size in spec.shape]
@@ -233,6 +237,19 @@ def _find_again(trace: Trace, ctx: FailureContext) -> Call | None:
     found = _list_alike(trace.calls, ctx.call)
     number = len(_list_alike(ctx.trace.calls[: max(ctx.call.index, 0)], ctx.call))
     return found[number] if number < len(found) else None
+
+
+def _cuts_samples(call: Call | None) -> bool:
+    """Return whether a reshape makes other rows than samples: ``view(-1, 400)`` of 800 elements each.
+
+    Whole dims folded with their features intact, ``(B, T, V)`` to ``(B·T, V)``, cut none.
+    """
+    if call is None or call.type_name not in RESHAPES or not (call.inputs and call.outputs):
+        return False
+    before, after, asked = call.inputs[0].shape, call.outputs[0].shape, given_size(call)
+    if not (before and after and asked) or asked[0] != -1 or before[0] == after[0]:
+        return False
+    return len(after) > len(before) or before[len(before) - len(after) + 1 :] != after[1:]
 
 
 def _list_alike(calls: Sequence[Call], one: Call) -> list[Call]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Outline, RowNode, walk
 from modelsummary_ipy.display.render.formatting import brief, format_percent
 from modelsummary_ipy.display.render.icicle import name_part
-from modelsummary_ipy.records.summary import Story
+from modelsummary_ipy.records.summary import Cost, Story
 
 _MOST = 3
 
@@ -22,12 +22,13 @@ class Largest(NamedTuple):
 
 
 def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: str) -> tuple[Largest, ...]:
-    """Find what has most of the parameters or MACs or keeps most, a layer each, or holds most at the peak of a step.
+    """Find what has most of the parameters or MACs, keeps most, or holds most at the peak of a step.
 
     Args:
         outline: The rows of the page.
         keys: Their names for the page's script.
-        what: ``"params"``, ``"macs"``, ``"activation"`` or ``"held"``; of the last, what is folded counts as one.
+        what: ``"params"``, ``"macs"``, ``"activation"`` or ``"held"``; a layer each, of what is kept an
+            operation too; of what is held, what is folded counts as one.
 
     Returns:
         The largest first, ties in the order of execution; nothing where one row has it all.
@@ -61,21 +62,29 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
                 params = {*story.trace.modules[row.module].params}
                 amount = 0 if params and params <= counted else amount
                 counted |= params
-            if amount and row.kind == "module":
-                one = amount, _name_layer(story, node)
-                times, first = found.get(one, (0, key))  # the first step of a loop stands before the others
-                found[one] = times + repeats[-1], first
+            if amount and (row.kind == "module" or what == "activation"):
+                _count(found, (amount, _name_layer(story, node)), key, repeats[-1])
+        if what == "activation" and isinstance(node, RowNode):
+            for index in node.ops:  # the page shows none of them: their row is the one around
+                if kept := story.costs.get(index, Cost()).activation_bytes:
+                    path, name = story.rows[node.row].path, brief(story.rows[index].type_name)
+                    _count(found, (kept, f"{path}.{name}".lstrip(".")), key, repeats[-1])
     if len(found) < 2:
         return ()
     peak = story.training.peak_bytes if story.training is not None else 0
-    kept = sum(cost.own_activation_bytes or 0 for cost in story.costs.values())
-    whole = {"params": story.total_params, "macs": story.total_mult_adds, "activation": kept}.get(what, peak) or 0
+    all_kept = sum(cost.own_activation_bytes or 0 for cost in story.costs.values())
+    whole = {"params": story.total_params, "macs": story.total_mult_adds, "activation": all_kept}.get(what, peak) or 0
     most = sorted(found.items(), key=lambda one: -one[0][0])[:_MOST]
     names = _drop_common([name for (_, name), _ in most], {row.path for row in story.rows})
     return tuple(
         Largest(brief(name), format_percent(amount, whole) + (f" each of {times}" if times > 1 else ""), key)
         for name, ((amount, _), (times, key)) in zip(names, most, strict=True)
     )
+
+
+def _count(found: dict[tuple[int, str], tuple[int, str]], one: tuple[int, str], key: str, more: int) -> None:
+    times, first = found.get(one, (0, key))  # the first step of a loop stands before the others
+    found[one] = times + more, first
 
 
 def _name_layer(story: Story, node: RowNode) -> str:

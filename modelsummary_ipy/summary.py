@@ -6,17 +6,17 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
 from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.display import Comparison, Exports, Series
-from modelsummary_ipy.inputs import ModelInputs, check_model, read_inputs
+from modelsummary_ipy.inputs import ModelInputs, check_model, describe_type, read_inputs
 from modelsummary_ipy.pipeline import Facts, Request, check_context, read_assumptions, trace_model
 from modelsummary_ipy.records.dims import Dim
-from modelsummary_ipy.records.errors import CheckError
+from modelsummary_ipy.records.errors import CheckError, InputError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View, WhenFormulas, make_view, show_memory, show_modules
 from modelsummary_ipy.tracing.progress import keeping_rows
@@ -201,15 +201,17 @@ class ModelSummary(Facts, Exports):
         return self
 
     @classmethod
-    @contextmanager
-    def watch(cls, model: nn.Module, **options: Any) -> Iterator[Series]:
+    def watch(cls, model: nn.Module, **options: Any) -> AbstractContextManager[Series]:
         """Summarise the calls of ``model`` that the block makes, with the inputs that came.
 
         The block runs as it would; the calls are traced when it ends, also if it ends with an exception.
 
-        Yields:
-            A list that holds, after the block, one summary for every run of equal calls. Options are keywords of the
-            constructor, except those for inputs.
+        Returns:
+            A context, which gives a list that holds, after the block, one summary for every run of equal calls.
+            Options are keywords of the constructor, except those for inputs.
+
+        Raises:
+            InputError: If ``model`` is none.
 
         Example:
             >>> net = nn.Linear(4, 2)
@@ -221,6 +223,11 @@ class ModelSummary(Facts, Exports):
             ([3], (8, 2))
         """
         check_model(model)
+        return cls._watch(model, options)
+
+    @classmethod
+    @contextmanager
+    def _watch(cls, model: nn.Module, options: Mapping[str, Any]) -> Iterator[Series]:
         series = Series()
         with ExitStack() as stack:
             seen = stack.enter_context(watch_calls(model))
@@ -236,12 +243,17 @@ class ModelSummary(Facts, Exports):
 
         Shapes that moved as their formula predicts are kept apart from those that did not.
 
+        Raises:
+            InputError: If ``other`` is no summary.
+
         Example:
             >>> old = ModelSummary(nn.Sequential(nn.Linear(4, 2)), (8, 4))
             >>> new = ModelSummary(nn.Sequential(nn.Linear(4, 3)), (8, 4))
             >>> [(change.path, change.what) for change in new.diff(old).changes]
             [('', 'size'), ('0', 'params'), ('0', 'size')]
         """
+        if not isinstance(other, ModelSummary):
+            raise InputError(f"{describe_type(other)} to compare with", "an older ModelSummary", "ms.diff(older)")
         return Comparison(other._build_story(), self._build_story())
 
     def form(self, *, name: str = "model", model: nn.Module | None = None) -> SummaryForm:

@@ -254,6 +254,28 @@ def test_a_model_that_fails_is_no_exception_of_ours() -> None:
     assert [row.status for row in ms.rows] == ["failed", "ran", "failed", "unreached"]
 
 
+def test_what_is_no_summary_no_path_no_folder_or_no_model_is_refused_with_what_is(tmp_path: Path) -> None:
+    ms = ModelSummary(nn.Linear(4, 2), (3, 4))
+    with pytest.raises(InputError, match="a str to compare with; expected an older ModelSummary"):
+        ms.diff("net.json")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"0 is no path of a row, such as 'conv1'; rows are numbered in \.rows"):
+        ms[0]  # type: ignore[index]
+    with pytest.raises(FileNotFoundError, match="no such folder; create it first") as caught:
+        ms.save(tmp_path / "none" / "net.html")
+    assert caught.value.filename == str(tmp_path / "none")
+    with pytest.raises(InputError, match=r"an instance of torch\.nn\.Module"):
+        ModelSummary.watch(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [("B=3, H=abc", "'abc' in size 'B=3, H=abc'"), ((3, "4"), r"'4' in size \(3, '4'\); expected positive integers")],
+)
+def test_a_size_with_a_part_that_is_no_number_is_refused(given: Any, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        ModelSummary(nn.Linear(4, 2), given)
+
+
 def test_of_a_finished_call_all_is_known_though_a_later_one_fails() -> None:
     class Part(nn.Module):
         def __init__(self) -> None:

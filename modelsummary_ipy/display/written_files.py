@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
@@ -29,6 +30,8 @@ def _write_whole(path: Path, text: str) -> None:
     if target.exists() and not target.is_file():  # a device or a pipe is written to, and a folder refuses
         target.write_text(text, encoding="utf-8")
         return
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder; create it first", str(path.parent))
     draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with draft.open("x", encoding="utf-8") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import operator
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -147,6 +148,10 @@ class _Reader:
             return self._arrange_mapping(given)
         # Exact types: a PackedSequence, a named tuple or what torch.max returns is one argument.
         if type(given) in (list, tuple):
+            digits = [isinstance(item, str) and item.strip().isdigit() for item in given]
+            is_size = any(digits) and all(map(operator.or_, digits, (isinstance(item, int) for item in given)))
+            if self._kind != "data" and is_size and len(given) > len(list_positional(self._signature)):
+                return (Size(given),), {}  # which says what is wrong with it
             return self.read_positional(given), {}
         return self.read_positional([given]), {}
 
@@ -250,7 +255,8 @@ def _wants_text(parameter: inspect.Parameter | None) -> bool:
 def _read_text(text: str) -> Any:
     """Read a size that was typed as the magic takes it, ``"B=8, 3, H=224, W=224"``; any other text is data."""
     if not re.fullmatch(r"\s*\(?(\s*(\w+\s*=\s*)?\d+\s*,)*\s*(\w+\s*=\s*)?\d+\s*,?\s*\)?(:\w+)?\s*", text):
-        return text
+        is_size = re.fullmatch(r"\s*\(?\s*[A-Z]\w*=\d+(\s*,\s*(\w+\s*=\s*)?[\w.]+)*\s*\)?\s*", text)
+        return Size(text) if is_size else text  # which says what is wrong with it
     return Size(text) if "," in text or "=" in text else text
 
 

@@ -17,6 +17,10 @@ _NAME = r"[^\W\d]\w*"
 _KEYWORD = re.compile(rf"({_NAME})=(?!=)(.*)", re.DOTALL)
 _WITH_DTYPE = re.compile(rf"(.*[)\]]|{_NAME})\s*:\s*([\w.]+)", re.DOTALL)
 _NAMED_DIM = re.compile(rf"\s*({_NAME})\s*=(?!=)(.*)", re.DOTALL)
+#: What may be typed as a dtype where no variable has the name.
+_DTYPES = frozenset(
+    ["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "half", "fp16", "bf16"]
+)
 _EXAMPLE = "%summary model (1, 3, 224, 224)"
 
 
@@ -108,12 +112,13 @@ def parse(text: str) -> ast.expr:
         raise InputError(f"{text!r} can't be parsed", "a size or a Python expression", _EXAMPLE) from None
 
 
-def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = "") -> Any:
+def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = "", expected: str = "") -> Any:
     """Evaluate an expression that the user typed, in the user's names; ``Size`` is known without an import.
 
     Args:
         expression: Text, or a parsed expression.
         shown: What to call it in an error, if not by its text.
+        expected: What is expected of a name that is not defined.
 
     Raises:
         InputError: If a name is not defined (the message has the nearest), or the expression raises.
@@ -134,7 +139,8 @@ def evaluate(expression: str | ast.expr, names: Mapping[str, Any], shown: str = 
             typed = [key for key in names if not key.startswith("_") and not hasattr(builtins, key)]
             near = difflib.get_close_matches(name, typed, 3, 0.6)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
-            raise InputError(f"{name!r} is not defined{hint}") from None
+            wanted = "a dtype behind a size, (1, 128):" + name if name in _DTYPES else ""
+            raise InputError(f"{name!r} is not defined{hint}", wanted or expected) from None
         words = " ".join(str(error).split())
         raise InputError(f"{text}: {type(error).__name__}" + (f": {words}" if words else "")) from error
 
@@ -174,6 +180,9 @@ def read_words(words: list[str], names: Mapping[str, Any], model: str = "model")
 
 def _check_commas(words: list[str], model: str) -> None:
     """Raise ``InputError`` if a comma ends a word: sizes stand in parentheses, inputs are parted by spaces."""
+    for word in words:
+        if re.fullmatch(r"\(\s*\d+\s*\)", word):
+            raise InputError(f"{word}, which is a number", "a size, or the number alone", f"({word[1:-1].strip()},)")
     numbers = words[0].split("x") if len(words) == 1 else words
     if len(numbers) > 1 and all(number.isdigit() for number in numbers):  # "2 3 32 32", "2x3x32x32"
         raise InputError(" ".join(words), "a size in parentheses", f"%summary {model} ({', '.join(numbers)})")
@@ -262,6 +271,8 @@ def _read_element(part: str, names: Mapping[str, Any]) -> list[tuple[str, Any]]:
         return [(named[1], evaluate(named[2], names))]
     if part.startswith("*"):
         return [("", item) for item in evaluate(f"[{part}]", names, part)]
+    if part.isidentifier() and part not in names:
+        evaluate(part, names, expected=f"a number with the name of its dim, {part}=8, or a variable")
     value = _read(part, names)
     is_name = part.isidentifier() and isinstance(value, int) and not isinstance(value, bool)
     return [(part if is_name else "", value)]

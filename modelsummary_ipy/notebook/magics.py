@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from modelsummary_ipy.summary import ModelSummary
     from modelsummary_ipy.tracing.progress import Keeping
 
+_A_LOSS = "a loss of yours, or one of torch: nn.CrossEntropyLoss()"
+
 
 @magics_class
 class SummaryMagics(Magics):
@@ -265,7 +267,7 @@ class SummaryMagics(Magics):
             "optimizer": read_optimizer_name(options.optimizer, names) if options.optimizer else self.optimizer,
             "precision": options.precision,
             "accumulate": options.accumulate,
-            "loss": evaluate(options.loss, names) if options.loss else None,
+            "loss": evaluate(options.loss, names, expected=_A_LOSS) if options.loss else None,
             "context": options.context,
             "trace_once": options.trace_once,
         }

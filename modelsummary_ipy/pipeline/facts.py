@@ -37,10 +37,13 @@ class Facts:
 
         Raises:
             KeyError: If no row has it; the message names the nearest paths.
+            TypeError: If it is no text.
         """
         for row in self.rows:
             if row.path == path:
                 return row
+        if not isinstance(path, str):
+            raise TypeError(f"{path!r} is no path of a row, such as 'conv1'; rows are numbered in .rows")
         near = difflib.get_close_matches(path, {row.path for row in self.rows}, 3, 0.5)
         raise KeyError(f"no row {path!r}" + (f"; did you mean {', '.join(map(repr, near))}?" if near else ""))
 

@@ -49,6 +49,55 @@ def _summarise(case: Failing) -> ModelSummary:
     return ModelSummary(case.make(), inputs)
 
 
+class _Steps(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.head = nn.Embedding(50, 8), nn.Linear(8, 50)
+
+    def forward(self, input_ids: Any = None, targets: Any = None, **options: Any) -> Tensor:
+        x = self.head(self.embed(input_ids))
+        return nn.functional.cross_entropy(x.view(-1, 50), targets.view(-1)) if targets is not None else x
+
+
+def test_a_misspelt_input_that_kwargs_take_is_explained_by_the_parameter_that_was_meant() -> None:
+    error = ModelSummary(_Steps(), ids=Size((2, 8), dtype="int64")).error
+    assert error is not None
+    assert error.reason == "forward has no parameter 'ids' (did you mean 'input_ids'?), and **kwargs took it"
+    assert (error.code, error.fix) == ("input", "model(input_ids=ids)")
+    assert error.fixes[0].outputs[0].shape == (2, 8, 50)
+    other = ModelSummary(_Steps(), input_ids=Size((2, 8)), ids=Size((2, 8), dtype="int64")).error
+    assert other is None or "ids'" not in other.reason  # what was meant is given
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_labels_of_other_steps_than_the_predictions_are_named_with_their_steps(by_name: bool) -> None:
+    sizes = {"input_ids": Size((2, 32), dtype="int64"), "targets": Size((2, 16), dtype="int64")}
+    error = ModelSummary(_Steps(), sizes if by_name else [*sizes.values()]).error
+    assert error is not None
+    assert error.reason.endswith("needs labels [64], got [32]: targets has 16 steps, input_ids has 32 steps")
+
+
+def test_a_size_in_a_call_and_a_number_are_no_data() -> None:
+    size = ModelSummary(nn.Linear(4, 2), input_data=[(5, 4)]).error
+    number = ModelSummary(nn.Linear(4, 2), input_data=[4]).error
+    assert size is not None
+    assert number is not None
+    assert "expected  data in a call; a size is written after the model, %summary model (1, 3, 224, 224)" in str(size)
+    assert number.reason == "got an int, the model reads a tensor"
+
+
+def test_of_many_outputs_of_a_fix_a_few_are_shown_and_the_others_counted() -> None:
+    class Many(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(8, 6)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+            return self.last(self.first(x)).unbind(1)
+
+    assert "gives [2], [2], [2], [2], … 2 more" in str(ModelSummary(Many(), (2, 4)).error)
+
+
 @pytest.mark.parametrize("batch", [1, 10])
 def test_no_size_is_offered_at_which_a_reshape_cuts_samples_into_rows(batch: int) -> None:
     class Folded(nn.Module):

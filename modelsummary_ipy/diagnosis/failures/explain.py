@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, Diagnos
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
-from modelsummary_ipy.diagnosis.failures.given_inputs import list_givens
+from modelsummary_ipy.diagnosis.failures.given_inputs import explain_misspelt, list_givens
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
@@ -38,7 +38,7 @@ from modelsummary_ipy.diagnosis.failures.missing_dims import (
     reads_channels_as_batch,
 )
 from modelsummary_ipy.diagnosis.failures.norms import explain_activation, explain_norm
-from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, find_package_call
+from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, find_package_call, find_root_call
 from modelsummary_ipy.diagnosis.failures.patterns import explain_pattern
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
@@ -185,8 +185,10 @@ _MAY_BE_UNEVEN = ("cat", "broadcast", "matmul", "recurrent", "attention", "other
 def _explain_given(
     ctx: FailureContext, retracer: SizeTracer, find_fixes: FindFixes
 ) -> tuple[Diagnosis, tuple[Fix, ...]] | None:
-    """Return the first explanation by the inputs of a package's model with which it runs, and its fixes."""
-    package = find_package_call(ctx)
+    """Return the first explanation by the inputs, mostly of a package's model, with which it runs, and its fixes."""
+    package, root = find_package_call(ctx), find_root_call(ctx)
+    if root is not None and (made := explain_misspelt(root)) is not None:
+        return made, find_fixes(ctx, made)
     for made in list_givens(package) if package is not None else ():
         if fixes := find_fixes(ctx, made) if made.fixes else ():
             return made, fixes

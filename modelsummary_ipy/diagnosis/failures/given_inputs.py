@@ -5,6 +5,7 @@ Each explanation holds only if the model runs with its fix, or at its sizes: who
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -48,6 +49,17 @@ def list_givens(package: PackageCall) -> Iterator[Diagnosis]:
         for way in _list_unequal(givens[0], given):
             yield _write(package, given, way, givens[1:])
     yield from _list_settings(package)
+
+
+def explain_misspelt(root: PackageCall) -> Diagnosis | None:
+    """Explain an input that went to the ``**kwargs`` of a forward by the parameter that was meant and is missing."""
+    given = [item.name for item in root.givens]
+    for name in given if _ASKS.search(root.ctx.failure.message) and len({*given}) == len(given) else ():
+        absent = [other for other in root.names if other not in given]
+        if name not in root.names and (near := difflib.get_close_matches(name, absent, 1, 0.5)):
+            reason = f"forward has no parameter '{name}' (did you mean '{near[0]}'?), and **kwargs took it"
+            return _diagnose(root, reason, near[0], root.change({name: "None", near[0]: f"{{{name}}}"}))
+    return None
 
 
 def _write(package: PackageCall, given: Given, way: _Way, alike: Sequence[Given], dtype: str = "") -> Diagnosis:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagno
 from modelsummary_ipy.diagnosis.failures.decoder_grid import explain_grid
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_folded_batch
 from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_argument, fix_giver, fix_line, read_arguments
-from modelsummary_ipy.diagnosis.failures.package_calls import change_leaf
+from modelsummary_ipy.diagnosis.failures.package_calls import Given, change_leaf, find_root_call
 from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, resize_origin, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, write_rebuild
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
@@ -73,6 +74,23 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
     if name == "ctc_loss" and x.rank == 3 and len(ctx.data) > 2 and ctx.data[2].shape == x.shape[:1] != x.shape[1:2]:
         return _explain_lengths(ctx, name, x)
     return None
+
+
+def _compare_steps(ctx: FailureContext, x: Operand, y: Operand) -> str:
+    """Write of two inputs that were folded which steps they have: ``": targets has 16 steps, ids has 32 steps"``."""
+    root = find_root_call(ctx)
+    if root is None or x.rank != 2 or y.rank != 1:
+        return ""
+    found: list[Given] = []
+    for one in (y, x):
+        sources = ctx.flow.sources(one.link)
+        found += [
+            item for item in root.givens
+            if item.leaf in sources and len(item.shape) == 2 and math.prod(item.shape) == one.shape[0]
+        ][:1]  # fmt: skip
+    if len(found) < 2 or found[0].shape[0] != found[1].shape[0]:
+        return ""
+    return ": " + ", ".join(f"{item.name} has {item.shape[1]} steps" for item in found)
 
 
 _BEYOND = re.compile(r"Target (-?\d+) is out of bounds(?:: (-?\d+) to (\d+) of (\d+))?")
@@ -165,6 +183,7 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     if (made := explain_made_labels(ctx, x, y, wanted)) is not None:
         return Diagnosis(f"{reason}{made[0]}", expected, made[1])
     folded = fix_argument(ctx, "{}.flatten(0, -2)") if y.rank == 1 and x.rank > 2 else NOTHING
+    reason += _compare_steps(ctx, x, y)
     if x.rank == 2 and y.rank > 1 and y.numel == x.shape[0]:  # the steps of the predictions are folded, theirs are not
         folded = fix_argument(ctx, "{}.flatten()", position=1)
     return Diagnosis(reason, expected, folded, RESHAPE)

@@ -43,7 +43,9 @@ def write_message(
     for index, text in enumerate(fixes[0].text.splitlines() if fixes else [ctx.failure.advice]):
         add("" if index else "fix" if fixes else "go on", text)
     if fixes:
-        add("tried", f"gives {', '.join(write_shape(spec.shape) for spec in fixes[0].outputs[:4]) or 'no tensor'}")
+        shapes = [write_shape(spec.shape) for spec in fixes[0].outputs]
+        more = f", … {len(shapes) - _MOST_OUTPUTS} more" if len(shapes) > _MOST_OUTPUTS else ""
+        add("tried", f"gives {', '.join(shapes[:_MOST_OUTPUTS]) or 'no tensor'}{more}")
     for index, size in enumerate(sizes):
         add("sizes" if index == 0 else "", size)
     words = first_line(ctx.failure.message) if not ctx.failure.limit else ""
@@ -81,6 +83,7 @@ def write_ordinal(number: int) -> str:
 
 
 _MOST_OPERANDS = 8
+_MOST_OUTPUTS = 4
 _LONGEST_NAME = 32
 
 

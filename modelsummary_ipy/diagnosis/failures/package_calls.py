@@ -139,6 +139,18 @@ def find_package_call(ctx: FailureContext) -> PackageCall | None:
     return None
 
 
+def find_root_call(ctx: FailureContext) -> PackageCall | None:
+    """Find the user's call of the model itself, whoever wrote it; ``None`` where its parameters are not known."""
+    call = ctx.trace.calls[0] if ctx.trace.calls else None
+    fact = ctx.flow.module_of(call) if call is not None and ctx.trace.method == "forward" else None
+    names = _list_parameters(fact) if fact is not None else ()
+    if call is None or fact is None or not names:
+        return None
+    givens = _list_givens(ctx, call, names)
+    is_named = all(given.name.isidentifier() for given in givens)
+    return PackageCall(ctx, call, fact, names, givens) if givens and is_named else None
+
+
 def _list_outermost(ctx: FailureContext) -> list[Call]:
     """List the calls around the failed one, the outermost first, and itself; the model's own, if it failed outside."""
     found = [*ctx.flow.around(ctx.call)][::-1]

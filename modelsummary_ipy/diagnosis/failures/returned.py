@@ -131,12 +131,14 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         for name, item in ctx.failure.names.items()
         if item.kind == kind and re.search(rf"\b{name}\b", ctx.line)
     ]
-    name = f"{name_call(giver)} returns {words}" if giver is not None else f"got a {kind or 'tuple'}"
+    name = f"{name_call(giver)} returns {words}" if giver is not None else f"got {_write_kind(kind or 'tuple')}"
     if giver is None and held:
         number = f" of {len(held[0][1].words)}" if held[0][1].words else ""
         name = f"{held[0][0]} is a {kind}{number}"
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
     own = [f"[{word if kind == 'dict' else at}]" for _, item in held[:1] for at, word in enumerate(item.words)]
+    if giver is None and not ctx.trace.calls[0].inputs:  # the user typed `%summary model((5, 4))`
+        return Diagnosis(reason, "data in a call; a size is written after the model, %summary model (1, 3, 224, 224)")
     keys = list(dict.fromkeys([key, *(list_keys(giver) if giver is not None else own)[:4]]))
     fixes = [fix_argument(ctx, f"{{}}{other}") for other in keys]
     fact = ctx.flow.module_of(giver) if giver is not None else None
@@ -280,6 +282,10 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     return None
 
 
+def _write_kind(kind: str) -> str:
+    return f"an {kind}" if kind[:1].lower() in "aeiou" else f"a {kind}"
+
+
 def _explain_number(ctx: FailureContext) -> Diagnosis | None:
     """A layer or function got a number or a text instead of a tensor: ``%summary model 32`` passes a number on."""
     found = _NO_TENSOR.search(ctx.failure.message) if ctx.is_torch_layer or ctx.call.kind == "op" else None
@@ -289,7 +295,7 @@ def _explain_number(ctx: FailureContext) -> Diagnosis | None:
     held = ctx.failure.names.items()
     name = next((n for n, item in held if item.kind == kind and re.search(rf"\b{n}\b", ctx.line)), "")
     value = " ".join(ctx.failure.names[name].words) if name else ""
-    what = " ".join(filter(None, (f"{name} is the" if name else "got a", kind, value)))
+    what = " ".join(filter(None, (f"{name} is the {kind}" if name else f"got {_write_kind(kind)}", value)))
     reads = ctx.owner if ctx.call.kind == "module" else f"{ctx.function}()"
     given = ctx.trace.calls[0].inputs  # without any, what the user typed is no tensor
     return Diagnosis(f"{what}, {reads} reads a tensor", "a tensor" if given else "data, or a size, (1, 3, 224, 224)")

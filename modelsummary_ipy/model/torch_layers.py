@@ -166,11 +166,12 @@ LAYERS: Mapping[str, Layer] = {
     **_plain_layers("softmax", "Softmax=softmax LogSoftmax=log_softmax Softmin=softmin"),
     **_plain_layers(
         "activation",
-        "CELU=celu ELU=elu GELU=gelu GLU=glu Hardshrink=hardshrink Hardsigmoid=hardsigmoid Hardswish=hardswish "
+        "CELU=celu ELU=elu GELU=gelu Hardshrink=hardshrink Hardsigmoid=hardsigmoid Hardswish=hardswish "
         "Hardtanh=hardtanh LeakyReLU=leaky_relu LogSigmoid=logsigmoid Mish=mish PReLU=prelu RReLU=rrelu ReLU=relu "
         "ReLU6=relu6 SELU=selu SiLU=silu Sigmoid=sigmoid Softmax2d Softplus=softplus Softshrink=softshrink "
         "Softsign=softsign Tanh=tanh Tanhshrink=tanhshrink Threshold=threshold",
     ),
+    "GLU": Layer("activation", ("glu",), arguments=("dim",)),
     **_plain_layers(
         "dropout",
         "Dropout=dropout Dropout1d=dropout1d Dropout2d=dropout2d Dropout3d=dropout3d AlphaDropout=alpha_dropout "

@@ -15,7 +15,7 @@ from modelsummary_ipy.records.fixes import Candidate, InputEdit, Trial, Verdict
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance, work_clock
 from modelsummary_ipy.records.summary import Story
-from modelsummary_ipy.records.trace import TensorSpec
+from modelsummary_ipy.records.trace import TensorSpec, Trace
 from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch
 from modelsummary_ipy.tracing.fake_failures import find_need_of_values
 from modelsummary_ipy.tracing.fixed_model import FixedModel
@@ -136,6 +136,8 @@ class FixTrials:
         flags = find_flags(story, self._ignore, self._errors)
         if not found.names.batch or found.retrace is None:
             return Verdict(None, flags)
+        if found.failed_at and _fails_before(found.retrace.trace, self._story.trace, trace):
+            return Verdict(None, flags)  # with or without the fix
         grown = tuple(spec.shape for spec in found.retrace.trace.outputs)
         return Verdict(not found.failed_at and _keeps_batch(trace.outputs, grown), flags)
 
@@ -145,6 +147,15 @@ class FixTrials:
             if isinstance(edit, InputEdit) and request is not None:
                 request = Retracer(request, self._story.trace).change_inputs(edit.specs)
         return None if request is None else replace(request, shadow=FixedModel(request.shadow, candidate.edits))
+
+
+def _fails_before(grown: Trace, failed: Trace, fixed: Trace) -> bool:
+    """Return whether a model fails at one more in the batch before a call that a fix changed."""
+    stop = failed.failure.call if failed.failure is not None else None
+    at = grown.failure.call if grown.failure is not None else None
+    ran = [(one, other) for one, other in zip(failed.calls, fixed.calls, strict=False) if one.status == "ran"]
+    first = next((one.index for one, other in ran if one.outputs != other.outputs), stop)
+    return at is not None and first is not None and at < first
 
 
 def with_batch(story: Story, found: BatchFacts) -> Story:

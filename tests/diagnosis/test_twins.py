@@ -22,18 +22,21 @@ from tests.diagnosis.twins_asked import ASKED
 from tests.diagnosis.twins_calls import CALLS
 from tests.diagnosis.twins_constructors import CONSTRUCTORS
 from tests.diagnosis.twins_counts import COUNTS
+from tests.diagnosis.twins_edits import EDITS
 from tests.diagnosis.twins_einops import EINOPS
 from tests.diagnosis.twins_features import FEATURES
 from tests.diagnosis.twins_losses import OF_LOSSES
 from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_maps import MAPS
 from tests.diagnosis.twins_named import NAMED
+from tests.diagnosis.twins_needed import NEEDED
 from tests.diagnosis.twins_papers import PAPERS
 from tests.diagnosis.twins_projects import PROJECTS
 from tests.diagnosis.twins_rarer import RARER
 from tests.diagnosis.twins_refused import REFUSED
 from tests.diagnosis.twins_research import RESEARCH
 from tests.diagnosis.twins_sequences import SEQUENCES
+from tests.diagnosis.twins_settings import SETTINGS
 from tests.diagnosis.twins_slips import SLIPS
 from tests.diagnosis.twins_tasks import TASKS
 from tests.diagnosis.twins_unseen import UNSEEN
@@ -41,7 +44,8 @@ from tests.fix_is_true import CHECKED, apply_patch
 
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
-    *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS, *SLIPS, *CONSTRUCTORS,
+    *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS, *SLIPS, *CONSTRUCTORS, *EDITS,
+    *SETTINGS, *NEEDED,
 ]  # fmt: skip
 
 
@@ -92,8 +96,8 @@ def test_the_best_fix_gives_what_the_repaired_twin_gives(number: int) -> None:
     assert [spec.shape for spec in error.fixes[0].outputs] == want
 
 
-#: A setting of each block is no one line of a class; a batch, or an argument, is given where the model is called.
-WITHOUT_PATCH = {"ResNet", "NoBatchAndAWidth", "TooManyModes"} | {
+#: A setting of each block is no one line of a class; a batch, dtype or argument is given where the model is called.
+WITHOUT_PATCH = {"ResNet", "NoBatchAndAWidth", "TooManyModes", "Half"} | {
     twin.id for twin in MADE if twin.broken.__name__ not in ("short_table", "root_pe")
 }
 PATCHED = [

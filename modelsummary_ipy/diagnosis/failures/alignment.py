@@ -20,7 +20,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     remake,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.parameters import find_param, reshape_param, resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, find_param_name, reshape_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
@@ -120,6 +120,13 @@ def explain_order(pair: Pair) -> Diagnosis | None:
     if is_turned and table.shape != data.shape and table.shape[0] in (1, data.shape[0]):
         reason = f"{sizes} has its positions in dim 1, {write_shape(data.shape)} has them last"
         return Diagnosis(reason, write_shape(data.shape[1:]), fix_operand(ctx, places[which], "{}.transpose(1, 2)"))
+    if table.shape[1] == 1 and table.shape[0] >= data.shape[1]:
+        cut = _write_cuts(pair._replace(axes=[-2]), which, first="[:{}]", then=".transpose(0, 1)")
+        turned = fix_operand(ctx, places[which], "{}.transpose(0, 1)")
+        fixes = [fix for fix in ([turned] if table.shape[0] == data.shape[1] else cut) if fix]
+        reason = f"{sizes} has the steps in dim 0, {write_shape(data.shape)} has them in dim 1"
+        expected = write_shape((1, data.shape[1], data.shape[2]))
+        return Diagnosis(reason, expected, fixes) if fixes else None
     if table.shape[0] * table.shape[1] == data.shape[1] and table.shape[0] != 1:
         reason = f"{sizes} has {table.shape[0]} × {table.shape[1]} positions on two dims, the input has them on one"
         expected = write_shape(data.shape[1:])
@@ -164,7 +171,8 @@ def explain_angles(pair: Pair) -> Diagnosis | None:
         if pair.axes != [-1] or 2 * x.shape[-1] != data.shape[-1] or x.rank < 2:
             continue
         makers = {call.type_name for call in ctx.flow.walk_back(x.link, 4)}
-        if makers & {"sin", "cos"} and "cat" not in makers and find_param(ctx, data) is None:
+        kept = re.search("sin|cos", find_param_name(ctx, x).rpartition(".")[2])
+        if (makers & {"sin", "cos"} or kept) and "cat" not in makers and find_param(ctx, data) is None:
             reason = f"the sines and cosines are of {x.shape[-1]} angles for {data.shape[-1]} features: each angle is "
             reason += "for two of them"
             counts = ", ".join(["1"] * (x.rank - 1) + ["2"])

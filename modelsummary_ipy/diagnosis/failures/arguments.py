@@ -15,7 +15,8 @@ from modelsummary_ipy.diagnosis.failures.setters import find_class
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_list, write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_name, read_unpacking
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, find_parameters, list_methods
-from modelsummary_ipy.diagnosis.torch_names import CATS
+from modelsummary_ipy.diagnosis.torch_names import CATS, LINEARS
+from modelsummary_ipy.model.torch_layers import LAYERS
 from modelsummary_ipy.records.fixes import Candidate
 
 _MISSING = re.compile(r"(\w+)\(\) missing \d+ required (?:positional|keyword-only) arguments?: (.+)")
@@ -169,7 +170,7 @@ def list_values(ctx: FailureContext, function: str, missing: list[str], given: l
 
 
 def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
-    """Give each layer of an ``nn.Sequential`` all arguments."""
+    """Give each layer of an ``nn.Sequential`` all arguments, or join them where its first layer reads them all."""
     given, named = read_call(ctx.line, member)
     surplus = fix_call(ctx, lambda had, more: (had[:taken], more), member)
     if len(given) < 2 or named or ctx.fact is None or not ctx.fact.children:
@@ -177,6 +178,11 @@ def _pass_on(ctx: FailureContext, member: str, taken: int) -> list[Candidate]:
     first = ctx.trace.modules[ctx.fact.children[0]]
     if not first.type_module.startswith("torch."):
         return [fix_line(ctx, write_loop(ctx.line, member)), surplus]
+    layer, axis = LAYERS.get(first.type_name), -1 if first.type_name in LINEARS else 1
+    width = first.settings.get(layer.reads) if layer is not None else None
+    if all(x.rank > 1 for x in ctx.data) and sum(x.shape[axis] for x in ctx.data) == width:
+        text = f"torch.cat([{', '.join(given)}], dim={axis})"
+        return [fix_call(ctx, lambda *_: ([text], {}), member)]
     return [surplus]
 
 
@@ -206,6 +212,7 @@ def _explain_container_call(ctx: FailureContext) -> Diagnosis | None:
     loops = find_loops(ctx.failure.source)
     counters = [name for name, over in loops if re.match("range|enumerate", ast.unparse(over))]
     picked = [re.sub(rf"\bself\.{member}\(", f"self.{member}[{name}](", ctx.line) for name in counters]
+    picked.append(re.sub(rf"\bself\.{member}\(([^()]*)\)(?=\()", rf"self.{member}[\1]", ctx.line))
     listed = [write_list(ctx.line, member)] if ctx.call.type_name == "ModuleList" else []
     fixes = [fix_line(ctx, line) for line in (*picked, *listed, write_loop(ctx.line, member))]
     return Diagnosis(reason, "nn.Sequential, or a loop over it", fixes)

@@ -41,7 +41,8 @@ def _explain_replaced(ctx: FailureContext, kind: str, name: str) -> Diagnosis | 
     statement, nodes = ctx.statement, walk_function(ctx.failure.source)
     if statement is None or not nodes:
         return None
-    text, local = f"self.{name}", name
+    stored = (node for node in find_nodes(ctx.line, ast.Attribute) if isinstance(node.ctx, ast.Store))
+    text, local = next((ast.unparse(node) for node in stored if node.attr == name), f"self.{name}"), name
     if any(isinstance(node, ast.Name) and node.id == name for node in nodes):
         local = f"{name}_out"
     made = fix_line(ctx, _rename(ctx.line, text, local, stores=True))
@@ -56,6 +57,8 @@ def _explain_replaced(ctx: FailureContext, kind: str, name: str) -> Diagnosis | 
             new = _rename(old, text, local, stores=False)
             made = made + write_statement(ctx, there, new) if new != old else made
     fixes = [made]
+    if kind == "parameter" and not later:  # it is to last
+        fixes.insert(0, fix_line(ctx, _rename(ctx.line, text, f"{text}.data", stores=True)))
     what = "layer" if kind == "child module" else "parameter"
     return Diagnosis(f"{text} is a {what}, and the line puts a tensor in its place", "a name of its own", fixes)
 

@@ -58,7 +58,8 @@ def explain_margin(pair: Pair) -> Diagnosis | None:
             f": '{name}' pads by {gap} more than it takes off" if name else ""
         )
         newest = f"{{}}[..., -{{{places[1 - large]}}}.size(-1):]"  # what is left of no padding is of the past
-        templates = [f"{{}}[..., :-{gap}]" if name else newest]
+        oldest = f"{{}}[..., :{{{places[1 - large]}}}.size(-1)]"
+        templates = [f"{{}}[..., :-{gap}]", oldest] if name else [newest]
         if _begins_as_number(ctx, places[large]):
             templates.append(f"({newest} if torch.is_tensor({{}}) else {{}})")
         cropped, padded = [fix_operand(ctx, places[large], cut) for cut in templates], _pad_before(ctx, small, gap)
@@ -168,13 +169,28 @@ def _pad(ctx: FailureContext, layers: list[tuple[ModuleFact, tuple[int, ...]]], 
     if not layers:
         return None
     fixes = [remake(ctx, fact, padding=padding) for fact, padding in layers]
+    alike = [remake(ctx, other, padding=padding) for fact, padding in layers for other in _list_alike(ctx, fact)]
     had = [_write_padding(_list_sides(fact, "padding")) for fact, _ in layers]
     names = " and ".join(
         f"'{fact.path}' has padding {padding}, {_write_padding(same)} keeps the size"
         for padding, (fact, same) in zip(had, layers, strict=True)
     )
     reason = f"{sides[0]} against {sides[1]}: {names}"
-    return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+    ways = [[*fixes, *alike], fixes] if alike else [fixes]
+    return Diagnosis(reason, "equal sizes", [functools.reduce(operator.add, way) for way in ways])
+
+
+def _list_alike(ctx: FailureContext, fact: ModuleFact) -> list[ModuleFact]:
+    """List the layers of other blocks of its class that are as unpadded as one of a block is."""
+    path = fact.path.rpartition(".")
+    kinds = {other.path: other.type_name for other in ctx.trace.modules}
+    return [
+        other for other in ctx.trace.modules
+        if other is not fact and other.type_name == fact.type_name and path[0]
+        and other.path.rpartition(".")[2] == path[2] and kinds.get(other.path.rpartition(".")[0]) == kinds.get(path[0])
+        and all(other.settings[name] == fact.settings[name] for name in ("kernel_size", "stride", "padding"))
+        and kinds.get(path[0]) not in ("Sequential", "ModuleList")
+    ]  # fmt: skip
 
 
 def _write_padding(padding: tuple[int, ...]) -> str:
@@ -236,8 +252,19 @@ def explain_output_padding(pair: Pair) -> Diagnosis | None:
             else:
                 reason += f": output_padding of {names} adds a pixel that no stride dropped"
             fixes = [remake(ctx, fact, output_padding=(new,) * (x.rank - 2)) for fact, new, _ in chosen]
-            return Diagnosis(reason, "equal sizes", functools.reduce(operator.add, fixes))
+            fix = functools.reduce(operator.add, fixes)
+            return Diagnosis(reason, "equal sizes", [_take_kernel(ctx, chosen[0][0], len(chosen)), fix])
     return None
+
+
+def _take_kernel(ctx: FailureContext, fact: ModuleFact, count: int) -> Candidate:
+    """Give a transposed convolution the kernel of another one of the model, where all else of them is alike."""
+    kernel = fact.settings["kernel_size"]
+    for other in ctx.trace.modules if count == 1 else ():
+        is_alike = all(other.settings.get(name) == fact.settings[name] for name in ("stride", "padding", "dilation"))
+        if other.type_name == fact.type_name and is_alike and other.settings["kernel_size"] != kernel:
+            return remake(ctx, fact, kernel_size=other.settings["kernel_size"])
+    return NOTHING
 
 
 def _pad_before(ctx: FailureContext, small: Operand, gap: int) -> Candidate:

@@ -138,7 +138,12 @@ def _explain_pair(pair: Pair) -> Diagnosis:
     left, right = pair.both
     rank = max(left.rank, right.rank)
     sizes = [f"dim {rank + axis}: {left.shape[axis]} against {right.shape[axis]}" for axis in reversed(pair.axes)]
-    return Diagnosis(" and ".join(sizes), "equal sizes, or 1, in every dim", NOTHING, ANYWHERE)
+    fixes = []
+    if left.rank > 2 and right.rank > 2 and left.numel == right.numel and left.shape[-1] == right.shape[-1]:
+        batch = pair.ctx.trace.inputs[0].spec.shape[:1] if pair.ctx.trace.inputs else ()
+        made = [(x.shape[:1] == batch, place, there) for x, _, place, there in pair.each()]
+        fixes = [fix_operand(pair.ctx, place, f"{{}}.reshape({{{there}}}.shape)") for _, place, there in sorted(made)]
+    return Diagnosis(" and ".join(sizes), "equal sizes, or 1, in every dim", fixes, ANYWHERE)
 
 
 def _explain_ranks(pair: Pair) -> Diagnosis | None:
@@ -412,9 +417,9 @@ def _explain_permuted(pair: Pair) -> Diagnosis | None:
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_edges, explain_folded_queries, explain_cut_batch, explain_cut_table, explain_empty, explain_folded,
     explain_longest, explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each,
-    explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
+    explain_order, explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
     explain_differences, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
-    explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_order, explain_same_place,
+    explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_same_place,
     explain_parted_rows, explain_repeated_steps, explain_turned, explain_bias, explain_angles,
     explain_centers, explain_table, explain_spectrum, explain_output_padding, explain_half_pixel,
     explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces, explain_vector,

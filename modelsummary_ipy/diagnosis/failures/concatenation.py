@@ -37,7 +37,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.row_counts import explain_edges, explain_other_size
-from modelsummary_ipy.diagnosis.failures.skip_connections import explain_enlarged
+from modelsummary_ipy.diagnosis.failures.skip_connections import explain_enlarged, explain_unstrided
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
     find_nodes,
@@ -276,7 +276,7 @@ def _explain_cat_axes(pair: Pair, axes: list[int], along: int | None) -> Diagnos
     are_heads = bool(made & {"transpose", "permute"}) and not made & _OF_MAPS
     is_other_dim = along is not None and len(axes) == 1 and are_heads
     if pair.is_spatial and not is_other_dim:
-        if (found := explain_half_pixel(pair) or explain_margin(pair)) is not None:
+        if (found := explain_half_pixel(pair) or explain_unstrided(pair) or explain_margin(pair)) is not None:
             return found
         strided, pooled = explain_strided(pair), explain_pooled(pair)
         if strided is not None and pooled is not None:

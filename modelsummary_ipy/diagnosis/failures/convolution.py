@@ -236,12 +236,12 @@ def _widen_made(ctx: FailureContext, x: Operand, axis: int, missing: int) -> Can
     maker = ctx.flow.producer(x.link)
     if maker is None or maker.type_name not in CATS or missing <= 0:
         return NOTHING
-    outer = ctx.flow.module_of(ctx.parent)
-    settings = outer.settings if outer is not None else {}
     for state in ctx.operands_of(maker):
         made = ctx.flow.producer(state.link)
         if made is None or made.type_name not in SIZED_FACTORIES or state.rank != x.rank:
             continue
+        outer = ctx.flow.module_of(ctx.at_line_of(made).parent)
+        settings = outer.settings if outer is not None else {}
         wanted = (*state.shape[:axis], state.shape[axis] + missing, *state.shape[axis + 1 :])
         name = next((f"self.{name}" for name, value in settings.items() if value == wanted[axis]), "")
         return fix_creation(ctx, state, wanted, {axis: name} if name else {})

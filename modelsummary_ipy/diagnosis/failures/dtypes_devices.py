@@ -23,7 +23,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands
 from modelsummary_ipy.diagnosis.failures.statements import find_parameters
 from modelsummary_ipy.diagnosis.torch_names import FACTORIES
 from modelsummary_ipy.model.torch_layers import functions_of
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, InputEdit
 from modelsummary_ipy.records.trace import Call, TensorSpec
 
 _MOST_STEPS = 30
@@ -115,6 +115,9 @@ def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
         return f"~{items[1]}" if len(items) == 2 and items[0] in ("(1)", "(1.0)") else None
 
     fix = fix_line(ctx, change_operation(line, "sub", edit))
+    if not fix:
+        at = next(index for index, x in enumerate(ctx.operands) if x.spec.dtype == "bool")
+        fix = fix_operand(ctx, at, "{}.float()") if len(ctx.operands) > 1 else NOTHING
     reason = "bool tensors can't be subtracted; ~mask inverts a mask"
     return Diagnosis(reason, "a number dtype, or ~ on a mask", fix)
 
@@ -162,7 +165,19 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(f"{reason}: {promoted[0]}", f"{wanted}, as the weights are", promoted[1])
     fix = fix_argument(ctx, f"{{}}{change}", position=position)
     candidates = retype_input(ctx, odd, wanted) if odd.spec.dtype != "bool" else ()
-    return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fix, candidates=candidates)
+    fixes = [_retype(ctx, candidates[0]), fix] if candidates and odd.spec.dtype == "float64" else fix  # of numpy
+    return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fixes, candidates=candidates)
+
+
+def _retype(ctx: FailureContext, specs: tuple[TensorSpec, ...]) -> Candidate:
+    """Call the model with inputs of another dtype: ``model(x.float(), mask)``; nothing if they have no names."""
+    old = [fact.spec for fact in ctx.trace.inputs]
+    names = [spec.name or "x" for spec in old]
+    if ctx.trace.method != "forward" or not all(name.isidentifier() for name in names):
+        return NOTHING
+    casts = ["" if one == other else cast(other.dtype) for one, other in zip(old, specs, strict=True)]
+    words = [f"{name}{change}" for name, change in zip(names, casts, strict=True)]
+    return Candidate(f"model({', '.join(words)})", (InputEdit(specs),))
 
 
 def find_promotion(ctx: FailureContext, odd: Operand, wanted: str) -> tuple[str, Candidate] | None:

@@ -49,8 +49,11 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
                 last = len(terms) - 1
                 fixes = [*_turn_both(ctx, equation, terms), *_reorder(ctx, equation, terms, [last])]
                 fixes += _rename(ctx, equation, terms, letter)
-                own = [_resize_own(ctx, terms, letter), *_list_made(ctx, terms, letter)]
-                fixes = [*own, *fixes, _part_letter(ctx, equation, terms, letter)]
+                own = [*_cut_spectrum(ctx, terms, letter), _resize_own(ctx, terms, letter)]
+                own += _list_made(ctx, terms, letter)
+                params = [at for at, operand in enumerate(ctx.operands) if operand.param is not None]
+                fixes = [*_reorder(ctx, equation, terms, params), *own, *fixes]
+                fixes.append(_part_letter(ctx, equation, terms, letter))
                 fixes += _reorder(ctx, equation, terms, range(last - 1, -1, -1))
                 reason = f"'{letter}' is {known} in {where} and {size} in {name}: '{term}' reads {write_shape(x.shape)}"
                 expected = f"one size for each letter of '{equation}'"
@@ -122,6 +125,17 @@ def _list_made(ctx: FailureContext, terms: list[str], letter: str) -> Iterator[C
         for came in dict.fromkeys(given) if name else ():
             yield from list_rebuilds(ctx, size, came)
             yield from list_constructions(ctx, name.rpartition(".")[0], size, came)
+
+
+def _cut_spectrum(ctx: FailureContext, terms: list[str], letter: str) -> Iterator[Candidate]:
+    """Read the lowest frequencies, as many as there are weights: ``ft[:, :, :self.weights.size(2)]``."""
+    for place, (term, x) in enumerate(zip(terms, ctx.operands, strict=True)):
+        made = any("rfft" in call.type_name for call in ctx.flow.walk_back(x.link, 2))
+        for other, (row, weights) in enumerate(zip(terms, ctx.operands, strict=True)):
+            if made and letter in term and letter in row and weights.param is not None:
+                axis, at = term.index(letter), row.index(letter)
+                if x.shape[axis] > weights.shape[at]:
+                    yield fix_operand(ctx, place, f"{{}}[{':, ' * axis}:{{{other}}}.size({at})]")
 
 
 def _count_frequencies(ctx: FailureContext, letter: str, terms: list[str]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import re
+from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.constructions import fix_block
 from modelsummary_ipy.diagnosis.failures.context import (
@@ -34,6 +36,7 @@ from modelsummary_ipy.diagnosis.failures.frames import explain_unparted
 from modelsummary_ipy.diagnosis.failures.indexing import explain_gathered
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
@@ -61,6 +64,7 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         explain_gathered(ctx, x, taken, expected)
         or explain_unparted(ctx)
         or _explain_both_states(ctx, x, taken, expected)
+        or _explain_folded_state(ctx, x, taken, expected)
         or explain_stacked(ctx, x, -1, taken, expected)
         or _explain_unflattened(ctx, x, taken, expected)
         or _explain_flattened(ctx, x, taken, expected)
@@ -82,6 +86,26 @@ def _explain_both_states(ctx: FailureContext, x: Operand, taken: int, expected: 
     reason += f"side are {taken} features"
     both = f"torch.cat([{name}[-2], {name}[-1]], dim=-1)"
     return Diagnosis(reason, expected, fix_argument(ctx, both) if name.isidentifier() else NOTHING)
+
+
+def _explain_folded_state(ctx: FailureContext, x: Operand, taken: int, expected: str) -> Diagnosis | None:
+    """The states of all layers were folded into the features of a sample, and a layer reads those of the last one."""
+    call = next((call for call in ctx.flow.walk_back(x.link, 2) if call.type_name in ("view", "reshape")), None)
+    state = ctx.operands_of(call)[0] if call is not None else x
+    giver = ctx.flow.producer(state.link)
+    if call is None or giver is None or giver.type_name not in RECURRENTS or state.rank != 3:
+        return None
+    if state.link is None or state.link.leaf == 0 or state.shape[-1] != taken or state.shape[0] * taken != x.shape[-1]:
+        return None
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        del around
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == call.type_name:
+            yield f"{write(node.func.value)}[-1]"
+
+    reason = f"the state of '{giver.path}' is {write_shape(state.shape)}: {call.type_name}() joins its "
+    reason += f"{state.shape[0]} × {taken} features, those of the last layer are [-1]"
+    return Diagnosis(reason, expected, rewrite(ctx.at_line_of(call), change, here=True))
 
 
 def _explain_bias(ctx: FailureContext) -> Diagnosis | None:

@@ -17,6 +17,7 @@ from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, write_re
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import put_in_brackets
+from modelsummary_ipy.diagnosis.failures.statements import walk_function
 from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate
@@ -163,6 +164,11 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     if y.shape == x.shape and x.rank > 1:
         reason = f"the labels {write_shape(y.shape)} have a number for each class; as integers they are class indices"
         fixes = [fix_argument(ctx, template, position=1) for template in ("{}.float()", "{}.argmax(1)")]
+        nodes = walk_function(ctx.failure.source)
+        if fixes[0] and any(isinstance(node, ast.Attribute) and node.attr == "sigmoid" for node in nodes):
+            reason += ", and sigmoid gives several classes a sample"
+            binary = re.sub(rf"\b{name}\(", "binary_cross_entropy_with_logits(", fixes[0].text)
+            fixes.insert(0, fix_line(ctx, binary))
         return Diagnosis(reason, expected, fixes)
     if len(wanted) == 2 and y.shape == wanted[::-1]:
         reason = f"the labels are {write_shape(y.shape)}, the predictions of {write_shape(wanted)}: in another order"

@@ -131,6 +131,9 @@ def _add_axis(ctx: FailureContext, left: Operand, right: Operand) -> list[Candid
         weighs = maker is not None and maker.type_name in ("softmax", "Softmax", "sigmoid", "div")
         vector = fix_operand(ctx, last - 1, "{}.unsqueeze(1)", "{}.squeeze(1)")
         return [vector, row] if weighs else [row, vector]
+    if left.rank == 2 and right.rank == 3 and left.shape[1] == right.shape[2]:
+        new = change_operation(ctx.line, ctx.function, lambda items: f"torch.bmm({items[1]}, {items[0]}.unsqueeze(-1))")
+        return [fix_line(ctx, new)]
     return []
 
 

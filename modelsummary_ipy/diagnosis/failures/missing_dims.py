@@ -97,6 +97,8 @@ def _explain_matrices(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     fix = NOTHING
     if x.shape[1:] == (rows * (rows + 1),):
         fix = fix_operand(ctx, 0, f"{{}}.view(-1, {rows}, {rows + 1})")
+    elif x.shape == wanted[1:]:
+        fix = fix_operand(ctx, 0, "{}.unsqueeze(0)" if size[0] == 1 else f"{{}}.expand({size[0]}, -1, -1)")
     return Diagnosis(reason, write_shape(wanted), fix)
 
 

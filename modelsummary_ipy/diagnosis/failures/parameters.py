@@ -11,6 +11,7 @@ from functools import reduce
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, place_line, read_line, remake, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.failures.rewriting import change_alike
 from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import change_only_argument, splice_argument
 from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, SIZED_FACTORIES
@@ -126,7 +127,7 @@ def fix_creation(
             line = read_line(ctx, call.source)
             old = call.outputs[0].shape if call.outputs else ()
             new = splice_argument(line, call.type_name, old, size, names or {}) if line else ""
-            found = place_line(ctx, call, new if new != line else "")
+            found = change_alike(ctx.at_line_of(call), place_line(ctx, call, new if new != line else ""))
             return found or _fix_helper(ctx, call, line, old, names or {})
         if call.kind != "op" or call.type_name not in _CARRIERS:
             return NOTHING

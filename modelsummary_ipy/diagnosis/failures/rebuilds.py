@@ -29,6 +29,8 @@ _NAMES = re.compile(
 #: Of these, what counts rows of a table: the side of a patch may be the same number by chance.
 _COUNTS = re.compile(r"position|source|target|len|block|context|ctx|vocab|label|class|max")
 _MOST = 3
+#: An argument of another name is taken for a size that is the only one, and larger than this.
+_FEW = 8
 
 
 class RootCall(NamedTuple):
@@ -108,7 +110,9 @@ def _find_root(ctx: FailureContext, size: int) -> tuple[RootCall | None, dict[st
         for name, value in (arguments or {}).items()
         if type(value) is int and value == size and _NAMES.search(name)
     ]
-    return (given, arguments or {}, sorted(named, key=_rank_name)) if named else None
+    same = [name for name, value in (arguments or {}).items() if type(value) is int and value == size > _FEW]
+    named = sorted(named, key=_rank_name) or (same if len(same) == 1 else [])
+    return (given, arguments or {}, named) if named else None
 
 
 def find_made(fact: ModuleFact) -> ast.ClassDef | None:

@@ -33,7 +33,7 @@ from modelsummary_ipy.diagnosis.failures.parameters import (
 )
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
-from modelsummary_ipy.diagnosis.failures.source_edits import change_call, change_operation, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_call, change_operation, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, find_targets, put_in_brackets, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
@@ -48,7 +48,9 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
         return None
     if ctx.call.kind != "module":
         return None
-    x, states = ctx.data[0], ctx.data[1:]
+    if any(other.spec.name.endswith("batch_sizes") for other in ctx.data):
+        return _explain_packed(ctx)
+    x, states = ctx.data[0], ctx.operands[1:]
     taken, hidden = ctx.setting("input_size"), ctx.setting("hidden_size")
     if not isinstance(taken, int) or not isinstance(hidden, int):
         return None
@@ -66,6 +68,17 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
         if state.shape != wanted:
             return _explain_state(ctx, x, state, wanted, is_cell)
     return None
+
+
+def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
+    """A batch was packed as if its steps came first, and the layer has the batch first."""
+    made = next((call for call in ctx.flow.walk_back(ctx.data[0].link, 3) if "pack_padded" in call.type_name), None)
+    line = read_line(ctx, made.source) if made is not None else ""
+    new = add_keyword(line, "pack_padded_sequence", "batch_first", "True") if "batch_first" not in line else ""
+    if made is None or not new or not ctx.setting("batch_first"):
+        return None
+    reason = f"pack_padded_sequence reads the steps in dim 0 and the batch in dim 1, {ctx.owner} the batch first"
+    return Diagnosis(reason, "batch_first=True", place_line(ctx, made, new))
 
 
 def _part_states(ctx: FailureContext) -> Candidate:
@@ -233,6 +246,8 @@ def _explain_state(
     for other in ctx.data[2:] if fix and state is ctx.data[1] and state.shape == ctx.data[-1].shape else ():
         beside = fix_creation(ctx, other, wanted, names)  # an LSTM's second state, made alike
         fix = fix + beside if beside.text != fix.text else fix
+    if is_cell and state.rank == 1 and state.shape[0] == wanted[-1] and name and not fix:
+        fix = fix_argument(ctx, f"{{}}.expand({name}, -1)", position=1)
     if not fix and not is_cell and state.link is None and (fix := drop_kept_state(ctx)):
         reason += f": it was kept from a batch of {state.shape[1]}, and the model begins with zeros if none is given"
     param = find_param(ctx, state) if not is_cell and state.rank == 3 else None

@@ -6,9 +6,10 @@ import ast
 import re
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand, Pair
+from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, Pair
 from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_operand, place_line, read_arguments, read_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
+from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
@@ -128,7 +129,13 @@ def explain_kept(pair: Pair) -> Diagnosis | None:
     if max(x.rank for x in pair.both) + pair.axes[-1]:
         return None
     ctx, texts = pair.ctx, read_arguments(pair.ctx)
+    written = re.match(r"self\.(\w+) (?:[-+*/]?)= ", ctx.line)
     for x, other, place, there in pair.each():
+        name = find_param_name(ctx, x)
+        if written is not None and name.rpartition(".")[2] == written[1]:
+            reason = f"'{name}' has a row for each of {x.shape[0]} samples, of the batch before; "
+            reason += f"this one has {other.shape[0]}"
+            return Diagnosis(reason, "what is kept does not have the batch: a mean over it", search=STEER)
         found = re.fullmatch(_KEPT, texts[place]) if place < len(texts) else None
         if found is None or x.link is not None or x.rank != other.rank or not ctx.flow.sources(other.link):
             continue

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, write_at
-from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_text, splice_node
-from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, list_stored
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, parse_line, read_text, splice_node
+from modelsummary_ipy.diagnosis.failures.statements import Statement, drop_remark, list_stored, walk_function
+from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import Call
 
@@ -84,6 +84,22 @@ def rewrite(ctx: FailureContext, change: Change, *, here: bool = False, alone: b
         if here:
             break
     return [item for item in made if item]
+
+
+def change_alike(ctx: FailureContext, candidate: Candidate) -> Candidate:
+    """Change with a line those of its function that give other names the same: both states of an LSTM."""
+    edit = candidate.edits[0] if len(candidate.edits) == 1 else None
+    new = next(iter(find_nodes(edit.text, ast.Assign)), None) if isinstance(edit, LineEdit) else None
+    nodes = [node for node in walk_function(ctx.failure.source) if isinstance(node, ast.Assign)]
+    old = next((node for node in nodes if isinstance(edit, LineEdit) and node.lineno == edit.first), None)
+    made = NOTHING
+    for node in nodes if new is not None and old is not None else ():
+        there = ctx.read_at(node.lineno) if node is not old else None
+        one = candidate if node is old else NOTHING
+        if there is not None and old is not None and new is not None and ast.dump(node.value) == ast.dump(old.value):
+            one = write_statement(ctx, there, f"{ast.unparse(node.targets[0])} = {ast.unparse(new.value)}")
+        made = made + one if made and one else made or one
+    return made or candidate
 
 
 def rewrite_statement(statement: Statement, change: Change) -> Iterator[str]:

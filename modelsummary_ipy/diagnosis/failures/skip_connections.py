@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair, name_call
 from modelsummary_ipy.diagnosis.failures.fixes import (
@@ -41,7 +41,7 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
         if None in strides or len(strides) > 1:
             return None
         stride = strides.pop() if strides else 1
-        if -rank in axes:
+        if -rank in axes or (stride != 1 and _is_only_unpadded(ctx, main)):
             return None
         size = f"{skip.shape[1]}, {main.shape[1]}, 1" + (f", stride={stride}" if stride != 1 else "")
         layer = f"nn.Conv{rank - 2}d({size})"
@@ -64,7 +64,20 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
     for other in [] if passed else _list_alike(ctx):  # they run the same line
         fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
     narrowed = _narrow(ctx, main, skip.shape[axes[0]], axes[0]) if len(axes) == 1 else NOTHING
-    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", [_skip_nothing(ctx), fix, narrowed])
+    larger = NOTHING if channels or rank < 4 else resize_operand(ctx, sum(places) - place, place)
+    ways = [_skip_nothing(ctx), fix, narrowed, replace(larger, rank=1)]
+    return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", ways)
+
+
+def _is_only_unpadded(ctx: FailureContext, main: Operand) -> bool:
+    """Return whether the last layer that made a map smaller is a convolution that does not stride: it is not padded."""
+    for call in ctx.flow.walk_back(main.link, 20):
+        before, after = ([spec.shape[2:] for spec in specs[:1]] for specs in (call.inputs, call.outputs))
+        if before and after and before != after and len(call.inputs[0].shape) == main.rank:
+            fact = ctx.flow.module_of(call)
+            is_convolution = fact is not None and fact.type_name in CONVOLUTIONS
+            return is_convolution and fact is not None and set(fact.settings.get("stride", ())) == {1}
+    return False
 
 
 def _narrow(ctx: FailureContext, main: Operand, size: int, axis: int) -> Candidate:
@@ -121,20 +134,24 @@ def explain_unstrided(pair: Pair) -> Diagnosis | None:
     kernel 1 would not.
     """
     ctx, axes = pair.ctx, pair.axes
-    for fine, coarse, place, _ in pair.each() if pair.is_spatial and axes[0] == -1 else ():
-        strides = {find_stride(fine.shape[axis], coarse.shape[axis]) for axis in axes}
-        call, stride = ctx.flow.producer(fine.link), strides.pop()
+    for fine, coarse, place, _ in pair.each() if pair.is_spatial else ():
+        made = (call for call in ctx.flow.walk_back(fine.link, 4) if call.type_name in CONVOLUTIONS)
+        call = next(made, None)
         fact = ctx.flow.module_of(call)
         texts = read_arguments(ctx)
-        if strides or stride is None or stride < 2 or coarse.shape[-1] == 1 or fact is None or call is None:
+        if coarse.shape[-1] == 1 or fact is None or call is None or call.type_name in TRANSPOSED_CONVOLUTIONS:
             continue
-        kernel = fact.settings.get("kernel_size")
-        is_here = call.source == ctx.call.source and place < len(texts) and "(" in texts[place]
-        is_plain = call.type_name in CONVOLUTIONS - TRANSPOSED_CONVOLUTIONS
-        if is_plain and is_here and isinstance(kernel, tuple) and min(kernel) > 1:
+        strides = [find_stride(*sizes) for sizes in zip(fine.shape[2:], coarse.shape[2:], strict=True)]
+        kernel, had = fact.settings.get("kernel_size"), fact.settings.get("stride")
+        lines = [outer.source for outer in (call, *ctx.flow.around(call))]
+        is_here = ctx.call.source in lines and place < len(texts) and "(" in texts[place]
+        if not is_here or not isinstance(kernel, tuple) or None in strides or had != (1,) * len(strides):
+            continue
+        if all(side > 1 for side, stride in zip(kernel, strides, strict=True) if stride != 1):
             sides = f"{fine.shape[axes[0]]} against {coarse.shape[axes[0]]}"
-            reason = f"'{fact.path}' has stride 1, and the other branch is {stride} times smaller: {sides}"
-            fix = remake(ctx, fact, stride=(stride,) * len(kernel))
+            times = max(stride or 1 for stride in strides)
+            reason = f"'{fact.path}' has stride 1, and the other branch is {times} times smaller: {sides}"
+            fix = remake(ctx, fact, stride=tuple(strides))
             return Diagnosis(reason, f"{write_shape(coarse.shape)} on both sides", fix)
     return None
 
@@ -157,7 +174,8 @@ def _strides_here(ctx: FailureContext, x: Operand) -> bool:
 def explain_enlarged(pair: Pair) -> Diagnosis | None:
     """A transposed convolution, or an Upsample, enlarges more or less often than the other map is larger."""
     ctx = pair.ctx
-    for x, other, *_ in pair.each() if pair.is_spatial else ():
+    newest = sorted(pair.each(), key=lambda item: -1 if item[0].link is None else item[0].link.call, reverse=True)
+    for x, other, *_ in newest if pair.is_spatial else ():  # what was made last, and not the sum of others
         call = next(
             (c for c in ctx.flow.walk_back(x.link, 3) if c.inputs and c.inputs[0].shape[2:] != x.shape[2:]), None
         )
@@ -193,7 +211,16 @@ def _enlarge(ctx: FailureContext, fact: ModuleFact, factors: tuple[int, ...]) ->
         padding = tuple((side - factor) // 2 for side, factor in zip(wide, factors, strict=True))
         sized = {"kernel_size": tuple(wide), "stride": factors, "padding": padding}
         return remake(ctx, fact, **sized, output_padding=(0,) * len(factors))
+    if fact.type_name == "Upsample" and fact.settings.get("scale_factor"):
+        return _upsample(fact, f"scale_factor={factors if len({*factors}) > 1 else factors[0]}")
     return NOTHING
+
+
+def _upsample(fact: ModuleFact, sides: str) -> Candidate:
+    """Let an Upsample enlarge to other sides, in the same way."""
+    options = {name: fact.settings.get(name) for name in ("mode", "align_corners")}
+    kept = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, "nearest"))
+    return set_value(fact.path, f"nn.Upsample({sides}{kept})")
 
 
 def explain_upsampling(pair: Pair) -> Diagnosis | None:
@@ -207,9 +234,7 @@ def explain_upsampling(pair: Pair) -> Diagnosis | None:
                 continue
             sides = [write_times(tensor.shape[2:]) for tensor in (x, other)]
             reason = f"'{fact.path}' enlarges to {sides[0]}, the other has {sides[1]}"
-            options = {name: fact.settings.get(name) for name in ("mode", "align_corners")}
-            kept = "".join(f", {name}={value!r}" for name, value in options.items() if value not in (None, "nearest"))
-            fix = set_value(fact.path, f"nn.Upsample(size={other.shape[2:]}{kept})")
+            fix = _upsample(fact, f"size={other.shape[2:]}")
             return Diagnosis(reason, f"two feature maps of {write_shape(other.shape[2:])}", fix)
     return None
 
@@ -297,7 +322,7 @@ def find_stride(before: int, after: int) -> int | None:
     for stride in (1, 2, 4, 8, 16, 32, 3):
         if after == -(-before // stride):
             return stride
-    return None
+    return before // after if after and not before % after else None
 
 
 def find_lost(ctx: FailureContext, left: Operand, right: Operand, axis: int) -> tuple[Lost, bool] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, set_everywhere
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
@@ -72,7 +72,9 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     )
     same = source.shape[1 - batch] == target.shape[1 - batch]
     fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
-    return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
+    is_turned = source.shape[batch] == target.shape[1 - batch]
+    turned = fix_argument(ctx, "{}.transpose(0, 1)", position=1) if is_turned else NOTHING
+    return Diagnosis(reason, "one batch in both", [fix, turned], () if fix else RESHAPE)
 
 
 def _explain_mask(ctx: FailureContext, kind: str) -> Diagnosis | None:

@@ -10,10 +10,12 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_line,
     fix_module,
     fix_operand,
+    fix_setting,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape
+from modelsummary_ipy.diagnosis.windows import read_windows
 
 
 def explain_window(ctx: FailureContext) -> Diagnosis | None:
@@ -45,7 +47,7 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(f"{write_shape(x.shape)} is empty", "a feature map that is not empty", NOTHING, GROW)
     found = find_window(ctx, x.shape[-spatial:])
     if found is None:
-        return None
+        return _explain_half_window(ctx)
     axis, size, window = found
     padding = window.total_padding // 2
     times = _count_halvings(ctx, x)
@@ -62,6 +64,17 @@ def explain_window(ctx: FailureContext) -> Diagnosis | None:
     if times > 1 and ctx.call.kind == "module" and not whole:  # one of many, where the rest fits a map of this size
         whole = set_value(ctx.call.path, "nn.Identity()")
     return Diagnosis(reason, f"at least {window.extent - 2 * padding} in that dim", whole, GROW)
+
+
+def _explain_half_window(ctx: FailureContext) -> Diagnosis | None:
+    """A pool pads by more than half of its window, which torch refuses."""
+    for window in read_windows(ctx.call, ctx.trace.modules):
+        if window is not None and window.total_padding // 2 > window.most_pool_padding:
+            most = window.most_pool_padding
+            reason = f"padding {window.padding} is more than half of the window {window.kernel}"
+            fixes = [fix_module(ctx, padding=most), fix_setting(ctx, ctx.function, "padding", 3, most)]
+            return Diagnosis(reason, f"at most {most}", fixes[ctx.call.kind == "op"])
+    return None
 
 
 def _explain_places(ctx: FailureContext, x: Operand, places: Operand) -> Diagnosis | None:

@@ -99,6 +99,9 @@ def _explain_uncalled(ctx: FailureContext) -> Diagnosis | None:
         if not isinstance(node, ast.Attribute) or _is_called(node, around) or not _is_method(ctx, node):
             return
         if isinstance(around, (ast.Attribute, ast.Subscript)):
+            if isinstance(around, ast.Attribute):
+                found.append(write(node))
+                yield f"{write(node)}()"
             return
         found.append(write(node))
         if node.attr == "size" and "interpolate" in ctx.line:
@@ -130,11 +133,9 @@ def _explain_module(ctx: FailureContext) -> Diagnosis | None:
     for name, held in ctx.failure.names.items():
         if held.kind == "type" and "." in name and words & {*held.words, "type"}:
             reason = f"{name} is the class {held.words[0]}, and no layer of it was made"
-            return Diagnosis(
-                reason,
-                f"{held.words[0]}()",
-                make_attribute(ctx, name, lambda value: f"{ast.unparse(value)}()", "old()"),
-            )
+            made = make_attribute(ctx, name, lambda value: f"{ast.unparse(value)}()", "old()")
+            called = fix_line(ctx, ctx.line.replace(f"{name}(", f"{name}()("))
+            return Diagnosis(reason, f"{held.words[0]}()", [made, called])
     names = list_names_before(ctx.failure.source)
     found: list[tuple[str, ModuleFact]] = []
 
@@ -223,6 +224,8 @@ def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ..
     elif kind in ("Parameter", "Tensor") and len(words) == 1 and "." in name:
         sizes = [len(param.shape) for param in ctx.trace.params if name.partition(".")[2] in param.names]
         yield from (f"{words[0]} {sign} {name}" for sign in ("@*" if sizes[:1] == [2] else "*@"))
+    elif kind == "dict":
+        yield f"{name}[{', '.join(words)}]"
 
 
 def _explain_keys(ctx: FailureContext) -> Diagnosis | None:

@@ -132,8 +132,11 @@ def _explain_text(ctx: FailureContext) -> Diagnosis | None:
     """A number is written as a text, or the keys of what a model of the ``transformers`` returns were unpacked."""
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
-        if isinstance(node, ast.Constant) and re.fullmatch(r"(?i)[+-]?(?:inf|nan|infinity)", str(node.value)):
-            yield f"{write(node)} is a text", f"float({write(node)})"
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(r"[+-]?(?:inf|nan|infinity)", node.value, re.IGNORECASE):
+                yield f"{write(node)} is a text", f"float({write(node)})"
+            elif re.fullmatch(r"-?\d+(?:\.\d*)?(?:e-?\d+)?", node.value):
+                yield f"{write(node)} is a text", node.value
         if isinstance(node, ast.Call) and isinstance(around, ast.Assign) and isinstance(around.targets[0], ast.Tuple):
             kinds = {
                 ctx.failure.names[name].kind for name in find_targets(ast.unparse(around)) if name in ctx.failure.names

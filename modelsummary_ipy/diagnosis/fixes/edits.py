@@ -12,6 +12,7 @@ from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import walk_function
+from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
 
 #: What runs along one dim, by the place of the dim among a method's arguments.
 ALONG_FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "argmax", "softmax", "log_softmax",
@@ -22,6 +23,8 @@ NUM_REDUCTIONS = 9
 _SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
 _NAMESPACES = ("torch", "F", "functional", "linalg")
 _SIDES = {"H": "W", "W": "H", "h": "w", "w": "h"}
+#: What is given sizes, each any number that the function knows.
+_OF_SIZES = SIZED_FACTORIES | {"repeat", "expand"}
 #: The arguments of a convolution, in order.
 _OF_CONVOLUTIONS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
 
@@ -50,23 +53,37 @@ def take_keywords(ctx: FailureContext) -> Change:
 
 def take_numbers(ctx: FailureContext) -> Change:
     """Read another number: ``W`` for ``H``, ``self.out_channels`` for ``self.in_channels``."""
-    owner = ctx.flow.module_of(ctx.parent) if ctx.call.kind == "op" else None
+    owner = ctx.flow.module_of(ctx.parent) or ctx.fact
     settings = owner.settings if owner is not None else {}
-    numbers = {name: held.words[0] for name, held in ctx.failure.names.items() if held.kind == "int"}
+    unpacked = [
+        [item.id for item in node.targets[0].elts if isinstance(item, ast.Name)]
+        for node in walk_function(ctx.failure.source)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and _is_shape(node.value)
+    ]  # fmt: skip
+    numbers: dict[str, str] = {name: name for names in unpacked for name in names}  # of a caller values aren't known
+    numbers |= {name: held.words[0] for name, held in ctx.failure.names.items() if held.kind == "int"}
     numbers |= {f"self.{name}": repr(value) for name, value in settings.items() if type(value) is int}
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        del around
         name = write(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
         if name not in numbers or isinstance(getattr(node, "ctx", None), ast.Store):
             return ()
         others = [other for other, value in numbers.items() if value != numbers[name]]
-        if name in _SIDES:
-            return [_SIDES[name]] if _SIDES[name] in others else ()
+        if name in _SIDES and _SIDES[name] in others:
+            return [_SIDES[name]]
         alike = [other for other in others if ("." in other) == ("." in name)]
-        return difflib.get_close_matches(name, alike, 3, 0.6)
+        found = difflib.get_close_matches(name, alike, 3, 0.6)
+        found += [other for names in unpacked if name in names for other in names if other in others]
+        is_size = isinstance(around, ast.Call) and read_name(around.func) in _OF_SIZES and around.func is not node
+        return list(dict.fromkeys([*found, *(reversed(others) if is_size else ())]))
 
     return change
+
+
+def _is_shape(node: ast.expr) -> bool:
+    """Return whether an expression is the sizes of a tensor: ``x.shape``, ``x.size()``."""
+    called = node.func if isinstance(node, ast.Call) else node
+    return isinstance(called, ast.Attribute) and called.attr in ("shape", "size")
 
 
 def scale_by(functions: Sequence[ast.FunctionDef]) -> Change:
@@ -159,7 +176,9 @@ def pad(function: ast.FunctionDef) -> Change:
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
         del write
         if isinstance(around, ast.Assign) and node is around.value and isinstance(around.targets[0], ast.Name):
-            return (named[around.targets[0].id],) if around.targets[0].id in named else ()
+            kept = named.get(around.targets[0].id, "")
+            is_causal = "- 1" in (old := ast.unparse(node)) and "//" not in old  # the end is to be cut off
+            return (kept,) if kept and not is_causal else ()
         padding, kept = _read_padding(node)
         if padding is None or not kept or (isinstance(padding, ast.Name) and padding.id in stored):
             return ()
@@ -246,6 +265,64 @@ def move_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Itera
         yield from (f"{write(node.func)}({one}, {other})" for one, other in pairs)
 
 
+def permute_parts(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Take pieces in another order, the nearest first: ``dt, B, C = …`` for ``B, C, dt = …``, and sizes of a split."""
+    if not isinstance(node, (ast.Tuple, ast.List)) or not 1 < len(node.elts) < 5:
+        return
+    is_unpacked = isinstance(around, ast.Assign) and node in around.targets
+    is_cut = isinstance(around, ast.Call) and read_name(around.func) in ("split", "split_with_sizes")
+    if is_unpacked or is_cut:
+        words, text = [*map(write, node.elts)], write(node)
+        first, last = (text[0], text[-1]) if text[0] in "[(" else ("", "")
+        orders = sorted(itertools.permutations(range(len(words))), key=_count_inversions)[1:]
+        yield from (f"{first}{', '.join(words[at] for at in order)}{last}" for order in orders)
+
+
+def _count_inversions(order: Sequence[int]) -> int:
+    return sum(one > other for one, other in itertools.combinations(order, 2))
+
+
+def move_ones(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Have a dim of one elsewhere, one fewer or one more: ``view(-1, 1)`` for ``view(-1, 1, 1)``."""
+    del around
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("view", "reshape"):
+        for words in _move([*map(write, node.args)], "1"):
+            yield f"{write(node.func)}({', '.join(words)})"
+    elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
+        for words in _move([*map(write, node.slice.elts)], "None"):
+            yield f"{write(node.value)}[{', '.join(words)}]"
+
+
+def _move(words: list[str], one: str) -> Iterator[list[str]]:
+    """Yield what has an item one time less, as often in other places, or one time more."""
+    kept, count = [word for word in words if word != one], words.count(one)
+    for number in (count - 1, count, count + 1) if 0 < count < 4 and kept else ():
+        for places in itertools.combinations(range(len(kept) + number), number):
+            rest = iter(kept)
+            made = [one if at in places else next(rest) for at in range(len(kept) + number)]
+            if made != words and len(made) > 1:
+                yield made
+
+
+def shift_steps(ctx: FailureContext) -> Change:
+    """Leave out the first step or the last one, as another tensor has it: ``ids[:, 1:]`` beside ``logits[:, :-1]``."""
+    cuts = {ast.unparse(node) for node in walk_function(ctx.failure.source) if isinstance(node, ast.Slice)}
+    others = ["1:", ":-1"] if ":-1" in cuts else [":-1", "1:"] if "1:" in cuts else []
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Slice) and (text := write(node)) in (":", "1:", ":-1"):
+            yield from (other for other in (*others, ":") if other != text)
+        is_used = isinstance(around, (ast.Attribute, ast.Call)) and getattr(around, "func", None) is not node
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and is_used:
+            yield from (f"{node.id}[:, {other}]" for other in others if _is_tensor(ctx, node.id))
+
+    return change
+
+
+def _is_tensor(ctx: FailureContext, name: str) -> bool:
+    return name in ctx.failure.names and ctx.failure.names[name].kind == "Tensor"
+
+
 def turn_pairs(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Pad the width first, as ``pad`` counts from the last dim: ``[dx, dx, dy, dy]`` for ``[dy, dy, dx, dx]``."""
     if isinstance(around, ast.Call) and isinstance(node, (ast.List, ast.Tuple)) and len(node.elts) == 4:
@@ -264,6 +341,12 @@ def turn_names(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[
     """Turn what a line only gives another name: ``st = s.transpose(1, 2)``."""
     if isinstance(around, ast.Assign) and around.value is node and isinstance(node, ast.Name):
         yield f"{write(node)}.transpose(-2, -1)"
+
+
+def turn_values(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Turn what a line gives a name: ``x = self.embed(x).transpose(1, 2)``."""
+    if isinstance(around, ast.Assign) and around.value is node and isinstance(node, ast.Call):
+        yield f"{write(node)}.transpose(1, 2)"
 
 
 def turn_product(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

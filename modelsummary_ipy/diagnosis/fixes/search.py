@@ -69,7 +69,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
         search.found += _try_constructors(ctx, diagnosis, trials)
     if search.cut and not any(is_plain(ctx, *item) for item in search.found):
         search.go_on(candidates)
-    found = search.found
+    found = search.found or search.spare[:_MOST_FIXES]
     kept = [item for item in found if item[1].keeps_batch is not False]
     found = sorted(kept or found, key=lambda item: rank(ctx, *item))
     distinct = {trial.candidate.text: trial for trial, _ in found[::-1]}  # two ways may lead to one change
@@ -81,6 +81,7 @@ class _Search:
 
     Attributes:
         found: What works.
+        spare: Guesses that work and leave something to wish for: shown where nothing else works.
         cut: Chains of repairs that are long, as far as they were followed.
     """
 
@@ -92,6 +93,7 @@ class _Search:
         self._least_plain: int | None = None  # the rank of what left nothing to wish for
         self._next = Candidate()
         self.found: list[tuple[Trial, Verdict]] = []
+        self.spare: list[tuple[Trial, Verdict]] = []
         self.cut: list[Candidate] = []
 
     def try_each(self, candidates: Iterator[Candidate]) -> None:
@@ -134,6 +136,8 @@ class _Search:
         plain = is_plain(ctx, trial, verdict)
         if plain or candidate.rank <= 0 or self._diagnosis.is_open or cuts_to_fit(ctx, trial):
             self.found.append((trial, verdict))
+        elif verdict.keeps_batch is not False and not any(flag.severity == "error" for flag in verdict.flags):
+            self.spare.append((trial, verdict))
         if plain and self._least_plain is None:
             self._least_plain = candidate.rank
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import itertools
 import re
 from collections import Counter
@@ -11,10 +12,17 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, remake
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import (
+    Write,
+    change_alike,
+    list_statements,
+    rewrite,
+    write_statement,
+)
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name
 from modelsummary_ipy.diagnosis.failures.statements import (
+    drop_remark,
     find_function,
     find_parameters,
     list_read,
@@ -48,13 +56,17 @@ def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
             *joins,
             edits.take_dims,
             edits.move_otherwise,
+            edits.turn_values,
+            edits.move_ones,
             edits.take_keywords(at),
             edits.take_other_part,
             edits.take_numbers(at),
             edits.drop_step,
             edits.stride_index(at),
+            edits.permute_parts,
+            edits.shift_steps(at),
         )
-        others = (rewrite(at, change, alone=True) for change in changes)
+        others = (_add_alike(at, rewrite(at, change, alone=True)) for change in changes)
         kinds = (_take_names(at, _LIKELY), *others, _take_names(at, _AS_PATTERN))
         for kind, candidates in enumerate(kinds):
             lines: Counter[object] = Counter()
@@ -63,6 +75,12 @@ def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
                 lines[place] += 1
                 if lines[place] <= _MOST_OF_A_KIND:
                     yield replace(candidate, rank=SLIPS + 10 * depth + kind)
+
+
+def _add_alike(ctx: FailureContext, candidates: Iterable[Candidate]) -> Iterator[Candidate]:
+    """Change a line together with those that are written alike, then alone."""
+    for candidate in candidates:
+        yield from dict.fromkeys((change_alike(ctx, candidate), candidate))
 
 
 def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
@@ -83,6 +101,8 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     found += _undo_pairs(ctx)
     if ctx.function in CATS or ctx.function == "add":
         found += rewrite(ctx, edits.turn_skips(ctx), alone=True)
+        found += _take_names(ctx, _LIKELY)
+    found += _take_layers(ctx)
     for at in itertools.islice(_list_views(ctx), 2):
         found += rewrite(at, edits.swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
     is_folded = ctx.function.startswith("conv")
@@ -95,6 +115,9 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             found += rewrite(ctx.at_line_of(call), edits.turn_pairs, here=True, alone=True)
         elif call.type_name in _ALONG or call.type_name in edits.ALONG_FIRST[: edits.NUM_REDUCTIONS]:
             found += rewrite(ctx.at_line_of(call), edits.take_dims, here=True, alone=True)
+        elif (fact := ctx.flow.module_of(call)) is not None and type(fact.settings.get("dim")) is int:
+            dims = [dim for dim in (1, 2, -1, -2) if dim != fact.settings["dim"] and -len(call.inputs[0].shape) <= dim]
+            found += [remake(ctx, fact, dim=dim) for dim in dims]
         elif call.type_name == "interpolate":
             found += rewrite(ctx.at_line_of(call), edits.turn_size, here=True, alone=True)
             found += _take_names(ctx.at_line_of(call), _AS_PATTERN)
@@ -194,6 +217,27 @@ def _take_names(ctx: FailureContext, which: int) -> Iterator[Candidate]:
 def _hide_digits(name: str) -> str:
     """Write a name so that those of its kind are written alike: ``"x#_#"`` for ``"x1_0"``."""
     return re.sub(r"\d", "#", name)
+
+
+def _take_layers(ctx: FailureContext) -> Iterator[Candidate]:
+    """Call layers of the model that its forward does not read, for those of their class that it reads twice."""
+    owner = ctx.flow.module_of(ctx.parent) if ctx.call.path else ctx.fact
+    if owner is None or owner.reads is None:
+        return
+    facts = [ctx.trace.modules[index] for index in owner.children]
+    kinds = {fact.path.rpartition(".")[2]: fact.type_name for fact in facts}
+    unread = [name for name in kinds if name not in owner.reads]
+    for statement in list_statements(ctx) if unread else ():
+        nodes = [node for node in find_nodes(statement.text, ast.Attribute) if ast.unparse(node.value) == "self"]
+        read = dict.fromkeys(node.attr for node in nodes if node.attr in kinds)
+        new = {
+            old: difflib.get_close_matches(old, [name for name in unread if kinds[name] == kinds[old]], 1, 0.5)
+            for old in read
+        }  # fmt: skip
+        line = drop_remark(statement.text)
+        for old, names in new.items():
+            line = re.sub(rf"\bself\.{old}\b", f"self.{names[0]}", line) if names else line
+        yield write_statement(ctx, statement, line)
 
 
 # -- dims -------------------------------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ def reduce(op: Op) -> Sequence[Axes]:
 
 def _across_dims(op: Op, data: Axes) -> None:
     """Read across the axes that ``dim`` names: the last one, where it was not given."""
-    dims = op.plain("dim", -1)
-    op.across(*(data[dim] for dim in ([dims] if isinstance(dims, int) else dims) if data))
+    dims, rank = op.plain("dim", -1), len(data)
+    # A call that fails may name an axis that is not there.
+    op.across(*(data[dim] for dim in ([dims] if isinstance(dims, int) else dims) if -rank <= dim < rank))
 
 
 @entry(

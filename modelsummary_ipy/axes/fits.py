@@ -14,6 +14,8 @@ _MOST_STEP = 64
 #: Nobody pads to a multiple of more.
 _MOST_MULTIPLE = 512
 _MOST_STRIDE = 16
+#: Denominators of a share of a size, and how many times the size it may be: ``int(0.35 * T)`` is 7/20 of it.
+_PARTS, _MOST_TIMES = (*range(2, 13), 15, 16, 20, 25, 50, 100), 4
 
 
 def _count_windows(size: Expr, length: int) -> Expr:
@@ -59,7 +61,9 @@ def fit_clips(size: Expr, us: Sequence[Fraction | int], values: Sequence[int]) -
     fits: list[tuple[int, int]] = []
     for kind, bound in enumerate((differs, differs, one - rest, one + rest)):  # no other bound may do
         if isinstance(bound, int) and low < bound < high and all(_clip(kind, u, bound) == v for u, v in pairs):
-            fits.append((bound, kind))
+            clipped = {u for u, v in pairs if v == (bound if kind < 2 else 0) and u != bound}
+            if len(clipped) > 1:  # what one size has is no bound
+                fits.append((bound, kind))
     for bound, kind in sorted(fits):
         smaller = least_of(size, constant(bound))
         yield (smaller, size + bound - smaller, size - smaller, constant(bound) - smaller)[kind]
@@ -70,18 +74,55 @@ def _clip(kind: int, size: Fraction | int, bound: int) -> Fraction | int:
     return (min(size, bound), max(size, bound), max(size - bound, 0), max(bound - size, 0))[kind]
 
 
-def fit_steps(us: Sequence[int], vs: Sequence[int]) -> list[tuple[int, int]]:
-    """Find the ``(b, c)`` with ``v = ⌊(u + b)/c⌋``, two where there are several; none of too few values to tell."""
+#: The ``(p, r, q)`` of ``⌊(p·u + r)/q⌋``; of ``p·u/q`` as Python rounds it there is no ``r``.
+Share = tuple[int, int | None, int]
+
+
+def fit_steps(us: Sequence[int], vs: Sequence[int]) -> list[Share]:
+    """Find the ``v = ⌊(u + r)/q⌋``, two where there are several; none of too few values to tell."""
     if max(vs) - min(vs) < 2:  # several steps tell of one, a single one fits many
         return []
-    fits: list[tuple[int, int]] = []
+    fits: list[Share] = []
     for step in range(2, _MOST_STEP + 1):
         low = max(step * v - u for u, v in zip(us, vs, strict=True))
         high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
-        fits += [(shift, step) for shift in range(low, high + 1)]
+        fits += [(1, shift, step) for shift in range(low, high + 1)]
+        fits += [(1, None, step)] * _is_rounded(us, vs, 1, step)
         if len(fits) > 1:
             break
     return fits[:2]
+
+
+def fit_shares(us: Sequence[int], vs: Sequence[int]) -> list[Share]:
+    """Find the ``v = ⌊(p·u + r)/q⌋``: what ``int(0.8 * T)`` makes of a size, and what it leaves."""
+    fits: list[Share] = []
+    if len(set(vs)) < 3 or min(us) < 1:
+        return fits
+    pairs = list(zip(us, vs, strict=True))
+    for parts in _PARTS:
+        low = max((v - 1) * parts // u + 1 for u, v in pairs)
+        high = min(((v + 1) * parts - 1) // u for u, v in pairs)
+        for share in range(max(low, 1), min(high, _MOST_TIMES * parts) + 1):
+            if math.gcd(share, parts) == 1:
+                rests = [r for r in (0, parts - 1) if all((share * u + r) // parts == v for u, v in pairs)]
+                fits += [(share, rest, parts) for rest in rests]
+                fits += [(share, None, parts)] * _is_rounded(us, vs, share, parts)
+    return fits
+
+
+def _is_rounded(us: Sequence[int], vs: Sequence[int], share: int, parts: int) -> bool:
+    return all(round(Fraction(share * u, parts)) == v for u, v in zip(us, vs, strict=True))
+
+
+def is_sure(us: Sequence[int], share: int, rest: int, parts: int) -> bool:
+    """Return whether floats make the same of a share, of which a product may be just below the integer.
+
+    ``int((1 - 0.8) * 5)`` is 0: a multiple was to be among the sizes. ``0.7 * 340`` is below 238, and so what is left.
+    """
+    shares = {share: math.ceil, parts - share: math.floor} if rest else {share: math.floor}
+    multiples = range(parts, 4096, parts)
+    as_counted = all(to_integer(p / parts * u) == p * u // parts for p, to_integer in shares.items() for u in multiples)
+    return as_counted and any(u % parts == 0 for u in us)
 
 
 def fit_multiples(us: Sequence[int], vs: Sequence[int], shift: int = -1) -> list[int]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from modelsummary_ipy.axes.expr import Expr, constant, floor_of, root_of, symbol
-from modelsummary_ipy.axes.fits import fit_clips, fit_multiples, fit_paddings, fit_steps
+from modelsummary_ipy.axes.fits import fit_clips, fit_multiples, fit_paddings, fit_shares, fit_steps, is_sure
 from modelsummary_ipy.axes.minima import has_least, least_of
 
 T = TypeVar("T")
@@ -21,6 +21,8 @@ Pair = tuple[Expr, Expr]
 _MOST_FACTORS = 16
 _MOST_SLOPE = 4
 _MOST_CLIPPED = 2
+#: Shares with these denominators are likelier than hundredths.
+_FEW_PARTS = 20
 #: What is made of two numbers, and of two sizes.
 _Way: TypeAlias = "tuple[Callable[[Any, Any], Any], Callable[[Expr, Expr], Expr]]"
 _EITHER_WAY: tuple[_Way, ...] = (
@@ -204,10 +206,16 @@ class Integers:
                 continue  # nor pads one
             us = self.values(size)
             pairs = {(u, v) for u, v in zip(us, values, strict=True) if isinstance(u, int)}
-            whole = sorted(dict(pairs))
+            made = dict(pairs)
+            whole = sorted(made)
             # What two traces have alike tells nothing more; three sizes tell of a step.
             if len(pairs) == len(whole) >= min(len(us), 3) and len(pairs) >= len(set(us)):
-                yield from self._steps(size, whole, tuple(dict(pairs)[u] for u in whole))
+                yield from self._steps(size, whole, tuple(made[u] for u in whole))
+                more = [u for u in whole if made[u] > 1]
+                if self._may_clip and 2 < len(more) < len(whole):  # max(1, T // 3)
+                    for found in self._steps(size, more, tuple(made[u] for u in more)):
+                        if tuple(max(value, 1) for value in self.values(found)) == values:
+                            yield found + 1 - least_of(found, constant(1))
         yield from self._scale_and_shift(candidates, values)
         moving = [size for size in candidates if len(set(self.values(size))) > 1][:_MOST_FACTORS]
         for one, two in combinations_with_replacement(moving, 2):
@@ -240,6 +248,7 @@ class Integers:
                 if not ratio:
                     continue
                 if all(u * ratio == v for u, v in zip(us, values, strict=True)):
+                    self.is_loose = self.is_loose or ratio.denominator > 1  # no trace shows which way it is rounded
                     yield size.scaled(ratio) if ratio.denominator == 1 else floor_of(size.scaled(ratio))
         for size in sizes:
             us = self.values(size)
@@ -251,11 +260,15 @@ class Integers:
                     yield constant(values[0] + us[0]) - size
 
     def _steps(self, size: Expr, us: Sequence[int], values: Values) -> Iterator[Expr]:
-        """Yield ``⌊(u + b)/c⌋``, ``c·⌈u/c⌉``, one more or less, and what is added to make ``u`` a multiple of ``c``."""
-        fits = self._note(fit_steps(us, values))
-        if len(fits) == 1:
-            shift, step = fits[0]
-            yield (size + shift) // step
+        """Yield ``⌊(p·u + r)/q⌋``, ``c·⌈u/c⌉``, one more or less, and what makes ``u`` a multiple of ``c``."""
+        steps = [] if size.factors else fit_steps(us, values)  # to a product nobody adds
+        fits = self._note(list(dict.fromkeys([*steps, *fit_shares(us, values)])))
+        # Of 49 / 100 small sizes make halves.
+        few = [fit for fit in fits if fit[2] <= _FEW_PARTS and fit[1] in (None, 0, fit[2] - 1)]
+        likely = fits if len(fits) == 1 else few
+        for share, rest, parts in likely if len(likely) == 1 else ():
+            if rest is not None and ((share, rest, parts) in steps or is_sure(us, share, rest, parts)):
+                yield (size.scaled(share) + rest) // parts
         multiples = self._note(fit_multiples(us, values, 0))
         if len(multiples) == 1:
             yield (size // multiples[0]).scaled(multiples[0])

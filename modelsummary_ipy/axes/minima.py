@@ -79,6 +79,16 @@ def has_least(expr: Expr) -> bool:
     return any(isinstance(atom, Least) or any(map(has_least, parts_of(atom))) for atom in atoms)
 
 
+def list_minima(expr: Expr) -> Iterator[Least]:
+    """Yield the minima in an expression."""
+    for monomial, _ in expr.terms:
+        for atom, _power in monomial:
+            if isinstance(atom, Least):
+                yield atom
+            for part in () if isinstance(atom, str) else parts_of(atom):
+                yield from list_minima(part)
+
+
 def simplify(expr: Expr, steps: Mapping[str, int], settle: Callable[[Least], Expr | None] = lambda _: None) -> Expr:
     """Take every floor out that is whole at every size that works, and every minimum that is one of its parts there.
 

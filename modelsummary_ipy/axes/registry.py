@@ -81,6 +81,10 @@ class Given(ABC):
         value = self._args.get(name, default)
         return default if value is None else value
 
+    def setting(self, name: str, default: Any = None) -> Any:
+        """Return an argument that is the same at all sizes: a kernel, a stride."""
+        return self.plain(name, default)
+
     def size(self, name: str, default: Any = None) -> Size:
         """Return an integer argument that may be a size of the input's."""
         return self.plain(name, default)
@@ -160,9 +164,9 @@ class Op(Given):
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         """Return the axes asked for, of the same elements in the same order; -1 is what is left of them."""
 
-    @abstractmethod
     def repeat(self, size: Size, times: int) -> Size:
         """Return the axis of so many copies of another, one behind the other."""
+        return size * times
 
     def padded(self, size: Size, before: Size, after: Size, dim: int) -> Size:
         """Return an axis with so much added to its ends, the axis ``dim`` of the result."""

@@ -87,6 +87,11 @@ class TracedOp(Op):
     def count(self, name: str) -> Size:
         return self._size_of(super().count(name), [len(partner.args.get(name) or ()) for partner in self.partners])
 
+    def setting(self, name: str, default: Any = None) -> Any:
+        if any(partner.args.get(name) != self._args.get(name) for partner in self.partners):
+            raise OpaqueError(f"{name} depends on the input")
+        return self.plain(name, default)
+
     def size(self, name: str, default: Any = None) -> Size:
         value = self._args.get(name)
         if not isinstance(value, int):
@@ -244,9 +249,6 @@ class TracedOp(Op):
 
     def reshape(self, data: Axes, wanted: Axes) -> list[Size]:
         return divide_sizes(self, data, wanted)
-
-    def repeat(self, size: Size, times: int) -> Size:
-        return size * times
 
     def value(self, size: Size) -> int:
         return size if isinstance(size, int) else int(self._integers.values(size)[0])  # as above

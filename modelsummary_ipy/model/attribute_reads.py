@@ -29,8 +29,8 @@ class AttributeReads:
         forward: Names that its forward, and every method that it leads to, mentions; ``None`` if it looks attributes up
             by name, or is not written in Python.
         elsewhere: Names that its other methods mention, those that set it up aside.
-        bounds: Integers in the code of its forward, and of every method that it leads to, if that compares two numbers
-            or takes the smaller one; ``None`` if it does neither.
+        bounds: Integers in the code of its forward, and of every method that it leads to, if that compares two numbers,
+            takes the smaller one, or rounds; ``None`` if it does nothing of that.
     """
 
     forward: frozenset[str] | None
@@ -111,11 +111,15 @@ def walk_code(code: CodeType) -> Iterator[CodeType]:
             yield from walk_code(constant)
 
 
+#: Functions whose result is one number over many sizes, and another one elsewhere.
+_CHOOSING = frozenset({"min", "max", "int", "round", "ceil", "floor", "log2", "log", "bit_length"})
+
+
 def _find_bounds(code: CodeType) -> set[int] | None:
-    """Return the integers in code that compares two numbers, or takes the smaller or larger one; ``None`` of others."""
+    """Return the integers in code that compares two numbers, takes the smaller one or rounds; ``None`` of others."""
     found: set[int] | None = None
     for inner in walk_code(code):
-        if not _ORDERS.isdisjoint(_list_compares(inner)) or not {"min", "max"}.isdisjoint(inner.co_names):
+        if not _ORDERS.isdisjoint(_list_compares(inner)) or not _CHOOSING.isdisjoint(inner.co_names):
             found = (found or set()) | {number for number in inner.co_consts if type(number) is int}
     return found
 

@@ -331,6 +331,11 @@ class _Finder(Multiples):
         smallest = next((size for size in (2, 3, 4) if self._works({name: size})), None)
         if smallest is None:
             return
+        between = range(base - 1, smallest, -1) if self._demands is not None else ()
+        refused = next((size for size in between if self._demands and not self._demands.take([name], size)), 0)
+        if refused and self._fails({name: refused}):
+            yield self._build(f"{name} ≥ {refused + 1} or few others", {name: refused})
+            return
         training = any(fact.training for fact in self._trace.modules)
         works_in_eval = training and self._retracer.at({name: tried}, training=False).works
         text = f"{name} > {smallest - 1}{' in train mode' if works_in_eval else ''}"

@@ -16,6 +16,8 @@ from modelsummary_ipy.shapes.size_search import last_true
 #: Most steps in which sizes are tried against what is demanded, and how many of them.
 _MOST_STEP = 128
 _STEPS = (1, 2, 3, 5)
+#: How many sizes from the given one on are tried one by one.
+_MOST_NEAR = 64
 #: Above this no limit is searched: tables of positions are shorter.
 LARGEST = 200_000
 
@@ -86,7 +88,11 @@ class Demands:
 
     def _last(self, names: Sequence[str], sizes: range) -> int:
         relevant = self._relevant(names)
-        return last_true(sizes, lambda size: self._hold(relevant, names, size)) or sizes[0]
+        near = sizes[:_MOST_NEAR]  # what is to be equal may fail there, and be equal again farther on
+        fails = next((place for place, size in enumerate(near) if not self._hold(relevant, names, size)), None)
+        if fails is not None:
+            return sizes[max(fails - 1, 0)]
+        return last_true(sizes[len(near) - 1 :], lambda size: self._hold(relevant, names, size)) or sizes[0]
 
     def _relevant(self, names: Sequence[str]) -> list[Demand]:
         return [demand for demand in self._demands if names_of(demand) & set(names)]

@@ -35,16 +35,23 @@ class FarSizes(NamedTuple):
     farther: Sizes
 
 
-def plan_far_sizes(trace: Trace, samples: SampleSizes, names: InputNames, demands: Sequence[Demand]) -> FarSizes | None:
+def plan_far_sizes(
+    trace: Trace,
+    samples: SampleSizes,
+    names: InputNames,
+    demands: Sequence[Demand],
+    caps: Collection[int] = (),
+) -> FarSizes | None:
     """Plan sizes at which every dim but the batch is on another side of all numbers that the user's code compares with.
 
     Args:
         demands: What operations demand, none if that is not known.
+        caps: Other sizes to be on both sides of.
 
     Returns:
         ``None`` if no code of the user's compares sizes, or longer inputs are more calls.
     """
-    bounds = set(find_bounds(trace))
+    bounds = {*find_bounds(trace), *caps}
     moving = [
         name
         for name in samples.free

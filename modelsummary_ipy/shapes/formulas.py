@@ -302,7 +302,8 @@ def _look_far(
     Of code that is not the user's numbers are not known: where an integer was guessed, a trace at smaller sizes tells.
     Where a formula does not hold there, all are found again from these traces too, and confirmed farther off.
     """
-    plan = plan_far_sizes(trace, samples, names, walked.demands if walked.is_whole else ())
+    demands = walked.demands if walked.is_whole else ()
+    plan = plan_far_sizes(trace, samples, names, demands, walked.list_caps(samples.base))
     if plan is not None:
         near = plan.near if retracer.at(plan.near).works else plan.small
         tried: list[Sizes] = [near, plan.far]
@@ -346,7 +347,8 @@ def _find_again(
     """
     before = samples
     is_alike = False  # where sizes were alike in all these traces the others tell
-    for first, last in ((found, ()), ((), found), ((*others, *found), ())) if others else ((found, ()), ((), found)):
+    both = (*others, *found)
+    for first, last in ((found, ()), ((), found), *(((both, ()), ((), both)) if others else ())):
         if is_alike and last:
             continue
         more = replace(
@@ -373,13 +375,17 @@ def _check_lowest(
     """Trace just below what operations demand of each side: where that works, the code does otherwise there."""
     demands = Demands(walked.demands, samples.base)
     planned: list[Sizes] = []
+    halved: list[Sizes] = []
     for name in samples.free if walked.is_whole else ():
         tied, step = samples.tied_to(name), samples.strides.get(name, 1)
-        below = demands.first(tied, step) - step if names.is_spatial(name) and name not in samples.windows else 0
-        planned += [{**samples.base, **dict.fromkeys(tied, below)}] if below > 0 else []
+        below = demands.first(tied, step) - step
+        if below > 0 and name not in (*samples.windows, names.batch):
+            half = below - below // 2 // step * step
+            planned.append({**samples.base, **dict.fromkeys(tied, below)})
+            halved.append({**samples.base, **dict.fromkeys(tied, half)})
     found = _trace_at(planned, retracer)
     if not _confirm_all(walked, trace, found):
-        smaller = _trace_at(plan_smaller_sizes(samples, names)[-1:], retracer)
+        smaller = _trace_at([*halved, *plan_smaller_sizes(samples, names)[-1:]], retracer)
         _confirm_all(walked, trace, smaller)
         samples, walked = _find_again(walked, trace, samples, names, found, smaller)
     walked.is_whole = walked.is_whole and not found  # else limits are searched by tracing

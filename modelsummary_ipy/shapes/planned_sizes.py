@@ -111,7 +111,7 @@ def plan_remainders(
             size, step = base[name], strides.get(name, 1)
             wanted = size + (5, 11, 8)[turn] + place
             if names.is_spatial(name):
-                more = ((5, 9, 0), (9, 0, 5))[place % 2][turn]  # odd beside even: each side may be padded alone
+                more = ((5, 9, 0), (13, 0, 5))[place % 2][turn]  # odd beside even: each side may be padded alone
                 # Once far apart: as many windows, even of 256, would be one side's or the other's.
                 wanted = ((size // 64 + 1) * (turn + 1) + place * (6 if turn == 1 and far else 1)) * 64 + more
             elif far:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +11,7 @@ from itertools import compress
 from modelsummary_ipy.axes.align_events import align_events, find_repeats
 from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, symbol
 from modelsummary_ipy.axes.integers import Integers, Pair, is_unknown
-from modelsummary_ipy.axes.minima import simplify
+from modelsummary_ipy.axes.minima import list_minima, simplify
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.traced_op import Demand
 from modelsummary_ipy.axes.walk import Walk, Walked
@@ -70,6 +71,18 @@ class WalkedFormulas:
     def num_known(self) -> int:
         """How many leaves are known."""
         return sum(dims is not None for table in (self.outputs, self.inputs) for leaves in table for dims in leaves)
+
+    def list_caps(self, base: Sizes) -> set[int]:
+        """List the sizes of the input, about, where a size that is cut to a number would be: ``x[:, i : i + 512]``."""
+        sizes = {size for leaves in self.outputs for dims in leaves for size in dims or ()}
+        caps: set[int] = set()
+        for least in {least for size in sizes for least in list_minima(size)}:
+            numbers = [int(part.constant_value) for part in least.parts if part.constant_value is not None]
+            for part in least.parts if numbers else ():
+                size = part.value(base)
+                if part.constant_value is None and 0 < size < numbers[0]:
+                    caps |= {math.ceil(base[name] * numbers[0] / size) for name in part.names}
+        return caps
 
     def confirm(self, trace: Trace, at: Sizes, other: Trace) -> bool:
         """Take out what one more trace contradicts; ``False`` if it contradicts some."""

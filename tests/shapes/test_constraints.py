@@ -256,6 +256,16 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
                                                nn.Conv2d(1, 3, 5), nn.Linear(75, 4)),
      FLOAT, (4, 1, 24, 24), ("24 ≤ H, W ≤ 27 or B·(⌊H/4⌋ - 1)·(⌊W/4⌋ - 1) divisible by 25", "H and W ≥ 8", "C = 1"),
      [(4, 1, 24, 27), (4, 1, 44, 24), (5, 1, 24, 8), (25, 1, 8, 8)], [(4, 1, 28, 24), (4, 1, 24, 7), (4, 1, 8, 24)]),
+    ("features that a view folds where few heights fit", lambda: Net(
+        lambda a, f, x: f(F.max_pool2d(a(x), 4).view(-1, 32)), nn.Conv2d(1, 2, 13), nn.Linear(32, 4)),
+     FLOAT, (2, 1, 28, 28), ("28 ≤ H, W ≤ 31 or B·(⌊H/4⌋ - 3)·(⌊W/4⌋ - 3) divisible by 16", "H and W ≥ 16", "C = 1"),
+     [(2, 1, 20, 28), (2, 1, 31, 28), (4, 1, 20, 20)], [(2, 1, 25, 28), (2, 1, 28, 27), (2, 1, 15, 28)]),
+    ("the first samples in pairs", lambda: Net(
+        lambda f, x: f(x[4:]) @ f(x[:4]).view(2, -1, 3).mean(1).T, nn.Linear(6, 3)),
+     FLOAT, (8, 6), ("B ≥ 4 or few others", "F = 6"), [(4, 6), (5, 6), (2, 6)], [(3, 6), (1, 6)]),
+    ("the end of a table of distances", lambda: Net(lambda f, x: torch.ones(
+        24, 3)[24 - x.shape[1] :].T @ f(x), nn.Linear(6, 3)),
+     FLOAT, (2, 10, 6), ("T ≤ 24", "F = 6"), [(2, 24, 6), (1, 1, 6)], [(2, 25, 6), (2, 30, 6)]),
     ("pixels that a view folds", lambda: Net(lambda f, x: f(x.view(-1, 784)), nn.Linear(784, 10)),
      FLOAT, (4, 1, 28, 28), ("B·C·H·W divisible by 784",), [(2, 1, 28, 14), (1, 2, 56, 7)],
      [(4, 1, 28, 29), (1, 1, 28, 27)]),

@@ -14,7 +14,7 @@ _END = 2**63 - 1
 @entry("slice slice_copy")
 def slice_axis(op: Op) -> Sequence[Axes]:
     """``x[start:end:step]`` of one axis."""
-    data, dim, step = op.axes("self"), op.plain("dim", 0), op.plain("step", 1)
+    data, dim, step = op.axes("self"), op.plain("dim", 0), op.setting("step", 1)
     full, first, last = data[dim], op.plain("start", 0), op.plain("end", _END)
     if first >= 0 > last and op.known(op.size("start", 0)) is not None and op.known(op.size("end")) is not None:
         length = full - op.least(full, first - last)
@@ -28,12 +28,17 @@ def slice_axis(op: Op) -> Sequence[Axes]:
 
 
 def _find_end(op: Op, full: Size, name: str, default: Size) -> Size:
-    """Return where a slice begins or ends: counted from the end if negative, never outside the axis."""
+    """Return where a slice begins or ends: counted from the end if negative, never outside the axis.
+
+    That it stays on the side it was on is no demand of torch's; where it does not, another part is taken.
+    """
     end = op.size(name)
     if end is None or op.plain(name) in (0, _END):
         return default if op.plain(name) != 0 else 0
     if op.plain(name) < 0:
+        op.at_least(-1, end)
         return full - op.least(0 - end, full)
+    op.at_least(end, 0)
     return op.least(end, full)
 
 

@@ -45,9 +45,9 @@ def convolution(op: Op) -> Sequence[Axes]:
     data, weight = op.axes("input"), op.axes("weight")
     count = len(weight) - 2
     lead, channels, spatial = data[: -count - 1], data[-count - 1], data[-count:]
-    transposed, groups = op.plain("transposed", False), op.plain("groups", 1)
+    transposed, groups = op.setting("transposed", False), op.setting("groups", 1)
     stride, padding, dilation, extra = (
-        _per_dim(op.plain(name), count, default)
+        _per_dim(op.setting(name), count, default)
         for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0))
     )
     kernels = [op.known(size) for size in weight[2:]]
@@ -77,10 +77,10 @@ def pool(op: Op) -> Sequence[Axes]:
     """Slide a window over the last axes; a stride that was not given is the kernel."""
     data = op.first()
     count = int(op.name.split("pool")[1][0])
-    kernel = _per_dim(op.plain("kernel_size"), count)
-    stride = _per_dim(op.plain("stride"), count, kernel)
-    padding, dilation = _per_dim(op.plain("padding"), count, 0), _per_dim(op.plain("dilation"), count, 1)
-    ceil_mode = bool(op.plain("ceil_mode", False))
+    kernel = _per_dim(op.setting("kernel_size"), count)
+    stride = _per_dim(op.setting("stride"), count, kernel)
+    padding, dilation = _per_dim(op.setting("padding"), count, 0), _per_dim(op.setting("dilation"), count, 1)
+    ceil_mode = bool(op.setting("ceil_mode", False))
     if op.name == "aten.avg_pool3d":
         for size, least in zip(data[-count:], kernel, strict=True):
             op.at_least(size, least)
@@ -153,14 +153,14 @@ def pad(op: Op) -> Sequence[Axes]:
 @entry("im2col")
 def im2col(op: Op) -> Sequence[Axes]:
     """``(B, C, H, W)`` to ``(B, C·kernel, windows)``."""
-    data, kernel = op.axes("self"), op.plain("kernel_size")
+    data, kernel = op.axes("self"), op.setting("kernel_size")
     return [[*data[:-3], data[-3] * (kernel[0] * kernel[1]), _count_windows(op, data[-2:])]]
 
 
 def _count_windows(op: Op, sides: Axes) -> Size:
     windows: Size = 1
     for i, size in enumerate(sides):
-        settings = (op.plain(name)[i] for name in ("kernel_size", "stride", "padding", "dilation"))
+        settings = (op.setting(name)[i] for name in ("kernel_size", "stride", "padding", "dilation"))
         windows = windows * slide(op, size, *settings)
     return windows
 
@@ -168,7 +168,7 @@ def _count_windows(op: Op, sides: Axes) -> Size:
 @entry("col2im")
 def col2im(op: Op) -> Sequence[Axes]:
     """``(B, C·kernel, windows)`` to ``(B, C, H, W)``."""
-    data, kernel, made = op.axes("self"), op.plain("kernel_size"), op.sizes("output_size")
+    data, kernel, made = op.axes("self"), op.setting("kernel_size"), op.sizes("output_size")
     channels = op.divided(data[-2], kernel[0] * kernel[1])
     op.across(*data[-2:])
     for side in made:
@@ -183,7 +183,7 @@ def unfold(op: Op) -> Sequence[Axes]:
     data, dim, width = op.axes("self"), op.plain("dimension"), op.known(op.size("size"))
     if width is None:
         raise OpaqueError("a window that depends on the input")
-    return [[*put(data, dim, slide(op, data[dim], width, op.plain("step"))), width]]
+    return [[*put(data, dim, slide(op, data[dim], width, op.setting("step"))), width]]
 
 
 @entry("as_strided")
@@ -209,7 +209,7 @@ def sample_grid(op: Op) -> Sequence[Axes]:
 def pixel_shuffle(op: Op) -> Sequence[Axes]:
     """``(…, C·r², H, W)`` to ``(…, C, H·r, W·r)``."""
     *lead, channels, height, width = op.axes("self")
-    factor = op.plain("upscale_factor")
+    factor = op.setting("upscale_factor")
     return [[*lead, op.divided(channels, factor**2), height * factor, width * factor]]
 
 
@@ -217,5 +217,5 @@ def pixel_shuffle(op: Op) -> Sequence[Axes]:
 def pixel_unshuffle(op: Op) -> Sequence[Axes]:
     """``(…, C, H·r, W·r)`` to ``(…, C·r², H, W)``."""
     *lead, channels, height, width = op.axes("self")
-    factor = op.plain("downscale_factor")
+    factor = op.setting("downscale_factor")
     return [[*lead, channels * factor**2, op.divided(height, factor), op.divided(width, factor)]]

@@ -47,6 +47,7 @@ class Expr:
 
     terms: tuple[tuple[Monomial, Coefficient], ...]
     _hash: int | None = field(default=None, init=False, repr=False, compare=False)
+    _names: frozenset[str] | None = field(default=None, init=False, repr=False, compare=False)
 
     def __hash__(self) -> int:
         if self._hash is None:  # a walk looks up the same expressions thousands of times
@@ -124,9 +125,12 @@ class Expr:
     @property
     def names(self) -> frozenset[str]:
         """Every name in it."""
-        atoms = [atom for monomial, _ in self.terms for atom, _power in monomial]
-        inside = (part.names for atom in atoms if not isinstance(atom, str) for part in parts_of(atom))
-        return frozenset(atom for atom in atoms if isinstance(atom, str)).union(*inside)
+        if self._names is None:  # as its hash
+            atoms = [atom for monomial, _ in self.terms for atom, _power in monomial]
+            inside = (part.names for atom in atoms if not isinstance(atom, str) for part in parts_of(atom))
+            found = frozenset(atom for atom in atoms if isinstance(atom, str)).union(*inside)
+            object.__setattr__(self, "_names", found)
+        return self._names  # type: ignore[return-value]  # set above
 
     def value(self, sizes: Mapping[str, int]) -> Coefficient:
         """Return its value at ``sizes``; an ``int`` where it is whole.

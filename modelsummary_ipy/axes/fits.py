@@ -83,7 +83,9 @@ def fit_steps(us: Sequence[int], vs: Sequence[int]) -> list[Share]:
     if max(vs) - min(vs) < 2:  # several steps tell of one, a single one fits many
         return []
     fits: list[Share] = []
-    for step in range(2, _MOST_STEP + 1):
+    (least, first), (most, last) = (pick(zip(vs, us, strict=True)) for pick in (min, max))
+    steps, units = most - least, last - first  # of q units each, one more or less at most
+    for step in range(max(2, -(-units // (steps + 1))), min(_MOST_STEP, units // (steps - 1)) + 1):
         low = max(step * v - u for u, v in zip(us, vs, strict=True))
         high = min(step * v - u + step - 1 for u, v in zip(us, vs, strict=True))
         fits += [(1, shift, step) for shift in range(low, high + 1)]

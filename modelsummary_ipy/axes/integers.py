@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import chain, combinations_with_replacement, permutations
+from itertools import chain, combinations_with_replacement, islice, permutations
 from operator import add, eq, sub
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
@@ -24,6 +24,7 @@ _MOST_CLIPPED = 2
 #: Shares with these denominators are likelier than hundredths.
 _FEW_PARTS = 20
 #: What is made of two numbers, and of two sizes.
+_WithValues: TypeAlias = "tuple[Expr, tuple[Fraction | int, ...]]"
 _Way: TypeAlias = "tuple[Callable[[Any, Any], Any], Callable[[Expr, Expr], Expr]]"
 _EITHER_WAY: tuple[_Way, ...] = (
     (add, add),
@@ -59,6 +60,7 @@ class Integers:
         self._samples = [dict(sample) for sample in samples]
         self._values: dict[Expr, tuple[Fraction | int, ...]] = {}
         self._known: dict[Values, Expr] = {}
+        self._learnt: set[Expr] = set()
         self._ambiguous: set[Values] = set()
         self._unknown = 0
         self._may_clip = may_clip
@@ -87,8 +89,9 @@ class Integers:
 
     def learn(self, size: Expr | int) -> None:
         """Remember an expression; values that two expressions have had are not looked up again."""
-        if isinstance(size, int):
+        if isinstance(size, int) or size in self._learnt:
             return
+        self._learnt.add(size)
         values = self.values(size)
         if has_least(size):  # of a minimum the traces may have met one part only
             if self._may_clip and len(set(values)) > 1 and not is_unknown(size):
@@ -217,16 +220,13 @@ class Integers:
                         if tuple(max(value, 1) for value in self.values(found)) == values:
                             yield found + 1 - least_of(found, constant(1))
         yield from self._scale_and_shift(candidates, values)
-        moving = [size for size in candidates if len(set(self.values(size))) > 1][:_MOST_FACTORS]
+        with_values = ((size, self.values(size)) for size in candidates)
+        moving = list(islice((pair for pair in with_values if len(set(pair[1])) > 1), _MOST_FACTORS))
         for one, two in combinations_with_replacement(moving, 2):
-            products = [u * v for u, v in zip(self.values(one), self.values(two), strict=True)]
-            if 0 not in products:
-                ratio = Fraction(values[0]) / products[0]
-                if ratio and all(p * ratio == v for p, v in zip(products, values, strict=True)):
-                    yield (one * two).scaled(ratio) if ratio.denominator == 1 else floor_of((one * two).scaled(ratio))
-            yield from self._combine(one, two, values, _EITHER_WAY)
-        for one, two in permutations(moving, 2):
-            yield from self._combine(one, two, values, _ONE_WAY)
+            yield from _multiply(one, two, values)
+            yield from _combine(one, two, values, _EITHER_WAY)
+        for pair in permutations(moving, 2):
+            yield from _combine(*pair, values, _ONE_WAY)
         for size in candidates if len(set(values)) > 2 else ():
             us = self.values(size)
             slope = Fraction(values[1] - values[0]) / (us[1] - us[0]) if us[0] != us[1] else Fraction(0)
@@ -234,11 +234,6 @@ class Integers:
                 offset = values[0] - slope * us[0]
                 if all(u * slope + offset == v for u, v in zip(us, values, strict=True)):
                     yield size.scaled(slope) + int(offset)
-
-    def _combine(self, one: Expr, two: Expr, values: Values, ways: Sequence[_Way]) -> Iterator[Expr]:
-        for of_numbers, of_sizes in ways:
-            if all(map(eq, map(of_numbers, self.values(one), self.values(two)), values)):
-                yield of_sizes(one, two)
 
     def _scale_and_shift(self, sizes: Sequence[Expr], values: Values) -> Iterator[Expr]:
         for size in sizes:
@@ -283,6 +278,24 @@ class Integers:
         """Note where several expressions have the same values."""
         self.is_loose = self.is_loose or len(fits) > 1
         return fits
+
+
+def _multiply(one: _WithValues, two: _WithValues, values: Values) -> Iterator[Expr]:
+    """Yield the product of two sizes times a number, or over one and rounded down, if it has these values."""
+    (size, us), (other, vs) = one, two
+    first, wanted = us[0] * vs[0], values[0]
+    if first and 0 not in values and all(u * v * wanted == w * first for u, v, w in zip(us, vs, values, strict=True)):
+        ratio, product = Fraction(wanted) / first, size * other
+        yield product.scaled(ratio) if ratio.denominator == 1 else floor_of(product.scaled(ratio))
+
+
+def _combine(one: _WithValues, two: _WithValues, values: Values, ways: Sequence[_Way]) -> Iterator[Expr]:
+    """Yield what two sizes make that has these values."""
+    (size, us), (other, vs) = one, two
+    for of_numbers, of_sizes in ways:
+        # The first value tells of most pairs.
+        if of_numbers(us[0], vs[0]) == values[0] and all(map(eq, map(of_numbers, us, vs), values)):
+            yield of_sizes(size, other)
 
 
 def is_unknown(size: Expr) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,10 +217,20 @@ class Dataflow:
 
     def sources(self, link: Link | None) -> frozenset[int]:
         """Leaves of the model's input that flowed into a tensor."""
-        found = {link.leaf} if link is not None and link.call < 0 else set()
-        for call in self.before(link):
-            found |= {source.leaf for source in call.input_links if source is not None and source.call < 0}
-        return frozenset(found)
+        if link is None:
+            return frozenset()
+        return frozenset({link.leaf}) if link.call < 0 else self._sources[link.call]
+
+    @lazy
+    def _sources(self) -> Sequence[frozenset[int]]:
+        """By call, the leaves of the model's input that flowed into what it made: what it read was made before it."""
+        found: list[frozenset[int]] = []
+        for call in self.trace.calls:
+            read = {link for link in call.input_links if link is not None and link.call < call.index}
+            of_input = frozenset(link.leaf for link in read if link.call < 0)
+            made = (found[link.call] for link in read if link.call >= 0)
+            found.append(of_input.union(*made))
+        return found
 
     def leads_to(self, call: Call, link: Link | None) -> bool:
         """Return whether a path leads from what a call made to a tensor."""

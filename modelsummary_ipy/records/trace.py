@@ -342,6 +342,14 @@ class Failure:
     names: Mapping[str, Held] = field(default_factory=dict)
     near: tuple[str, ...] = ()
 
+    def is_like(self, other: Failure | None) -> bool:
+        """Return whether another forward failed in the same call, at the same line."""
+        return other is not None and self._place == other._place
+
+    @property
+    def _place(self) -> tuple[str, int | None, Source | None]:
+        return self.error_type, self.call, self.source
+
 
 @dataclass(frozen=True, slots=True)
 class Trace:

@@ -119,7 +119,15 @@ class _Finder(Multiples):
             last = self._last_in_steps(name, first, low, step)
             return f"{first} ≤ {', '.join(names)} ≤ {last} or "
         below = range(low % step or step, low - step, step)
+        smallest = first if first < low else min(below, default=low)
+        if self._fails_alike(self._with_partner(name, smallest), self._with_partner(name, low - step)):
+            return ""
         return write_besides(names, self._find_besides(name, step, below, lambda _: False))
+
+    def _fails_alike(self, one: dict[str, int], other: dict[str, int]) -> bool:
+        """Return whether the model fails at two sizes at the same line of the same call: so it does between them."""
+        failures = [found.trace and found.trace.failure for found in map(self._retracer.at, (one, other))]
+        return failures[0] is not None and failures[0].is_like(failures[1])
 
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}

@@ -170,6 +170,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         works = bool(batch.batch)
         walked, samples, chosen = None, SampleSizes(base), SampleSizes(base)
         shown = tuple(retracer.worked)
+        needs_remainders = False  # then all further rounds begin with them
         for most in (2, 3, 4):  # the more traces, the more integers show whose size they are
             more = choose_sample_sizes(retracer, names, base, trace, works_at_one_more=works, most=most, shown=shown)
             if retracer.budget.time.ended:
@@ -179,8 +180,10 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
             if walked is not None and (more.sizes, more.following) == (chosen.sizes, chosen.following):
                 continue  # no more traces can be made, as of a model that fails
             chosen = samples = more
-            walked = walk_formulas(trace, more, names.dims)
-            if walked is not None and (walked.is_ambiguous or (walked.is_loose and walked.is_complete)):
+            if walked is None or not needs_remainders:
+                walked = walk_formulas(trace, more, names.dims)
+                needs_remainders = walked is not None and walked.needs_remainders
+            if needs_remainders:
                 for num in (2, 3) if most == 2 else (3,):  # where two are enough the third one confirms it
                     samples = _add_remainders(trace, more, names, retracer, most=num)
                     walked = walk_formulas(trace, samples, names.dims)
@@ -189,7 +192,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
             if walked is not None and walked.rivals:
                 samples, walked = _part_rivals(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete and not walked.is_structural:
-                samples = _confirm(walked, trace, samples, names, retracer)
+                samples, walked = _confirm(walked, trace, samples, names, retracer)
             if walked is not None and walked.is_complete:
                 break
         if walked is not None and walked.is_loose and not walked.is_complete and samples == chosen:
@@ -222,11 +225,14 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
 
 def _confirm(
     walked: WalkedFormulas, trace: Trace, samples: SampleSizes, names: InputNames, retracer: Retracer
-) -> SampleSizes:
-    """Trace once more where two traces show all: at the longest sequences that work, which are to be tried anyway."""
+) -> tuple[SampleSizes, WalkedFormulas]:
+    """Trace once more where two traces show all: at the longest sequences that work, which are to be tried anyway.
+
+    What that trace contradicts is found again from it too, and confirmed by the one after it.
+    """
     moving = [name for name in samples.free if name != names.batch]
     if len(samples.sizes) < 2 or not moving or not samples.following:
-        return samples
+        return samples, walked
     planned = samples.following[0]
     largest: dict[str, int] = {}
     if walked.is_whole:
@@ -240,12 +246,19 @@ def _confirm(
                 planned = {**planned, **dict.fromkeys(tied, demands.first(tied, samples.strides.get(name, 1)))}
     # Height and width are equal at their limits: there no integer shows whose it is.
     sequences = {name: limit for name, limit in largest.items() if not names.is_spatial(name)}
+    likely: list[Sizes] = []
     for at in ({**planned, **sequences}, {**planned, **largest}, planned, *samples.following):
-        found = retracer.at(at)
-        if found.trace is not None and found.works:
-            walked.confirm(trace, at, found.trace)
-            return replace(samples, sizes=(*samples.sizes, at), retraced=(*samples.retraced, found))
-    return samples
+        likely += [at] if at not in likely else []
+    for each in _trace_first(likely, retracer):
+        samples = _add(samples, each)
+        if _confirm_all(walked, trace, [each]):
+            break
+        again = walk_formulas(trace, samples, names.dims)
+        rest = likely[likely.index(each[0]) + 1 :]
+        for other in _trace_first(rest, retracer) if again is not None and again.is_complete else ():
+            samples, walked = _add(samples, other), again
+            _confirm_all(walked, trace, [other])
+    return samples, walked
 
 
 def _add_remainders(
@@ -406,6 +419,15 @@ def _trace_nearby(walked: WalkedFormulas, samples: SampleSizes, names: InputName
         pair = wide if may_work(wide[0]) and retracer.at(wide[0]).works else little
         found += _trace_at([at for at in pair if may_work(at)], retracer)
     return found
+
+
+def _add(samples: SampleSizes, found: _Found) -> SampleSizes:
+    return replace(samples, sizes=(*samples.sizes, found[0]), retraced=(*samples.retraced, found[1]))
+
+
+def _trace_first(sizes: Sequence[Sizes], retracer: Retracer) -> list[_Found]:
+    """Trace at the first sizes at which the model runs, if there are some."""
+    return next((found for at in sizes if (found := _trace_at([at], retracer))), [])
 
 
 def _trace_at(sizes: Sequence[Sizes], retracer: Retracer) -> list[_Found]:

@@ -68,6 +68,11 @@ class WalkedFormulas:
         return all(None not in outputs and None not in inputs for outputs, inputs, is_made in known if is_made)
 
     @property
+    def needs_remainders(self) -> bool:
+        """Whether traces at sizes that leave other remainders may tell more."""
+        return self.is_ambiguous or (self.is_loose and self.is_complete)
+
+    @property
     def num_known(self) -> int:
         """How many leaves are known."""
         return sum(dims is not None for table in (self.outputs, self.inputs) for leaves in table for dims in leaves)

@@ -285,8 +285,7 @@ class Retracer:
     def _is_as_given(self, failure: Failure | None) -> bool:
         """Return whether the given sizes failed in the same call, at the same line, where grad was on."""
         given = None if self._request.shadow.is_large else self._first.failure
-        places = [(each.error_type, each.call, each.source) for each in (failure, given) if each is not None]
-        return len(places) == 2 and places[0] == places[1]
+        return failure is not None and failure.is_like(given)
 
 
 def _judge(found: Trace, ops: OpEvents | None, overrun_by: int) -> Retraced:

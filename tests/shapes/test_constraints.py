@@ -390,6 +390,27 @@ def test_steps_that_the_code_asks_for_take_few_traces_that_come_to_their_end() -
     assert len(ms.pipeline.batch.retracer.worked) <= 5
 
 
+class FromFortyEight(nn.Module):
+    """Has a smallest side, and says so after a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 3, 8, stride=8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x)
+        if min(x.shape[2:]) < 6:
+            raise ValueError("images must have 48 pixels and more along each side")
+        return x
+
+
+def test_between_two_sizes_that_fail_at_the_same_line_none_is_tried() -> None:
+    traced, found = find(FromFortyEight(), 2, 3, 64, 64)
+    assert [limit.text for limit in find_constraints(traced.trace, found)] == ["H and W ≥ 48", "C = 3"]
+    assert found.retracer is not None
+    assert found.retracer.num_traces <= 20  # six more where each below were tried
+
+
 def test_a_limit_takes_two_traces_and_formulas_without_a_guess_two() -> None:
     model = Positions(64, lookup=True)
     traced = run_engine(model, ModelInputs((Size((2, 10), dtype="int64"),)))

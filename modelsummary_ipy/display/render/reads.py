@@ -65,9 +65,11 @@ class Reads:
         if call is None or call.kind != "module" or call.status != "ran":
             return ()
         inside = self._inside.get(call.index, ())
+        if not inside:
+            return ()
         found = self._find(call, call.output_links)
-        is_last = inside and found in ((), (inside[-1],), self._behind(inside[-1]))
-        return () if not inside or is_last else self._name_all(call.index, found)
+        is_last = found in ((), (inside[-1],), self._behind(inside[-1]))
+        return () if is_last else self._name_all(call.index, found)
 
     def group(self, node: GroupNode) -> tuple[str, ...]:
         """What the blocks of a group read from outside it; ``()`` where each simply follows the one before it."""

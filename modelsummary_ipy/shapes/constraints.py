@@ -126,8 +126,9 @@ class _Finder(Multiples):
 
     def _fails_alike(self, one: dict[str, int], other: dict[str, int]) -> bool:
         """Return whether the model fails at two sizes at the same line of the same call: so it does between them."""
-        failures = [found.trace and found.trace.failure for found in map(self._retracer.at, (one, other))]
-        return failures[0] is not None and failures[0].is_like(failures[1])
+        traces = [self._retracer.at(sizes).trace for sizes in (one, other)]
+        first, last = (None if trace is None else trace.failure for trace in traces)
+        return first is not None and first.is_like(last)
 
     def _find_upper_limits(self) -> dict[str, int]:
         found: dict[str, int] = {}

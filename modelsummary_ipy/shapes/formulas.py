@@ -254,8 +254,9 @@ def _confirm(
         if _confirm_all(walked, trace, [each]):
             break
         again = walk_formulas(trace, samples, names.dims)
-        rest = likely[likely.index(each[0]) + 1 :]
-        for other in _trace_first(rest, retracer) if again is not None and again.is_complete else ():
+        if again is None or not again.is_complete:
+            break
+        for other in _trace_first(likely[likely.index(each[0]) + 1 :], retracer):
             samples, walked = _add(samples, other), again
             _confirm_all(walked, trace, [other])
     return samples, walked

@@ -36,7 +36,7 @@ autodoc_preserve_defaults = True
 
 # Names that live in other projects: without a network there is nothing to link them to.
 nitpick_ignore_regex = [
-    ("py:.*", r"(torch|pandas|pd|IPython|traitlets|ipywidgets|collections|pathlib|types|typing)\..*"),
+    ("py:.*", r"(torch|pandas|pd|IPython|traitlets|ipywidgets|collections|contextlib|pathlib|types|typing)\..*"),
     ("py:.*", r"(nn\.Module|Module|Tensor|DataFrame|Path|Any|Mapping|Collection|Callable|Iterator|Sequence)"),
     # What is internal, and appears in signatures alone.
     ("py:.*", r"(modelsummary_ipy\.[\w.]+\.)?(ModelInputs|Settings|Story|_\w+)"),

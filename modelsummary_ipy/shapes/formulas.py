@@ -254,7 +254,7 @@ def _confirm(
         if _confirm_all(walked, trace, [each]):
             break
         again = walk_formulas(trace, samples, names.dims)
-        if again is None or not again.is_complete:
+        if again is None or not again.is_complete or again.needs_remainders:
             break
         for other in _trace_first(likely[likely.index(each[0]) + 1 :], retracer):
             samples, walked = _add(samples, other), again

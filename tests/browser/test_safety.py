@@ -24,9 +24,9 @@ HOSTILE = [
 #: Elements that the page may hold; nothing a model says may add another kind.
 OWN = {
     "b", "bdi", "body", "br", "button", "code", "col", "colgroup", "dd", "details", "div", "dl", "dt", "em", "h1",
-    "head", "html", "i", "input", "label", "li", "line", "main", "meta", "meter", "output", "p", "path", "pre", "rect",
-    "script", "section", "small", "span", "style", "summary", "svg", "table", "template", "tbody", "td", "text", "th",
-    "title", "tr", "ul",
+    "head", "html", "i", "input", "label", "li", "line", "main", "meta", "meter", "noscript", "output", "p", "path",
+    "pre", "rect", "script", "section", "small", "span", "style", "summary", "svg", "table", "template", "tbody", "td",
+    "text", "th", "title", "tr", "ul",
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from bs4 import BeautifulSoup
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -503,3 +504,20 @@ def test_the_unit_that_was_typed_is_the_unit_shown_everywhere() -> None:
         assert "activation" in page
         for text in (page, ms.to_text(), ms.to_markdown(), str(ms.plan())):
             assert not re.search(other, text), budget
+
+
+def test_what_an_operation_keeps_for_the_backward_counts_among_the_largest() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 8, 3, padding=1)
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.sigmoid(self.conv(x)).mean((2, 3)))
+
+    text = BeautifulSoup(ModelSummary(Net(), (2, 1, 16, 16)).to_html(), "lxml").get_text(" ")
+    # in floats: what sigmoid gives, 2 × 8 × 16 × 16; the image of conv, 2 × 16 × 16; the means that last reads, 2 × 8
+    kept = {"sigmoid": 4096, "conv": 512, "last": 16}
+    shares = ", ".join(f"{name} {100 * one / sum(kept.values()):.1f}%" for name, one in kept.items())
+    assert f"most kept for the backward pass: {shares}" in " ".join(text.split()).replace(" ,", ",")

@@ -143,7 +143,7 @@ class TwoTablesT(TwoTables):
         return self.out(torch.cat([gmf, deep], -1))
 
 
-class Prototypes(nn.Module):
+class ShotsOfClasses(nn.Module):
     def __init__(self, way=5, shot=3):
         super().__init__()
         self.way, self.shot = way, shot
@@ -155,8 +155,8 @@ class Prototypes(nn.Module):
         return F.cross_entropy(-torch.cdist(self.encoder(query), protos), labels)
 
 
-@twin(Prototypes, (15, 8), (10, 8), torch.arange(5).repeat(2), reason="takes labels 0 … 2, got 4")
-class PrototypesT(Prototypes):
+@twin(ShotsOfClasses, (15, 8), (10, 8), torch.arange(5).repeat(2), reason="takes labels 0 … 2, got 4")
+class ShotsOfClassesT(ShotsOfClasses):
     def forward(self, support, query, labels):
         z = self.encoder(support).view(self.way, self.shot, -1)
         return F.cross_entropy(-torch.cdist(self.encoder(query), z.mean(dim=1)), labels)

@@ -166,7 +166,7 @@ class WidelyPaddedT(WidelyPadded):
     padding = 1
 
 
-class NotCalled(nn.Module):
+class MethodNotCalled(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(8, 1)
@@ -175,8 +175,8 @@ class NotCalled(nn.Module):
         return self.fc(x).squeeze.sigmoid()
 
 
-@twin(NotCalled, (4, 8), reason="is a method, and is not called")
-class NotCalledT(NotCalled):
+@twin(MethodNotCalled, (4, 8), reason="is a method, and is not called")
+class MethodNotCalledT(MethodNotCalled):
     def forward(self, x):
         return self.fc(x).squeeze().sigmoid()
 

@@ -53,23 +53,6 @@ class TwoScalesT(TwoScales):
         self.down[0] = nn.Conv2d(8, 16, 3, stride=2, padding=1)
 
 
-class NotEnlarged(TwoScales):
-    def __init__(self):
-        super().__init__()
-        self.up = nn.Conv2d(16, 8, 1)
-
-    def forward(self, x):
-        high, low = self.high(x), self.low(x)
-        return high + self.up(low)
-
-
-@twin(NotEnlarged, (2, 3, 16, 16), reason="stride 2 in between: 16 against 8")
-class NotEnlargedT(NotEnlarged):
-    def forward(self, x):
-        high, low = self.high(x), self.low(x)
-        return high + F.interpolate(self.up(low), size=high.shape[2:])
-
-
 class EnlargedTwoTimes(nn.Module):
     factor = 2
 
@@ -122,7 +105,7 @@ class GatedOnStepsT(GatedOnSteps):
         self.gate = nn.GLU(1)
 
 
-class Chomped(nn.Module):
+class ChompedTwice(nn.Module):
     def __init__(self, widths=(8, 8, 8), kernel=3):
         super().__init__()
         self.convs = nn.ModuleList()
@@ -138,8 +121,8 @@ class Chomped(nn.Module):
         return x
 
 
-@twin(Chomped, (2, 8, 40), reason="pads by 2 more than it takes off")
-class ChompedT(Chomped):
+@twin(ChompedTwice, (2, 8, 40), reason="pads by 2 more than it takes off")
+class ChompedTwiceT(ChompedTwice):
     def forward(self, x):
         for conv in self.convs:
             x = F.relu(conv(x)[..., : x.size(-1)] + x)

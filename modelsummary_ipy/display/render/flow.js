@@ -9,7 +9,7 @@
     let above = parentOf(row);
     while (above && above.matches(".ms-g")) above = parentOf(above);
     if (!/^\d/.test(name) || !above) return name;
-    return parentOf(above) ? `${nameOf(above)}.${name}` : [name, th.querySelector("i")?.textContent].filter(Boolean).join(" ");
+    return parentOf(above) ? `${nameOf(above)}.${name}` : [name, ...(th.querySelector("i")?.textContent.split(" ", 1) ?? [])].join(" ");
   }
   const list = (rows) => rows.map(nameOf).join(", ").replace(/, ([^,]*)$/, " and $1");
 

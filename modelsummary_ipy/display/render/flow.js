@@ -7,9 +7,9 @@
     const th = headOf(row).querySelector("th");
     const name = th.firstChild.textContent.replace(" ·", "").trim();
     let above = parentOf(row);
-    while (above && above.matches(".ms-g")) above = parentOf(above);
+    while (above?.matches(".ms-g")) above = parentOf(above);
     if (!/^\d/.test(name) || !above) return name;
-    return parentOf(above) ? `${nameOf(above)}.${name}` : [name, ...(th.querySelector("i")?.textContent.split(" ", 1) ?? [])].join(" ");
+    return parentOf(above) ? `${nameOf(above)}.${name}` : `${name} ${th.querySelector("i")?.textContent.split(" ")[0] ?? ""}`;
   }
   const list = (rows) => rows.map(nameOf).join(", ").replace(/, ([^,]*)$/, " and $1");
 

@@ -521,3 +521,15 @@ def test_what_an_operation_keeps_for_the_backward_counts_among_the_largest() -> 
     kept = {"sigmoid": 4096, "conv": 512, "last": 16}
     shares = ", ".join(f"{name} {100 * one / sum(kept.values()):.1f}%" for name, one in kept.items())
     assert f"most kept for the backward pass: {shares}" in " ".join(text.split()).replace(" ,", ",")
+
+
+def test_what_an_operation_of_a_layer_keeps_is_that_layers_alone() -> None:
+    class Act(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sigmoid(x)
+
+    html = ModelSummary(nn.Sequential(nn.Linear(8, 24), Act()), (2, 8)).to_html()
+    text = " ".join(BeautifulSoup(html, "lxml").get_text(" ").split())
+    # in floats: what sigmoid gives, 2 × 24; the input of Linear, 2 × 8
+    assert "most kept for the backward pass: 1 Act 75.0%, 0 Linear 25.0%" in text
+    assert "sigmoid 75.0%" not in text

@@ -64,7 +64,7 @@ def find_largest(story: Story, outline: Outline, keys: Mapping[int, str], what: 
                 counted |= params
             if amount and (row.kind == "module" or what == "activation"):
                 _count(found, (amount, _name_layer(story, node)), key, repeats[-1])
-        if what == "activation" and isinstance(node, RowNode):
+        if what == "activation" and isinstance(node, RowNode) and node.num_inside:  # a layer's own are in what it keeps
             for index in node.ops:  # the page shows none of them: their row is the one around
                 if kept := story.costs.get(index, Cost()).activation_bytes:
                     path, name = story.rows[node.row].path, brief(story.rows[index].type_name)

@@ -23,9 +23,6 @@ from modelsummary_ipy.tracing.retracer import Retracer
 _LARGEST = 200_000
 _RECURRENT = names_of("recurrent", "recurrent cell")
 _BATCH_NORMS = names_of("batch norm")
-_TRAINED_NORMS = names_of("batch norm", "instance norm")
-#: Most sizes that are tried for where several dims are large enough together.
-_MOST_STEPS = 8
 
 
 def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]:
@@ -64,7 +61,7 @@ class _Finder(Multiples):
             yield limit
             upper = {name: size for name, size in upper.items() if name not in names}
         yield from self._write_limits(lower, upper)
-        yield from self._find_together(lower)
+        yield from self.find_together(lower)
         yield from smallest_batch
         for name in self._samples.rigid:
             yield from self._find_fixed(name)
@@ -142,11 +139,6 @@ class _Finder(Multiples):
                 found[name] = limit
                 self._limits.append(limit)
         return found
-
-    def _may_end(self, name: str) -> bool:
-        """Return whether a dim has limits that are searched: one of windows works in places."""
-        is_left = name == self._names.batch or name in self._samples.windows
-        return not is_left and (self._demands is not None or not self._samples.is_fixed(name, self._names))
 
     def _find_upper_limit(self, name: str) -> int | None:
         base, is_capped = self._base[name], name in self._samples.capped
@@ -265,32 +257,6 @@ class _Finder(Multiples):
             if low > step and self._fails(self._with_partner(name, low - step)):
                 found[name] = min(low, self._smallest.get(name, low))
         return found, smallest_batch
-
-    def _find_together(self, lower: Sizes) -> Iterable[Constraint]:
-        """Write ``H or W ≥ 16 for B = 1``: in train mode a norm takes no single value of a channel.
-
-        Each dim alone may be as small as its limit, and all of them together may not.
-        """
-        names = [name for name in self._samples.free if self._names.is_spatial(name) and self._may_end(name)]
-        steps = {self._step(name) for name in names}
-        is_norm = any(fact.training and fact.type_name in _TRAINED_NORMS for fact in self._trace.modules)
-        if not is_norm or len(names) < 2 or len(steps) > 1 or any(len(self._samples.tied_to(n)) > 1 for n in names):
-            return
-        step = steps.pop()
-        first = {name: self._base[name] % step or step for name in names}
-        lows = {name: min(lower.get(name, low), self._smallest.get(name, low)) for name, low in first.items()}
-        if self._works(lows) or not self._fails(lows):
-            return
-        start = max(lower.get(name, low) for name, low in first.items())
-        sizes = range(start, start + _MOST_STEPS * step, step)
-        enough = next((size for size in sizes if self._works({**lows, names[0]: size})), None)
-        if enough is None or not all(self._works({**lows, name: enough}) for name in names[1:]):
-            return
-        below = dict.fromkeys(names, enough - step) if enough > start else lows
-        if self._fails(below):
-            is_single = self._base.get(self._names.batch) == 1 and self._works({**lows, self._names.batch: 2})
-            words = f"{', '.join(names[:-1])} or {names[-1]} ≥ {enough}"
-            yield self._build(words + f" for {self._names.batch} = 1" * is_single, below)
 
     def _search_below(self, name: str, works: int) -> int:
         """Find the smallest size that works, below one where the code does otherwise than operations that were read."""

@@ -11,12 +11,16 @@ from typing import NamedTuple
 from modelsummary_ipy.axes.expr import Expr, Floor, Least, Root, constant
 from modelsummary_ipy.axes.minima import simplify
 from modelsummary_ipy.axes.traced_op import Demand
+from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.tried_sizes import Constraint, TriedSizes
 
 #: How many times its size a dim is tried at, where several together are divisible.
 _MOST_TIMES = 4
+#: Most sizes that are tried for where several dims are large enough together.
+_MOST_STEPS = 8
+_TRAINED_NORMS = names_of("batch norm", "instance norm")
 
 
 class Parts(NamedTuple):
@@ -133,6 +137,32 @@ class JointLimits(TriedSizes):
         while less > 0 and total.size.value({**self._base, one: beyond, two: less}) > total.most:
             less -= self._step(two)
         return less > 0 and self._works({one: beyond, two: less}) and self._fails({one: upper[one], two: more})
+
+    def find_together(self, lower: Sizes) -> Iterable[Constraint]:
+        """Write ``H or W ≥ 16 for B = 1``: in train mode a norm takes no single value of a channel.
+
+        Each dim alone may be as small as its limit, and all of them together may not.
+        """
+        names = [name for name in self._samples.free if self._names.is_spatial(name) and self._may_end(name)]
+        steps = {self._step(name) for name in names}
+        is_norm = any(fact.training and fact.type_name in _TRAINED_NORMS for fact in self._trace.modules)
+        if not is_norm or len(names) < 2 or len(steps) > 1 or any(len(self._samples.tied_to(n)) > 1 for n in names):
+            return
+        step = steps.pop()
+        first = {name: self._base[name] % step or step for name in names}
+        lows = {name: min(lower.get(name, low), self._smallest.get(name, low)) for name, low in first.items()}
+        if self._works(lows) or not self._fails(lows):
+            return
+        start = max(lower.get(name, low) for name, low in first.items())
+        sizes = range(start, start + _MOST_STEPS * step, step)
+        enough = next((size for size in sizes if self._works({**lows, names[0]: size})), None)
+        if enough is None or not all(self._works({**lows, name: enough}) for name in names[1:]):
+            return
+        below = dict.fromkeys(names, enough - step) if enough > start else lows
+        if self._fails(below):
+            is_single = self._base.get(self._names.batch) == 1 and self._works({**lows, self._names.batch: 2})
+            words = f"{', '.join(names[:-1])} or {names[-1]} ≥ {enough}"
+            yield self._build(words + f" for {self._names.batch} = 1" * is_single, below)
 
 
 def _read_parts(demand: Demand) -> Parts | None:

@@ -41,6 +41,7 @@ class ModelSummary(Facts, Exports):
         inputs: What to pass: sizes, data or both. A flat sequence of ints is one size, ``(1, 3, 224, 224)``; a list or
             tuple of other things the positional arguments; a dict the keyword arguments if its keys are parameters.
             ``None`` shows the module tree alone.
+        more: Further positional arguments, as in a call of the model: ``ModelSummary(model, x, mask)``.
         input_size: The same, read as sizes only.
         input_data: The same, read as data only.
         method: What to call instead of ``forward``: ``"encode"``.
@@ -82,7 +83,7 @@ class ModelSummary(Facts, Exports):
         self,
         model: nn.Module,
         inputs: Any = None,
-        *,
+        *more: Any,
         input_size: Any = None,
         input_data: Any = None,
         method: str = "forward",
@@ -103,6 +104,8 @@ class ModelSummary(Facts, Exports):
         **arguments: Any,
     ) -> None:
         check_model(model)
+        if more:
+            inputs = (inputs, *more)
         assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate, context)
         declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
         ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}

@@ -24,6 +24,9 @@ from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_lea
 _MASK_NAMES = ("attention_mask", "padding_mask")
 _LENGTH_NAMES = ("len", "lens", "length", "lengths")
 _LOOKUPS = names_of("embedding", "embedding bag") | {"one_hot"}
+#: Operations that take real numbers alone, and the dtype of the real parts of a complex number.
+_REAL_ONLY = frozenset({"fft_rfft", "fft_rfft2", "fft_rfftn", "fft_ihfft", "view_as_complex", "complex"})
+_REAL_OF = {"complex64": "float32", "complex128": "float64"}
 _WEIGHTED = functions_of("linear", "convolution", "bilinear") | {"matmul", "mm", "bmm", "addmm"}
 
 
@@ -53,10 +56,14 @@ def _sizes_in(value: Any) -> list[Size]:
 
 
 def guess_dtypes(request: TraceRequest) -> TraceRequest:
-    """Guess a dtype for every size: its own if it has one, by its parameter's name, else the model's floating dtype."""
-    params = request.shadow.tree.params
-    floating = next((p.dtype for p in params if p.kind == "parameter" and _is_floating(p.dtype)), None)
-    default = floating or name_dtype(torch.get_default_dtype())
+    """Guess a dtype for every size: its own if it has one, by its parameter's name, else that of the parameters.
+
+    That is the first real floating dtype among them, a complex one if all are: spectral weights are complex in models
+    whose data are real.
+    """
+    floating = [p.dtype for p in request.shadow.tree.params if p.kind == "parameter" and _is_floating(p.dtype)]
+    real = [dtype for dtype in floating if dtype not in _REAL_OF]
+    default = (real or floating or [name_dtype(torch.get_default_dtype())])[0]
     guesses: list[str] = []
     for name, size in list_sizes(request):
         if size.dtype is not None:
@@ -175,6 +182,8 @@ def _wanted_dtype(trace: Trace, leaf: int, guess: str) -> str | None:
             if call.type_name in _LOOKUPS:
                 is_index = position == 0
                 return "int64" if is_index and guess not in ("int64", "int32") else None
+            if call.type_name in _REAL_ONLY and guess in _REAL_OF:
+                return _REAL_OF[guess]
             own = _weight_dtype(trace, call)
             if own is not None and own != guess and call.autocast is None:
                 return own

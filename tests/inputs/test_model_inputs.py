@@ -340,6 +340,13 @@ def test_keywords_of_the_constructor_are_inputs_by_name_as_the_magic_takes_them(
     assert ModelSummary(Options(), ids=(2, 3), anything=1).error is None
 
 
+def test_arguments_follow_one_another_as_in_a_call_of_the_model() -> None:
+    assert [leaf.shape for leaf in ModelSummary(Net(), (2, 3), X).rows[0].inputs] == [(2, 3), (2, 3)]
+    assert ModelSummary(nn.Conv2d(3, 4, 3), 1, 3, 8, 8).rows[0].outputs[0].shape == (1, 4, 6, 6)
+    with pytest.raises(InputError, match="more than one of inputs, input_size and input_data"):
+        ModelSummary(Net(), (2, 3), X, input_size=(2, 3))
+
+
 @pytest.mark.parametrize(
     ("keywords", "says"),
     [

@@ -292,6 +292,23 @@ def test_unknown_indices_are_left_alone() -> None:
     assert ModelSummary(Computed(), (2, 9)).error is None
 
 
+def test_data_are_real_where_weights_are_complex() -> None:
+    class Spectral(nn.Module):
+        def __init__(self, beside: nn.Module | None) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(5, dtype=torch.complex64))
+            self.beside = beside
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.irfft(torch.fft.rfft(self.beside(x) if self.beside else x) * self.weight)
+
+    for beside in (nn.Linear(8, 8), None):  # the other weights say so, or the transform that reads it
+        ms = ModelSummary(Spectral(beside), (2, 8))
+        assert ms.error is None
+        assert ms.rows[0].inputs[0].dtype == "float32"
+    assert ModelSummary(nn.Linear(8, 8, dtype=torch.complex64), (2, 8)).rows[0].inputs[0].dtype == "complex64"
+
+
 def test_a_dtype_that_was_guessed_wrong_is_no_failure() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

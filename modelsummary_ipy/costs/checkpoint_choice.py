@@ -278,37 +278,19 @@ def _choose_greedily(
         if best is not None:
             at, out = best
             chosen = (chosen - out) | {at}
-        else:
-            coarse = _find_coarse(problem, candidates, chosen, rest)
-            if coarse is None:
+        else:  # a module that needs too much while it runs again: those in it free less, but run again one by one
+            outer = next((at for at in sorted(chosen) if _holds_others(candidates, candidates[at])), None)
+            if outer is None:
                 return None
-            left_out.add(coarse)
-            chosen = (chosen - {coarse}) | _list_inside(candidates, coarse, left_out)
+            left_out.add(outer)
+            chosen = chosen - {outer}
         rest = _find_rest(problem, chosen)
     return chosen
 
 
-def _find_coarse(
-    problem: _Problem, candidates: Sequence[Candidate], chosen: Set[int], rest: Sequence[int]
-) -> int | None:
-    """Find a chosen module that needs too much while it runs again: those in it free less, but run again one by one."""
-    for at in sorted(chosen):
-        inside = _list_inside(candidates, at, frozenset())
-        change = [sum(problem.gains[one].get(place, 0) for one in inside) for place in range(len(rest))]
-        before = problem.gains[at]
-        if any(over > 0 and change[place] > before.get(place, 0) for place, over in enumerate(rest)):
-            return at
-    return None
-
-
-def _list_inside(candidates: Sequence[Candidate], outer: int, left_out: Collection[int]) -> set[int]:
-    """List the outermost candidates in a module."""
-    inside: set[int] = set()
-    for at, one in enumerate(candidates):  # parents come before children
-        is_inside = at not in left_out and one.path.startswith(f"{candidates[outer].path}.")
-        if is_inside and not _find_conflicts(candidates, inside, one):
-            inside.add(at)
-    return inside
+def _holds_others(candidates: Sequence[Candidate], outer: Candidate) -> bool:
+    """Return whether there are candidates in a module."""
+    return any(one.path.startswith(f"{outer.path}.") for one in candidates)
 
 
 def _find_conflicts(candidates: Sequence[Candidate], chosen: Iterable[int], one: Candidate) -> set[int]:

@@ -47,7 +47,7 @@ count_modes: Callable[[], Any] = prefer("count_modes", _find_count_modes, object
 #: The logger to which every failing shape rule of torch writes.
 FAKE_LOGGER = FakeTensor.__module__
 
-#: What torch raises when an operation needs values, or has no shape rule: never the user's mistake. 2.6 lacks one.
+#: What torch raises when an operation needs values, or has no shape rule: never the user's mistake. 2.7 lacks one.
 FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = tuple(
     getattr(fake_tensor, name)
     for name in (
@@ -61,14 +61,8 @@ FAKE_ONLY_ERRORS: tuple[type[Exception], ...] = tuple(
 )
 
 
-class _NoShapeRule(RuntimeError):
-    """Replaces torch's exception where a release has none of that name."""
-
-
 #: Raised for an operation that has no shape rule; its argument is the operation.
-UnsupportedOperatorException: type[Exception] = getattr(fake_tensor, "UnsupportedOperatorException", _NoShapeRule)
-if UnsupportedOperatorException is _NoShapeRule:
-    FAKE_ONLY_ERRORS += (_NoShapeRule,)
+UnsupportedOperatorException = fake_tensor.UnsupportedOperatorException
 
 
 def from_torchs_fakes(kind: type) -> bool:

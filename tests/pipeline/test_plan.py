@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from modelsummary_ipy import InputError, ModelSummary, Plan
+from modelsummary_ipy.costs.checkpoint_choice import Candidate, choose_checkpoints
 from modelsummary_ipy.pipeline import plan as plans
 from tests.reference import difference, fingerprint
 from tests.tracing.real_step import real_optimizer, run_real_step
@@ -140,6 +141,14 @@ def test_no_set_of_modules_that_fits_runs_less_again(name: str, monkeypatch: pyt
         assert macs <= min(macs for peak, macs in every.values() if peak <= budget)
         assert plan.added_mult_adds == macs - bare_macs
         assert plan.mult_adds == bare_macs
+
+
+def test_the_parts_of_a_module_take_its_place_where_it_needs_too_much_while_it_runs_again() -> None:
+    """Whole it frees 100 bytes for 15 MACs; its halves free as much for 20, and 10 more at the second moment."""
+    whole = Candidate("whole", "Whole", 1, 15, ((0, 0, 100),), "whole")
+    halves = [Candidate(f"whole.{at}", "Half", 2 + at, 10, ((0, 0, 50), (1, 1, 5)), "half") for at in range(2)]
+    assert choose_checkpoints([300, 210], 200, [whole, *halves]) == halves
+    assert choose_checkpoints([300, 211], 200, [whole, *halves]) is None
 
 
 def test_repeated_blocks_are_taken_from_the_first_on() -> None:

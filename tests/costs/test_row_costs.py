@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,28 +10,21 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import flex_attention
 from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torch.utils import flop_counter
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode, register_flop_formula
+from torch.utils.flop_counter import FlopCounterMode
 
-from modelsummary_ipy.costs import zero_mac_ops as zero_ops
-from modelsummary_ipy.costs.mac_formulas import count_aten_op, find_formula, register_mult_adds
-from modelsummary_ipy.costs.row_costs import count_costs
-from modelsummary_ipy.costs.zero_mac_ops import is_zero_by_name
+from modelsummary_ipy.costs.mac_formulas import count_aten_op
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.records.summary import Cost
 from modelsummary_ipy.records.trace import AtenOp
 from modelsummary_ipy.summary import ModelSummary
 from tests.models import CASES, Case
-from tests.reference import HAS_GROUPED_PRODUCTS
 from tests.traced import trace_case
 
 
@@ -299,115 +291,6 @@ def test_a_shared_layer_counts_once_a_call() -> None:
     assert count(nn.Sequential(layer, layer, layer), torch.zeros(2, 4)) == 3 * 2 * 16
 
 
-# -- models people know -----------------------------------------------------------------------------------------------
-
-
-def transformer_mult_adds(tokens: int, layers: int, width: int, hidden: int, texts: int = 1) -> int:
-    """Count a stack of plain layers: four projections, two products over all positions, two layers behind them."""
-    length = tokens // texts
-    one = tokens * (4 * width**2 + 2 * width * hidden) + texts * 2 * length**2 * width
-    return layers * one
-
-
-def test_gpt2_of_four_layers() -> None:
-    with torch.device("meta"):  # 67 M random numbers would take long
-        model = transformers.GPT2LMHeadModel(transformers.GPT2Config(n_layer=4)).eval()
-    by_hand = transformer_mult_adds(128, 4, 768, 3072) + 128 * 768 * 50_257
-    assert by_hand == 8_665_006_080  # 8,665 M; a tool that multiplies parameters by sizes says 59,402 M
-    assert count(model, torch.zeros(1, 128, dtype=torch.int64, device="meta")) == by_hand
-
-
-def test_bert_base() -> None:
-    with torch.device("meta"):
-        model = transformers.BertModel(transformers.BertConfig()).eval()
-    by_hand = transformer_mult_adds(8 * 128, 12, 768, 3072, texts=8) + 8 * 768**2  # and the pooler, once a text
-    assert count(model, torch.zeros(8, 128, dtype=torch.int64, device="meta")) == by_hand
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_llama_with_grouped_queries_and_a_gated_layer(attention: str) -> None:
-    config = transformers.LlamaConfig(
-        hidden_size=256, num_hidden_layers=3, num_attention_heads=8, num_key_value_heads=2, intermediate_size=688,
-        vocab_size=1000, attn_implementation=attention, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    model = transformers.LlamaForCausalLM(config).eval()
-    tokens, keys = 2 * 64, 256 * 2 // 8
-    layer = tokens * (2 * 256**2 + 2 * 256 * keys + 3 * 256 * 688) + 2 * 2 * 64**2 * 256
-    # and the angles of the rotary embedding, a product of 16 frequencies (a head is 32 wide) with 64 positions
-    angles = 16 * 64 * count_rotary_tables(model, 2, 64)
-    assert count(model, torch.zeros(2, 64, dtype=torch.int64)) == 3 * layer + tokens * 256 * 1000 + angles
-
-
-def count_rotary_tables(model: nn.Module, batch: int, length: int) -> int:
-    """How many tables the rotary embedding makes by a product of matrices: seen by torch's own counter."""
-    rotary = model.model.rotary_emb  # type: ignore[union-attr]
-    positions = torch.arange(length)[None]
-    with FlopCounterMode(display=False) as counter:
-        rotary(torch.zeros(batch, length, 256), positions)
-    return counter.get_total_flops() // 2 // (16 * length)
-
-
-def resnet50_mult_adds(size: int) -> int:
-    """Count a ResNet-50 whose bottlenecks stride in their 3 × 3: 4,089 M at 224² with the classifier."""
-    side = size // 2
-    total = side**2 * 64 * 3 * 49
-    side //= 2
-    width_in = 64
-    for stage, blocks in enumerate((3, 4, 6, 3)):
-        inner, width = 64 << stage, 256 << stage
-        for block in range(blocks):
-            before = side
-            side = side // 2 if stage and not block else side
-            total += before**2 * width_in * inner + side**2 * (inner * inner * 9 + inner * width)
-            total += side**2 * width_in * width if not block else 0
-            width_in = width
-    return total + 2048 * 1000
-
-
-def test_resnet50() -> None:
-    assert resnet50_mult_adds(224) == 4_089_184_256
-    with torch.device("meta"):
-        model = transformers.ResNetForImageClassification(transformers.ResNetConfig(num_labels=1000)).eval()
-    assert count(model, torch.zeros(1, 3, 224, 224, device="meta")) == resnet50_mult_adds(224)
-    assert count(model, torch.zeros(2, 3, 64, 64, device="meta")) == 2 * resnet50_mult_adds(64)
-
-
-class TopK(nn.Module):
-    """Each token goes to the two best of four experts, each of which takes only what was sent to it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.router = nn.Linear(8, 4)
-        self.experts = nn.ModuleList([nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8)) for _ in range(4)])
-
-    def forward(self, x: Tensor) -> Tensor:
-        weights, chosen = self.router(x).softmax(-1).topk(2, -1)
-        out = torch.zeros_like(x)
-        for number, expert in enumerate(self.experts):
-            rows, places = (chosen == number).nonzero(as_tuple=True)
-            out = out.index_add(0, rows, expert(x[rows]) * weights[rows, places, None])
-        return out
-
-
-def test_a_mixture_counts_what_each_expert_was_sent() -> None:
-    torch.manual_seed(0)
-    ms = ModelSummary(TopK(), ModelInputs((torch.randn(12, 8),)))
-    assert ms.engine == "real"  # who gets what depends on values
-    assert ms.total_mult_adds == 12 * 8 * 4 + 12 * 2 * (2 * 8 * 16)
-    assert ms.unknown_ops == ()
-
-
-@pytest.mark.skipif(not HAS_GROUPED_PRODUCTS, reason="torch before 2.9 has none on a CPU")
-@pytest.mark.parametrize("engine", ["fake", "real"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_grouped_products_count_each_row_once(dtype: torch.dtype, engine: str) -> None:
-    def run(x: Tensor, weights: Tensor) -> Tensor:
-        return torch._grouped_mm(x, weights, torch.tensor([3, 8], dtype=torch.int32))
-
-    x, weights = torch.zeros(8, 16, dtype=dtype), torch.zeros(2, 16, 32, dtype=dtype)
-    assert count(Does(run), x, weights, engine=engine) == 8 * 16 * 32
-
-
 @pytest.mark.parametrize(
     ("op", "sizes", "by_hand"),
     [
@@ -559,207 +442,3 @@ def test_a_functional_gradient_is_counted_too() -> None:
     assert ms.error is None
     assert ms.total_mult_adds == 3 * 4 * 5 * 4
     assert ms.engine == "fake"
-
-
-# -- what is unknown --------------------------------------------------------------------------------------------------
-
-
-class Spectral(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.before = nn.Linear(4, 4)
-        self.after = nn.Linear(3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(torch.fft.rfft(self.before(x)).real)
-
-
-@pytest.mark.parametrize("engine", ["fake", "real"])
-def test_an_operation_without_a_formula_makes_its_row_unknown_and_is_left_out_of_the_total(engine: str) -> None:
-    ms = summarise(Spectral(), torch.zeros(5, 4), engine=engine)
-    assert ms.unknown_ops == ("aten::_fft_r2c",)
-    assert ms.total_mult_adds == 5 * 16 + 5 * 6
-    found = {row.path or row.type_name: ms.costs[row.index].mult_adds for row in ms.rows if row.type_name != "real"}
-    assert found == {"Spectral": None, "before": 80, "fft_rfft": None, "after": 30}
-
-
-def test_a_product_with_a_sparse_matrix_is_unknown() -> None:
-    ms = summarise(Does(lambda x: torch.mm(x.to_sparse_csr(), x)), torch.eye(3), engine="real")
-    assert ms.unknown_ops == ("aten::mm (sparse)",)
-
-
-@pytest.fixture
-def own_op() -> Iterator[Any]:
-    library = torch.library.Library("ms_costs", "DEF")
-    library.define("fused(Tensor x, Tensor weight, int times) -> Tensor")
-    library.impl("fused", lambda x, weight, times: (x @ weight) * times, "CompositeExplicitAutograd")
-    torch.library.register_fake("ms_costs::fused", lambda x, w, times: x.new_empty(x.shape[0], w.shape[1]), lib=library)
-    yield torch.ops.ms_costs.fused
-    library._destroy()
-
-
-def test_an_own_operation_is_unknown_until_it_has_a_formula(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.costs.mac_formulas._formulas", {})
-    model, x, weight = Does(lambda x, w: own_op(x, w, 3)), torch.zeros(5, 4), torch.zeros(4, 6)
-    assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
-
-    @register_mult_adds("ms_costs::fused")
-    def count_fused(kernel: AtenOp) -> int:
-        rows, inner = kernel.inputs[0] or (0, 0)
-        return rows * inner * kernel.outputs[0][1] * dict(kernel.arguments)["times"]
-
-    assert count(model, x, weight) == 5 * 4 * 6 * 3
-    for op in (own_op, own_op.default):
-        register_mult_adds(op, lambda kernel: 7)
-        assert count(model, x, weight) == 7
-    register_mult_adds(own_op.default, lambda kernel: None)
-    assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
-
-
-def test_a_mistake_in_an_own_formula_is_shown_not_swallowed(own_op: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.costs.mac_formulas._formulas", {})
-    register_mult_adds(own_op, lambda kernel: kernel.inputs[9][0])
-    ms = summarise(Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4))
-    with pytest.raises(IndexError):
-        _ = ms.total_mult_adds
-
-
-@pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelsummary_ipy.costs.mac_formulas._formulas", {})
-    monkeypatch.setattr(flop_counter, "flop_registry", dict(flop_counter.flop_registry))
-
-
-def test_a_formula_of_torchs_registry_counts_an_own_operation(own_op: Any, registry: None) -> None:
-    model, x, weight = Does(lambda x, w: own_op(x, w, 3)), torch.zeros(5, 4), torch.zeros(4, 6)
-    assert summarise(model, x, weight).unknown_ops == ("ms_costs::fused",)
-
-    @register_flop_formula(own_op)
-    def count_flops(left: Any, right: Any, times: int, *, out_shape: Any) -> int:
-        assert (left, right, out_shape) == ((5, 4), (4, 6), (5, 6))
-        return 2 * left[0] * left[1] * right[1] * times
-
-    ms = summarise(model, x, weight)
-    assert (ms.total_mult_adds, ms.unknown_ops) == (5 * 4 * 6 * 3, ())
-    with FlopCounterMode(display=False) as counter:
-        model(x, weight)
-    assert counter.get_total_flops() == 2 * 5 * 4 * 6 * 3
-    register_mult_adds(own_op, lambda kernel: 7)
-    assert count(model, x, weight) == 7
-
-
-def test_a_formula_that_was_registered_for_raw_tensors_gets_tensors_without_values(own_op: Any, registry: None) -> None:
-    model, x = Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4, dtype=torch.float64)
-
-    @register_flop_formula(own_op, get_raw=True)
-    def count_flops(left: Any, right: Any, times: int, out_val: Any = None) -> int:
-        return int(left.numel() * out_val.shape[1] * left.element_size())
-
-    assert count(model, x) == 4 * 4 * 4 * 8 // 2
-    flop_counter.flop_registry[own_op] = lambda left, *args, out_val: int(left.sum().item())
-    assert summarise(model, x).unknown_ops == ("ms_costs::fused",)
-
-
-def test_lists_options_and_what_is_not_given_reach_a_formula_of_torchs_registry(registry: None) -> None:
-    library = torch.library.Library("ms_lists", "DEF")
-    library.define("mix(Tensor x, Tensor[] others, Tensor? bias=None, *, float scale=1.0) -> Tensor")
-    library.impl("mix", lambda x, others, bias=None, scale=1.0: x.clone(), "CompositeExplicitAutograd")
-    torch.library.register_fake("ms_lists::mix", lambda x, others, bias=None, scale=1.0: x.new_empty(3), lib=library)
-    seen: list[Any] = []
-
-    @register_flop_formula(torch.ops.ms_lists.mix)
-    def count_flops(*args: Any, out_shape: Any, **named: Any) -> int:
-        seen.append((args, named, out_shape))
-        return 10
-
-    x = torch.zeros(3)
-    assert count(Does(lambda x: torch.ops.ms_lists.mix(x, [x[:1], x[:2]], scale=2.0)), x) == 5
-    assert seen[0] == (((3,), [(1,), (2,)], None), {"scale": 2.0}, (3,))
-    library._destroy()
-
-
-def test_a_mistake_in_a_formula_of_torchs_registry_is_shown(own_op: Any, registry: None) -> None:
-    register_flop_formula(own_op)(lambda left, right: left[9])
-    with pytest.raises(TypeError):
-        _ = summarise(Does(lambda x: own_op(x, x, 1)), torch.zeros(4, 4)).total_mult_adds
-
-
-@pytest.mark.parametrize("op", ["fused", "a::b::c::d", "my lib::fused", 3, None])
-def test_what_is_no_operation_is_refused(op: Any) -> None:
-    with pytest.raises(InputError, match="no operation"):
-        register_mult_adds(op, lambda kernel: 1)
-
-
-def test_a_formula_that_can_not_be_called_is_refused() -> None:
-    with pytest.raises(InputError, match="a function from an AtenOp"):
-        register_mult_adds("mylib::fused", 12)
-
-
-def test_a_forward_that_fails_has_unknown_costs_on_the_way_to_the_failure() -> None:
-    ms = ModelSummary(nn.Sequential(nn.Linear(4, 8), nn.Linear(9, 4), nn.Linear(4, 4)), (2, 4))
-    assert [ms.costs[row.index].mult_adds for row in ms.rows] == [None, 64, None, None]
-    assert ms.total_mult_adds == 64
-
-
-def test_a_static_summary_has_no_costs() -> None:
-    ms = ModelSummary(nn.Linear(4, 4), engine="static")
-    assert (dict(ms.costs), ms.total_mult_adds, ms.unknown_ops) == ({}, None, ())
-
-
-# -- the tables -------------------------------------------------------------------------------------------------------
-
-
-def aten_names() -> set[str]:
-    every = torch._C._dispatch_get_all_op_names()
-    names = {name[6:].partition(".")[0] for name in every if name.startswith("aten::")}
-    return names | {name.rstrip("_") for name in names}
-
-
-#: Operations among those that count nothing which some releases of torch lack.
-NOT_IN_EVERY_TORCH = {
-    *("_philox_key_fold_in", "_philox_key_split", "_philox_normal", "_philox_uniform", "_upsample_lanczos2d_aa"),
-    *("_use_miopen_ctc_loss", "linalg__powsum", "miopen_ctc_loss", "_dyn_quant_pack_4bit_weight", "_fused_rms_norm"),
-    "hash_tensor",
-}
-
-
-def test_every_name_that_counts_nothing_is_an_operation_of_torchs_and_has_no_formula() -> None:
-    assert zero_ops._NAMES - aten_names() - NOT_IN_EVERY_TORCH == set()
-    assert zero_ops._NAMES >= NOT_IN_EVERY_TORCH
-    assert {name for name in zero_ops._NAMES if find_formula(f"aten.{name}.default") is not None} == set()
-
-
-@pytest.mark.parametrize(
-    ("op", "is_zero"),
-    [
-        ("aten.native_layer_norm.default", True),
-        ("aten.native_layer_norm_backward.default", True),
-        ("aten.embedding_dense_backward.default", True),
-        ("aten._softmax_backward_data.default", True),
-        ("aten.index_put_.default", True),
-        ("aten._foreach_add_.List", True),
-        ("aten._foreach_mm.default", False),
-        ("aten.convolution.default", False),
-        ("aten._fft_c2c.default", False),
-        ("aten.linalg_inv_ex.default", False),
-        ("mylib.softmax.default", False),
-        ("_c10d_functional.all_reduce.default", True),
-    ],
-)
-def test_a_name_tells_whether_an_operation_counts_nothing(op: str, is_zero: bool) -> None:
-    assert is_zero_by_name(op) is is_zero
-
-
-def test_ragged_sizes_are_unknown_not_negative() -> None:
-    assert count_aten_op(AtenOp("aten.linear.default", ((2, -1, 4), (6, 4)), ((2, -1, 6),))) is None
-
-
-def test_costs_of_rows_add_up_and_one_unknown_spreads_upward() -> None:
-    ms = summarise(Spectral(), torch.zeros(5, 4))
-    trace = ms.pipeline.traced.trace
-    costs, unknown = count_costs(trace, ms.rows)
-    assert unknown == ("aten::_fft_r2c",)
-    assert set(costs) == {row.index for row in ms.rows}
-    assert all(isinstance(cost, Cost) for cost in costs.values())
-    own = [cost.own_mult_adds for cost in costs.values() if cost.own_mult_adds is not None]
-    assert math.fsum(own) == 110

@@ -12,7 +12,7 @@ from modelsummary_ipy.display.outline import GroupNode, HiddenNode, Node, Outlin
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View
 from tests import stories
-from tests.stories import StoryBuilder
+from tests.story_builder import StoryBuilder
 
 EVERYTHING = View(depth=99, ops=True, fold=False, max_rows=10**9)
 

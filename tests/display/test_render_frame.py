@@ -15,7 +15,7 @@ from modelsummary_ipy.display.render.frame import render_csv, render_json, seed_
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec
 from tests import stories
-from tests.stories import StoryBuilder
+from tests.story_builder import StoryBuilder
 
 
 def test_the_seeds_worked_example_is_what_it_was() -> None:

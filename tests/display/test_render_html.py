@@ -24,7 +24,7 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.summary import Cost, Story
 from modelsummary_ipy.records.view import COLUMNS, View
 from tests import stories
-from tests.stories import StoryBuilder, leaves
+from tests.story_builder import StoryBuilder, leaves
 
 OPEN = View(depth=99)
 

@@ -23,7 +23,7 @@ from modelsummary_ipy.display.rows import format_arguments
 from modelsummary_ipy.records.trace import Source, TensorSpec
 from modelsummary_ipy.records.view import View
 from tests import stories
-from tests.stories import StoryBuilder
+from tests.story_builder import StoryBuilder
 
 ALL = View(columns=("input", "output", "formula", "params", "macs", "activation", "source"))
 

@@ -16,7 +16,7 @@ from modelsummary_ipy.records.summary import Memory, Story
 from modelsummary_ipy.records.training import Moment, StorageLife, Training
 from modelsummary_ipy.records.view import View
 from tests import stories
-from tests.stories import StoryBuilder
+from tests.story_builder import StoryBuilder
 
 #: 100 bytes of weights all along; 40 that conv0 saves (moments 1 to 4); at the backward of conv1 60 more; a gradient.
 STEP = Training(

@@ -18,6 +18,17 @@ class _Chomp(nn.Module):
         return x[:, :, : -self.surplus].contiguous()
 
 
+@clean("uneven-padding", (2, 3, 24, 24))
+class PaddedByALayer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Sequential(nn.ReplicationPad2d(1), nn.Conv2d(3, 8, 3))
+        self.body = nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1) for _ in range(5)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self.head(x))
+
+
 @clean("grown-map", (2, 4, 50))
 def causal_net() -> nn.Module:
     layers: list[nn.Module] = []

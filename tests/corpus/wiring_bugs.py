@@ -156,6 +156,22 @@ class HeadNeverCalled(nn.Module):
         return self.body(x).mean((2, 3))
 
 
+@bug("unused-layer", ("", "NothingOfItRuns"), (2, 3, 16, 16))
+class NothingOfItRuns(nn.Module):
+    """An option without a value turns the whole network off: what comes out is the input."""
+
+    def __init__(self, upsampler: str = "") -> None:
+        super().__init__()
+        self.upsampler = upsampler
+        self.first, self.up = nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = (x - 0.5) * 2
+        if self.upsampler == "pixelshuffle":
+            y = self.up(self.first(y))
+        return y / 2 + 0.5
+
+
 @bug("unused-layer", ("decoder", "GRU"), (4, 7, 8))
 class EncoderTwice(nn.Module):
     def __init__(self) -> None:

@@ -33,6 +33,17 @@ class WeightByHand(nn.Module):
         return F.linear(x, self.fc.weight.t(), self.fc.bias) * self.scale.weight.norm()
 
 
+@clean("unused-layer", (4, 8))
+class FunctionalCall(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        weights = {name: value * 0.9 for name, value in self.net.named_parameters()}
+        return torch.func.functional_call(self.net, weights, (x,))
+
+
 @clean("unregistered-layer", (4, 8))
 class TeacherOutOfTheWay(nn.Module):
     def __init__(self) -> None:

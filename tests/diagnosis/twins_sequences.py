@@ -589,3 +589,24 @@ class PositionsLast(nn.Module):
 class PositionsLastT(PositionsLast):
     def __init__(self):
         super().__init__(1, 20, 12)
+
+
+# -- a table beside tokens whose steps come first ---------------------------------------------------------------------
+
+
+class PatchesBeforeTheBatch(nn.Module):
+    def __init__(self, size=48):
+        super().__init__()
+        self.size = size
+        self.table = nn.Parameter(torch.zeros((size // 4) ** 2, 1, 48))
+        self.layer = nn.TransformerEncoderLayer(48, 4, 64)
+
+    def forward(self, x):
+        x = F.unfold(x, 4, stride=4).transpose(1, 2).transpose(0, 1).contiguous()
+        return self.layer(x + self.table)
+
+
+@twin(PatchesBeforeTheBatch, (2, 3, 64, 64), reason="input has 256 positions, 'table' has 144")
+class PatchesBeforeTheBatchT(PatchesBeforeTheBatch):
+    def __init__(self):
+        super().__init__(64)

@@ -120,7 +120,8 @@ def explain_order(pair: Pair) -> Diagnosis | None:
     if is_turned and table.shape != data.shape and table.shape[0] in (1, data.shape[0]):
         reason = f"{sizes} has its positions in dim 1, {write_shape(data.shape)} has them last"
         return Diagnosis(reason, write_shape(data.shape[1:]), fix_operand(ctx, places[which], "{}.transpose(1, 2)"))
-    if table.shape[1] == 1 and table.shape[0] >= data.shape[1]:
+    has_steps_first = data.formula is not None and data.formula[1] == "B"
+    if table.shape[1] == 1 and table.shape[0] >= data.shape[1] > 1 and not has_steps_first:
         cut = _write_cuts(pair._replace(axes=[-2]), which, first="[:{}]", then=".transpose(0, 1)")
         turned = fix_operand(ctx, places[which], "{}.transpose(0, 1)")
         fixes = [fix for fix in ([turned] if table.shape[0] == data.shape[1] else cut) if fix]

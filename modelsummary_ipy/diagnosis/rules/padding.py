@@ -12,11 +12,13 @@ from modelsummary_ipy.diagnosis.formatting import write_times, write_window
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.spatial import is_cropped, read_convolution
 from modelsummary_ipy.diagnosis.windows import Window
+from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
 Border = Literal["keeps", "trims", "full", "between"]
+_PADDINGS = names_of("padding")
 _MOST_SIBLINGS_OFF = 0.25
 _FEWEST_SIBLINGS = 3
 
@@ -170,6 +172,8 @@ def _judge(evidence: Evidence, slide: _Slide, others: _Others) -> str:
         ]
         return f"{sizes}: {more[0]} (kernel {kernel}, padding {padding})" if more else ""
     grown = any(new > old for new, old in zip(slide.after, slide.before, strict=True))
+    if slide.border == "trims" and _is_padded_before(evidence, slide):
+        return ""
     if max(slide.borders) == 0 or (grown and not is_cropped(evidence.flow, slide.call, len(slide.kernel))):
         return ""  # what grows a feature map for good is another rule's
     if slide.border == "between":
@@ -178,6 +182,12 @@ def _judge(evidence: Evidence, slide: _Slide, others: _Others) -> str:
     if slide.border == "trims" and keep >= _FEWEST_SIBLINGS and off <= _MOST_SIBLINGS_OFF * others.borders.total():
         return f"{sizes}: padding {padding} shrinks the feature map, {keep} other convolutions keep its size"
     return _compare_siblings(slide, others.beside(slide), sizes)
+
+
+def _is_padded_before(evidence: Evidence, slide: _Slide) -> bool:
+    """Return whether a layer or a function pads what the convolution reads: ``ReplicationPad2d(1)`` before it."""
+    maker = evidence.flow.producer(slide.call.input_links[0])
+    return maker is not None and maker.type_name in _PADDINGS
 
 
 def _compare_siblings(slide: _Slide, siblings: Counter[Border], sizes: str) -> str:

@@ -125,6 +125,7 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
     rows = _first_rows(evidence)
     yield from _find_unused_tables(evidence, rows)
     yield from _find_unread_tensors(evidence, rows)
+    yield from _find_idle_model(evidence)
     for fact in _unused(evidence):
         row = rows.get(fact.index)
         owner, attribute = evidence.owner_of(fact)
@@ -138,6 +139,19 @@ def find_unused_layers(evidence: Evidence) -> Iterator[Flag]:
         yield Flag(
             "unused-layer", severity, row.index, row.path, message, "", "unused-layer", {"num_params": count}
         )  # fmt: skip
+
+
+def _find_idle_model(evidence: Evidence) -> Iterator[Flag]:
+    """Find a forward that reads none of the model's trainable parameters: an option has turned all of it off."""
+    model, call = evidence.modules[0], evidence.first_call_of(0)
+    if call is None or evidence.story.trace.method != "forward" or not evidence.trains(0):
+        return
+    ran = [child for child in model.children if evidence.first_call_in(child) is not None]
+    if evidence.params_below(0) & evidence.touched or any(evidence.trains(child) for child in ran):
+        return
+    count = evidence.count_trainable(0)
+    message = f"none of its {count:,} parameters were used: {model.type_name}.forward called no layer that has any"
+    yield evidence.flag("unused-layer", "warning", call, message, "", "model", num_params=count)
 
 
 def _find_unread_tensors(evidence: Evidence, rows: dict[int | None, Row]) -> Iterator[Flag]:

@@ -29,6 +29,20 @@ class PaddedByALayer(nn.Module):
         return self.body(self.head(x))
 
 
+@clean("grown-map", (2, 3, 24, 24))
+class MergedLayers(nn.Module):
+    """Three layers as one: the kernel of one is convolved with that of the next."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.widen, self.conv, self.narrow = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3), nn.Conv2d(6, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.widen.weight.flip(2, 3).permute(1, 0, 2, 3)
+        both = F.conv2d(first, self.conv.weight, padding=2).flip(2, 3).permute(1, 0, 2, 3)
+        return self.narrow(F.conv2d(x, both, padding=1))
+
+
 @clean("grown-map", (2, 4, 50))
 def causal_net() -> nn.Module:
     layers: list[nn.Module] = []

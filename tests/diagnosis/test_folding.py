@@ -41,6 +41,34 @@ def test_one_line_that_runs_in_three_blocks_has_one_flag() -> None:
     assert (said["code"], said["more"], said["numbers"]["shape"]) == ("softmax", list(flag.more), [3, 12, 12])
 
 
+class NotAsked(nn.Module):
+    """Each block's second activation is made and not called."""
+
+    class Block(nn.Module):
+        def __init__(self, act: bool) -> None:
+            super().__init__()
+            self.fc, self.act, self.is_active = nn.Linear(8, 8), nn.PReLU(8), act
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.act(self.fc(x)) if self.is_active else self.fc(x)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(self.Block(True), self.Block(False)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+def test_layers_that_blocks_of_one_class_leave_out_have_one_flag() -> None:
+    ms = ModelSummary(NotAsked(), (4, 8))
+    (flag,) = ms.flags
+    assert (flag.rule, flag.path) == ("unused-layer", "blocks.0.1.act")
+    assert [ms.rows[row].path for row in flag.more] == ["blocks.1.1.act", "blocks.2.1.act"]
+
+
 class RowsByNumber(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -71,11 +71,12 @@ def _find_after(evidence: Evidence, call: int) -> set[int]:
 
 
 def _fold_lines(evidence: Evidence, flags: list[Flag]) -> list[Flag]:
-    """Fold what one line of code does at several rows: twelve blocks of one class have one bug."""
+    """Fold what one line of code does at several rows, or does not do: twelve blocks of one class have one bug."""
     groups: dict[object, list[Flag]] = {}
     for flag in flags:
         row = evidence.story.rows[flag.row]
-        place = (row.source, row.type_name, re.sub(r"\d+", "*", row.path)) if row.source else flag.row
+        like = (row.source, row.type_name, re.sub(r"\d+", "*", row.path))
+        place = like if row.source or flag.rule == "unused-layer" else flag.row
         groups.setdefault((flag.rule, flag.code, flag.severity, place), []).append(flag)
     first = {id(group[0]): _fold(group[0], group[1:]) for group in groups.values()}
     return [first[id(flag)] for flag in flags if id(flag) in first]

@@ -61,8 +61,13 @@ def find_grown_maps(evidence: Evidence) -> Iterator[Flag]:
 
 
 def read_convolution(flow: Dataflow, step: Call) -> tuple[Window, ...]:
-    """Return the windows of a plain convolution of a feature map, one per spatial dim; ``()`` for anything else."""
+    """Return the windows of a plain convolution of a feature map, one per spatial dim; ``()`` for anything else.
+
+    That is also a convolution of one weight with another, which merges two layers into one.
+    """
     if step.type_name not in _PLAIN_CONVOLUTIONS or not step.inputs or not step.outputs:
+        return ()
+    if step.input_links[0] is not None and not any(flow.sources(link) for link in step.input_links):
         return ()
     if len(step.inputs[0].shape) < spatial_rank(step) + 1:
         return ()

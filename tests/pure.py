@@ -17,7 +17,7 @@ import pytest
 PURE = (
     *(f"tests/diagnosis/test_{name}.py" for name in ("explain", "memory_patches", "rules_by_hand", "rules_pages")),
     *(f"tests/display/test_render_{name}.py" for name in ("frame", "html", "markdown", "plan", "text")),
-    *("tests/display/test_outline.py", "tests/display/test_step_picture.py"),
+    *(f"tests/display/test_{name}.py" for name in ("outline", "page_escapes", "page_packed", "step_picture")),
     *("tests/inputs/test_size.py", "tests/records", "tests/axes/test_expr.py", "tests/shapes/test_size_search.py"),
 )
 

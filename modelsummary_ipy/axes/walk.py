@@ -177,9 +177,11 @@ class Walk:
     def _contradict(self, event: OpEvent, entry: str) -> None:
         """Write down, once an operation, that an entry says something else than torch.
 
-        Of this package's own only where no integer was guessed before: a wrong guess is no fault of the entry.
+        Of this package's own only where no integer was guessed before, and all traces made the same operations: a wrong
+        guess is no fault of the entry, nor is the same operation in another turn of a loop.
         """
-        if event.op in self.found.contradicted or not (is_own(event.op) or not self._integers.has_guessed):
+        may_be_fault = not self._integers.has_guessed and all(None not in other for other in self._others)
+        if event.op in self.found.contradicted or not (is_own(event.op) or may_be_fault):
             return
         given = ", ".join(str(ref.shape) for ref in event.refs)
         made = ", ".join(str(ref.shape) for ref in event.outputs)

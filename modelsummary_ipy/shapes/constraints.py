@@ -12,9 +12,11 @@ from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.joint_limits import Parts
-from modelsummary_ipy.shapes.multiples import Multiples, write_besides
-from modelsummary_ipy.shapes.own_checks import list_named, meets_weights
+from modelsummary_ipy.shapes.multiples import write_besides
+from modelsummary_ipy.shapes.own_checks import list_named
+from modelsummary_ipy.shapes.rigid_dims import find_others, is_exact
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
+from modelsummary_ipy.shapes.scattered import Scattered
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
 from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -39,7 +41,7 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
         return tuple({limit.text: limit for limit in found}.values())  # two tables may ask for the same
 
 
-class _Finder(Multiples):
+class _Finder(Scattered):
     def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
         super().__init__(trace, formulas, retracer, samples)
         self._texts = _distinct_texts((formulas.outputs, formulas.inputs))
@@ -49,6 +51,7 @@ class _Finder(Multiples):
         self._parts = tuple(self.find_parts())
         yield from self.find_multiples()
         yield from self.find_windows()
+        yield from self.find_powers()
         for one, two in (*self._samples.tied, *self._samples.squares):
             if any({one, two} <= parts.product.names for parts in self._parts):
                 continue
@@ -60,6 +63,10 @@ class _Finder(Multiples):
         for names, limit in self.find_totals(upper):
             yield limit
             upper = {name: size for name, size in upper.items() if name not in names}
+        if self._demands is None and not upper:
+            for name, scattered in self.find_scattered(dict(lower), self._texts):
+                del lower[name]
+                yield from [scattered] if scattered is not None else []
         yield from self._write_limits(lower, upper)
         yield from self.find_together(lower)
         yield from smallest_batch
@@ -76,15 +83,16 @@ class _Finder(Multiples):
     # -- limits -------------------------------------------------------------------------------------------------------
 
     def _write_limits(self, lower: Sizes, upper: Sizes) -> Iterable[Constraint]:
-        """Write ``62 ≤ H ≤ 65``; dims with the same limits in one."""
-        groups: dict[tuple[int | None, int | None, Parts | None], list[str]] = {}
+        """Write ``62 ≤ H ≤ 65``; dims with the same limits in one, unless each may be smaller too."""
+        groups: dict[tuple[int | None, int | None, Parts | None, str], list[str]] = {}
         for name in self._base:
             parts = next((each for each in self._parts if name in each.product.names), None)
-            limits = lower.get(name), upper.get(name), parts
-            if limits[:2] != (None, None):
-                groups.setdefault(limits, []).append(name)
+            low, high = lower.get(name), upper.get(name)
+            if low is not None or high is not None:
+                below = self._write_below(name, low) if low is not None and parts is None else ""
+                groups.setdefault((low, high, parts, below), []).append(name)
         written: list[Parts] = []
-        for (low, high, parts), names in groups.items():
+        for (low, high, parts, below), names in groups.items():
             what, name = join(names), names[0]
             outside = [] if high is None else [{name: high + self._step(name)}]
             outside += [] if low is None else [{name: low - self._step(name)}]
@@ -95,10 +103,8 @@ class _Finder(Multiples):
             if parts is not None:
                 text = (f"{text} or " if parts.by else "") + parts.write(list(self._base))
                 written.append(parts)
-            elif low is not None:
-                text = self._write_below(names, low) + text
             ranges = {name: _build_range(self._step(name), low, high) for name in names}
-            yield self._build(text, *outside, ranges=ranges)
+            yield self._build(below + text, *outside, ranges=ranges)
             least = 1 if parts is None else self.find_least(parts, name)
             if least > 1:
                 yield self._build(f"{what} ≥ {least}", {name: least - 1})
@@ -106,20 +112,19 @@ class _Finder(Multiples):
             if parts not in written:
                 yield self._build(parts.write(list(self._base)), self.find_left(parts))
 
-    def _write_below(self, names: list[str], low: int) -> str:
+    def _write_below(self, name: str, low: int) -> str:
         """Write the sizes that work below a limit: a map of one position is broadcast over a table of more."""
-        name, step = names[0], self._step(names[0])
+        step = self._step(name)
         first = self._smallest_by_formula(name)
         tied = self._samples.tied_to(name)
         may_be_broadcast = self._demands is None or self._demands.may_be_broadcast(tied, first)
         if first < low and may_be_broadcast and self._works(self._with_partner(name, first)):
-            last = self._last_in_steps(name, first, low, step)
-            return f"{first} ≤ {', '.join(names)} ≤ {last} or "
+            return write_besides(name, ((first, self._last_in_steps(name, first, low, step)),))
         below = range(low % step or step, low - step, step)
         smallest = first if first < low else min(below, default=low)
         if self._fails_alike(self._with_partner(name, smallest), self._with_partner(name, low - step)):
             return ""
-        return write_besides(names, self._find_besides(name, step, below, lambda _: False))
+        return write_besides(name, self._find_besides(name, step, below, lambda _: False))
 
     def _fails_alike(self, one: dict[str, int], other: dict[str, int]) -> bool:
         """Return whether the model fails at two sizes at the same line of the same call: so it does between them."""
@@ -317,21 +322,22 @@ class _Finder(Multiples):
         yield self._build(text, {name: smallest - 1}, ranges={name: range(smallest, NO_LIMIT)})
 
     def _find_fixed(self, name: str) -> Iterable[Constraint]:
-        size, is_checked = self._base[name], name in self._samples.checked
+        size = self._base[name]
         around = [{name: size + 1}]
-        # No other size fits what was met at one more.
-        is_exact = is_checked or meets_weights(self._trace, self._retracer.at(around[0]), (size, size + 1))
-        if not is_exact and size > 1:
+        if not is_exact(name, self._trace, self._samples, self._retracer) and size > 1:
             around.append({name: size - 1})
         if not all(self._fails(sizes) for sizes in around):
             return
-        if not is_exact and self._works({name: 2 * size}):  # windows of it
+        others = find_others(name, self._trace, self._samples, self._retracer)
+        if 2 * size in others:  # windows of it
             step = smallest_step(size, lambda more: self._works({name: size + more}))
-            if not any(self._works({name: size + step // prime}) for prime in prime_factors(step)):
+            has_less = any(self._works({name: size + step // prime}) for prime in prime_factors(step))
+            if not self._works({name: size + 2 * step}):
+                yield self._build(f"{name} = {size} or few others", around[0])
+            elif not has_less:
                 yield self._build(f"{name} divisible by {step}", around[0], ranges={name: range(step, NO_LIMIT, step)})
             return
-        or_one = " or 1" if size > 2 and not is_checked and self._works({name: 1}) else ""  # which is broadcast
-        yield self._build(f"{name} = {size}{or_one}", around[0])
+        yield self._build(" or ".join([f"{name} = {size}", *map(str, others)]), around[0])
 
 
 def _build_range(step: int, low: int | None, high: int | None) -> range:

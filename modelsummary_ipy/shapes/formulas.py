@@ -26,6 +26,7 @@ from modelsummary_ipy.shapes.far_sizes import (
     plan_smaller_sizes,
 )
 from modelsummary_ipy.shapes.planned_sizes import plan_remainders
+from modelsummary_ipy.shapes.rigid_dims import name_rigid
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes, choose_sample_sizes
 from modelsummary_ipy.shapes.walked_formulas import Leaves, WalkedFormulas, walk_formulas
 from modelsummary_ipy.tracing.request import TraceRequest
@@ -207,6 +208,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
                 samples, walked = _find_again(walked, trace, samples, names, nearby, [])
                 if not (is_whole and walked.is_whole):  # limits are confirmed by traces
                     walked.demands, walked.is_whole = demands, is_whole
+            name_rigid(walked, trace, samples, names, retracer)
     if walked is None:
         return Formulas(names, samples=samples, retracer=retracer)
     write_size = cache(partial(write, order=list(samples.base)))  # each expression once

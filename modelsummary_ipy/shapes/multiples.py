@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import compress
+from typing import Any, TypeVar
 
 from modelsummary_ipy.shapes.far_sizes import find_bounds
 from modelsummary_ipy.shapes.joint_limits import JointLimits
@@ -15,6 +16,7 @@ from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
 _MOST_BESIDES = 6
 #: The first and the last of sizes in a row.
 Runs = tuple[tuple[int, int], ...]
+Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
 class Multiples(JointLimits):
@@ -35,11 +37,11 @@ class Multiples(JointLimits):
                 groups.setdefault((step, rest, besides), []).append(name)
                 self._smallest[name] = min((low for low, _ in besides), default=self._base[name])
                 evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
-        for (step, rest, besides), names in groups.items():
+        for (step, rest, besides), names in _apart(groups):
             what = join([f"{name} - {rest}" if rest else name for name in names])
             ranges = dict.fromkeys(names, range(rest or step, NO_LIMIT, step))
             yield self._build(
-                write_besides(names, besides) + f"{what} divisible by {step}", evidence[names[0]], ranges=ranges
+                write_besides(names[0], besides) + f"{what} divisible by {step}", evidence[names[0]], ranges=ranges
             )
 
     def find_windows(self) -> Iterable[Constraint]:
@@ -50,15 +52,26 @@ class Multiples(JointLimits):
                 step = window.patch * window.length
                 besides = self._find_besides(name, step, range(1, 2 * step + 2), window.takes)
                 groups.setdefault((window, besides), []).append(name)
-        for (window, besides), names in groups.items():
+        for (window, besides), names in _apart(groups):
             what = join([window.write(name) for name in names])
             yield self._build(
-                write_besides(names, besides) + f"{what} divisible by {window.length}",
+                write_besides(names[0], besides) + f"{what} divisible by {window.length}",
                 {names[0]: self._base[names[0]] + window.beyond[0]},
             )
             smallest = window.patch * window.length
             if not (window.rounds_up or besides) and self._fails(self._with_partner(names[0], window.patch - 1)):
                 yield self._build(f"{join(names)} ≥ {smallest}", {names[0]: window.patch - 1})  # of 0 windows none
+
+    def find_powers(self) -> Iterable[Constraint]:
+        """Write ``T a power of two``: half as much more fails."""
+        for name in self._samples.powers:
+            more = self._base[name] + self._base[name] // 2
+            powers = [2**power for power in range(self._base[name].bit_length())]
+            least = next((size for size in powers if self._works({name: size})), 1)
+            if self._fails({name: more}):
+                yield self._build(f"{name} a power of two", {name: more})
+            if least > 1:
+                yield self._build(f"{name} ≥ {least}", {name: least // 2})
 
     def _find_besides(self, name: str, step: int, sizes: range, takes: Callable[[int], bool]) -> Runs:
         """Find the sizes that work and are none that is taken, as runs of first and last.
@@ -80,6 +93,12 @@ class Multiples(JointLimits):
         return _find_runs(found, takes)
 
 
+def _apart(groups: Mapping[Key, list[str]]) -> Iterator[tuple[Key, list[str]]]:
+    """Yield dims of the same limit together; each alone where it may be one of several."""
+    for key, names in groups.items():
+        yield from ((key, each) for each in ([[name] for name in names] if key[-1] else [names]))
+
+
 def _find_runs(found: Collection[int], takes: Callable[[int], bool]) -> Runs:
     """Join sizes to runs, between which are none but those that are taken anyway."""
     runs: list[tuple[int, int]] = []
@@ -91,11 +110,10 @@ def _find_runs(found: Collection[int], takes: Callable[[int], bool]) -> Runs:
     return tuple(runs)
 
 
-def write_besides(names: list[str], runs: Runs) -> str:
-    """Write ``"H, W ≤ 2 or "``; ``""`` of no runs."""
-    what = ", ".join(names)
+def write_besides(name: str, runs: Runs) -> str:
+    """Write ``"H ≤ 2 or "``; ``""`` of no runs."""
     texts = [
-        f"{what} = {low}" if low == high else f"{what} ≤ {high}" if low == 1 else f"{low} ≤ {what} ≤ {high}"
+        f"{name} = {low}" if low == high else f"{name} ≤ {high}" if low == 1 else f"{low} ≤ {name} ≤ {high}"
         for low, high in runs
     ]
     return "".join(f"{text} or " for text in texts)

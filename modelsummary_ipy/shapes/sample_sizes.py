@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from modelsummary_ipy.axes.integers import Pair
@@ -41,6 +41,7 @@ class SampleSizes:
         following: Sizes that are planned beside these and were not traced.
         squares: Pairs of sides whose product must be a square, of patches.
         windows: By name, patches in windows where a side must be divisible into these.
+        powers: Names of dims that take powers of two.
         is_wide: Whether they are on both sides of all numbers that the user's code compares with.
         doubted: Pairs of sizes that differ elsewhere: what may be either, as far as the traces tell, is unknown.
     """
@@ -60,6 +61,7 @@ class SampleSizes:
     windows: Mapping[str, Windows] = field(default_factory=dict)
     doubted: tuple[Pair, ...] = ()
     squares: tuple[tuple[str, str], ...] = ()
+    powers: tuple[str, ...] = ()
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -85,8 +87,11 @@ class SampleSizes:
         return _list_tied(self.tied, name)
 
 
-def _list_tied(tied: Iterable[tuple[str, str]], name: str) -> list[str]:
-    return [name, *(two if one == name else one for one, two in tied if name in (one, two))]
+def _list_tied(tied: Collection[tuple[str, str]], name: str) -> list[str]:
+    found = [name]
+    for one in found:  # grows: of a step with each two others are as long
+        found += [other for pair in tied if one in pair for other in pair if other not in found]
+    return found
 
 
 def choose_sample_sizes(
@@ -185,6 +190,8 @@ class _Chooser(StepSearch):
         steps |= {name: math.lcm(steps[name] or 1, step) for name, step in multiples.items()}
         if not all(steps.values()) or set(steps.values()) == {1}:
             return False
+        if self._has_hole([name for name, step in steps.items() if step == base[name] > 1]):
+            return False
         plans = {
             name: tuple(base[name] + max(round((size - base[name]) / step), 1) * step for size in wide[name])
             for name, step in steps.items()
@@ -268,7 +275,7 @@ class _Chooser(StepSearch):
         )
         if not is_exact and size > 1 and self._works({name: 2 * size}):  # windows of it
             step = self._smallest_step([name], size)
-            if step > 1:
+            if step > 1 and not (step == size and self._has_hole([name])):
                 self._plans[name] = tuple(size + step * count for count in (-(-size // step), 3, 2, 5))
                 self._strides[name] = step
                 return
@@ -328,4 +335,5 @@ class _Chooser(StepSearch):
             tuple(self._following),
             windows=self._windows,
             squares=tuple(self._squares),
+            powers=tuple(name for name in self._powers if name in self._plans),
         )

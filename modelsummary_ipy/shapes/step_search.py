@@ -79,6 +79,7 @@ class StepSearch:
         self._narrow: dict[str, int] = {}
         self._little: dict[str, int] = {}
         self._squares: list[tuple[str, str]] = []
+        self._powers: list[str] = []
         self._windows: dict[str, Windows] = {}
 
     def _works(self, sizes: Sizes) -> bool:
@@ -119,15 +120,18 @@ class StepSearch:
         self._join_rigid()
 
     def _join_rigid(self) -> None:
-        """Move two dims of different inputs together that are as long and move in none of them alone."""
-        for pair in itertools.combinations([name for name in self._rigid if name not in self._checked], 2):
-            size = self._base[pair[0]]
-            if self._base[pair[1]] == size and {*pair} <= {*self._rigid} and self._works(dict.fromkeys(pair, size + 1)):
-                self._rigid = [name for name in self._rigid if name not in pair]
-                self._keep_little(list(pair), 1, are_tied=True)
-                wide = plan_sizes(self._names, self._base, [pair[0]])[pair[0]]
-                if self._works(dict.fromkeys(pair, wide[0])):
-                    self._plans.update(dict.fromkeys(pair, wide))
+        """Move dims of several inputs together that are as long and move in none of them alone."""
+        movable = [name for name in self._rigid if name not in self._checked]
+        alike = [[name for name in movable if self._base[name] == size] for size in {self._base[n]: 0 for n in movable}]
+        groups = [list(pair) for names in alike for pair in itertools.combinations(names, 2)]
+        for group in [*groups, *(names for names in alike if len(names) > 2)]:
+            size = self._base[group[0]]
+            if {*group} <= {*self._rigid} and self._works(dict.fromkeys(group, size + 1)):
+                self._rigid = [name for name in self._rigid if name not in group]
+                self._keep_little(group, 1, are_tied=True)
+                wide = plan_sizes(self._names, self._base, group[:1])[group[0]]
+                if self._works(dict.fromkeys(group, wide[0])):
+                    self._plans.update(dict.fromkeys(group, wide))
 
     def _search(self, names: list[str], *, quickly: bool = False) -> bool:
         """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.
@@ -146,6 +150,10 @@ class StepSearch:
         if not step and len(names) == 1 and self._plan_squares(names[0]):
             return True
         step = step or self._find_step(names, quickly=quickly)
+        if step == math.gcd(*(self._base[name] for name in names)) > 1 and self._has_hole(names):
+            if len(names) == 1 and self._plan_powers(names[0]):
+                return True
+            step = 0
         if not step:
             if len(names) == 1:
                 self._rigid += names
@@ -266,6 +274,20 @@ class StepSearch:
         if root < 2 or root**2 != self._base[name] or not self._works({name: (root + 1) ** 2}):
             return False
         self._plans[name] = tuple((root + more) ** 2 for more in (1, 3, 2, 5))
+        return True
+
+    def _has_hole(self, names: list[str]) -> bool:
+        """Return whether twice some sizes work and three times these do not: they are no multiples."""
+        twice, thrice = ({name: times * self._base[name] for name in names} for times in (2, 3))
+        return bool(names) and self._works(twice) and not self._works(thrice)
+
+    def _plan_powers(self, name: str) -> bool:
+        """Plan other powers of two where the size is one, and the next two work: of sequences that are halved."""
+        size = self._base[name]
+        if size & (size - 1) or not self._works({name: 4 * size}):
+            return False
+        self._plans[name] = (2 * size, 4 * size, max(size // 2, 1), 8 * size)
+        self._powers.append(name)
         return True
 
     def _find_windows(self, names: list[str], step: int) -> bool:

@@ -84,8 +84,8 @@ class TriedSizes:
         return self._samples.strides.get(name, 1)
 
     def _may_end(self, name: str) -> bool:
-        """Return whether a dim has limits that are searched: one of windows works in places."""
-        is_left = name == self._names.batch or name in self._samples.windows
+        """Return whether a dim has limits that are searched: one of windows, or of powers, works in places."""
+        is_left = name == self._names.batch or name in self._samples.windows or name in self._samples.powers
         return not is_left and (self._demands is not None or not self._samples.is_fixed(name, self._names))
 
     def _with_partner(self, name: str, size: int) -> dict[str, int]:

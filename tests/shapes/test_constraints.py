@@ -199,7 +199,7 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      [(2, 3, 60, 56), (2, 3, 56, 55), (2, 3, 56, 83), (2, 3, 3, 56)]),
     ("halves of strides that pad", lambda: Net(lambda a, b, x: a(x) + F.interpolate(b(a(x)), scale_factor=2),
                                                nn.Conv2d(3, 3, 3, 2, 1), nn.Conv2d(3, 3, 3, 2, 1)),
-     FLOAT, (2, 3, 64, 64), ("H, W ≤ 2 or ⌈H/2⌉ and ⌈W/2⌉ divisible by 2", "C = 3"),
+     FLOAT, (2, 3, 64, 64), ("H ≤ 2 or ⌈H/2⌉ divisible by 2", "W ≤ 2 or ⌈W/2⌉ divisible by 2", "C = 3"),
      [(1, 3, 63, 40), (2, 3, 128, 67), (2, 3, 1, 64), (2, 3, 2, 2)], [(2, 3, 65, 64), (2, 3, 64, 62), (2, 3, 66, 63)]),
     ("a divisor and a long way down", lambda: Net(lambda f, x: f(f(x.unflatten(3, (-1, 8)).mean(4))),
                                                   nn.Conv2d(3, 3, 9, 4)),
@@ -209,7 +209,7 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      FLOAT, (2, 3, 64, 64), ("H and W ≥ 8", "C = 3"), [(2, 3, 8, 65)], [(2, 3, 7, 64), (2, 3, 64, 7)]),
     ("one patch over a table of positions", lambda: Net(lambda f, x: f(x) + torch.ones(1, 5, 4, 4),
                                                         nn.Conv2d(3, 5, 4, 4)),
-     FLOAT, (2, 3, 16, 16), ("4 ≤ H, W ≤ 7 or 16 ≤ H, W ≤ 19", "C = 3"),
+     FLOAT, (2, 3, 16, 16), ("4 ≤ H ≤ 7 or 16 ≤ H ≤ 19", "4 ≤ W ≤ 7 or 16 ≤ W ≤ 19", "C = 3"),
      [(2, 3, 16, 19), (1, 3, 4, 17), (1, 3, 6, 7)], [(2, 3, 20, 16), (2, 3, 15, 16), (2, 3, 16, 8)]),
     ("channels last", lambda: Net(lambda f, c, x: c(f(x).permute(0, 3, 1, 2)), nn.Linear(8, 6), nn.Conv2d(6, 4, 3)),
      FLOAT, (2, 24, 24, 8), ("C and H ≥ 3", "W = 8"), [(2, 3, 24, 8), (2, 24, 3, 8)], [(2, 2, 24, 8), (2, 24, 2, 8)]),
@@ -241,7 +241,7 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      [(2, 3, 5, 5), (1, 3, 1, 7), (2, 3, 5, 27)], [(2, 3, 5, 4), (2, 3, 5, 8), (2, 3, 5, 10), (2, 3, 5, 23)]),
     ("a layer with a stride beside a pool", lambda: Net(lambda f, g, x: g(f(x) + F.avg_pool2d(x, 2)),
                                                         nn.Conv2d(3, 3, 3, 2, 1), nn.Conv2d(3, 4, 2)),
-     FLOAT, (2, 3, 40, 40), ("H, W = 3 or H and W divisible by 2", "H and W ≥ 3", "C = 3"),
+     FLOAT, (2, 3, 40, 40), ("H = 3 or H divisible by 2", "W = 3 or W divisible by 2", "H and W ≥ 3", "C = 3"),
      [(2, 3, 3, 40), (2, 3, 4, 4)], [(2, 3, 2, 40), (2, 3, 5, 40)]),
     ("triplets in a batch", lambda: Net(lambda f, x: sum(f(x).chunk(3)[i] for i in range(3)), nn.Linear(6, 3)),
      FLOAT, (6, 6), ("B = 6 or few others", "F = 6"), [(9, 6), (7, 6)], [(1, 6), (2, 6), (8, 6), (10, 6)]),
@@ -408,7 +408,7 @@ def test_between_two_sizes_that_fail_at_the_same_line_none_is_tried() -> None:
     traced, found = find(FromFortyEight(), 2, 3, 64, 64)
     assert [limit.text for limit in find_constraints(traced.trace, found)] == ["H and W ≥ 48", "C = 3"]
     assert found.retracer is not None
-    assert found.retracer.num_traces <= 20  # six more where each below were tried
+    assert found.retracer.num_traces <= 21  # six more where each below were tried
 
 
 def test_a_limit_takes_two_traces_and_formulas_without_a_guess_two() -> None:

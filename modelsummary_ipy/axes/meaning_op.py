@@ -157,12 +157,15 @@ class MeaningOp(Op):
                 self._known.find("carved", self._index, *axes)
 
     def _check_mosaic(self, axes: Sequence[Axis]) -> None:
-        """Parts of the features that stand before the height, and others before the width: copies side by side."""
-        if len(axes) == 2 and all(len(axis.factors) == 2 for axis in axes):
-            parts, places = ([axis.factors[at] for axis in axes] for at in (0, 1))
-            is_of_parts = all(part.kind == "feature" and part.half for part in parts)
-            if is_of_parts and all(is_position(Axis([place])) for place in places) and places[0] is not places[1]:
-                self._known.find("mosaic", self._index, Axis(parts), Axis(places))
+        """Parts of the features that stand before the height, or the width, and not behind it: copies side by side."""
+        if len(axes) != 2 or any(len(axis.factors) != 2 for axis in axes):
+            return
+        ordered = [axis.factors[::-1] if is_position(Axis(axis.factors[:1])) else axis.factors for axis in axes]
+        parts, places = zip(*ordered, strict=True)
+        is_mosaic = all(part.kind == "feature" and part.half for part in parts) and places[0] is not places[1]
+        before = [factors for factors, axis in zip(ordered, axes, strict=True) if factors is axis.factors]
+        if before and is_mosaic and all(is_position(Axis([place])) for place in places):
+            self._known.find("mosaic", self._index, *(Axis(factors) for factors in zip(*before, strict=True)))
 
     def _mix(self, factors: Sequence[Factor], sizes: Sequence[int]) -> list[Axis]:
         """Cut across factors: what comes out is of all of them."""

@@ -97,6 +97,7 @@ AxisFindingKind = Literal[
     "numbered", "labels", "offset", "apart", "regrouped", "laid", "row", "interleaved",
     "carried", "chosen", "swapped", "unscaled", "strided", "tiled", "weighted", "degrees",
     "shifted", "spread", "grid", "first", "mosaic", "running", "ends", "fields", "length",
+    "ones", "best",
 ]  # fmt: skip
 
 

@@ -119,6 +119,8 @@ class Checks:
         elif event.op in REDUCTIONS and places:
             if not self._softmax.check_reduction(index, event, first, axes, places):
                 self._check_reduction(index, event, first, [axes[place] for place in places])
+        elif event.op == "aten.argmax" and places:
+            self._softmax.check_best(index, first, axes[places[0]])
         elif event.op in ATTENTION:
             self._softmax.check_attention(index, self._walk.axes_of(refs[1]))
         elif event.op == "aten.cat":

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, is_position
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
-from modelsummary_ipy.diagnosis.axis_checks.operations import LOG_SOFTMAXES, is_heads, move_place
+from modelsummary_ipy.diagnosis.axis_checks.operations import LOG_SOFTMAXES, MOVES, is_heads, move_place
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
+
+_AS_IS = MOVES | {"aten.clone", "aten._to_copy", "aten.detach", "aten.alias", "aten.expand"}
 
 
 class SoftmaxChecks:
@@ -42,6 +44,11 @@ class SoftmaxChecks:
         self._placed: set[int] = set()
         #: The axes of a mask in what it was laid on, and the operation that did.
         self._masks: dict[int, tuple[list[Axis], int]] = {}
+        #: What a softmax made, as it is; sums of it that are 1 everywhere: the operation, and the axis.
+        self._pure: set[int] = set()
+        self._ones: dict[int, tuple[int, Axis]] = {}
+        #: Chances of features: the axis of the softmax.
+        self._chances: dict[int, Axis] = {}
         #: What a softmax over positions made of features: the operation, both axes.
         self._chosen: dict[int, tuple[int, Axis, Axis]] = {}
 
@@ -64,10 +71,13 @@ class SoftmaxChecks:
         is_whole = is_position(axis) and not any(factor.half for factor in features.factors)
         if features is not axis and features.is_feature and (is_whole or _is_of_boxes(axis, features)):
             self._chosen[event.outputs[0].number] = index, axis, features
+        if axis.is_feature and not any(factor.half for factor in axis.factors):
+            self._chances[event.outputs[0].number] = axis
         if event.op in LOG_SOFTMAXES:
             if event.outputs[0].number in self._chosen:
                 self._walk.find("classes", index, axis, features)
             return
+        self._pure.add(event.outputs[0].number)
         self._check_mask(axis, place % len(axes) - len(axes), first)
         # Which features win, slots or experts or heads of a gate, is a choice; which positions do is what is summed.
         if not axis.has("B") and (is_score or is_position(axis) or axis.is_feature):
@@ -90,6 +100,16 @@ class SoftmaxChecks:
     def pass_on(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
         """Look at an operation that keeps what its tensors are: weights, scores, what a mask was laid on."""
         made = event.outputs[0]
+        if len(refs) == 1:
+            number = refs[0].number
+            if number in self._chances and made.dtype.startswith("float"):
+                self._chances[made.number] = self._chances[number]
+            if number in self._pure and event.op in _AS_IS:
+                self._pure.add(made.number)
+            if number in self._ones and event.op in _AS_IS:
+                self._ones[made.number] = self._ones[number]
+        elif event.op == "aten.mul":
+            self._check_ones(refs)
         for ref in refs:
             if ref.number in self.scores:
                 self.scores.add(made.number)
@@ -156,6 +176,7 @@ class SoftmaxChecks:
 
     def check_product(self, index: int, refs: Sequence[TensorRef]) -> None:
         """The weights of a softmax are summed over the axis along which they sum to one."""
+        self._check_ones(refs)
         for turn, ref in enumerate(refs[-2:]):
             if ref.number not in self._softmaxes or ref.number in self._sums:
                 continue
@@ -181,6 +202,19 @@ class SoftmaxChecks:
             elif (place is not None or is_other) and not any(mark is axis for axis in self._well_summed):
                 self._walk.find("softmax", index if fault is None else fault, mark, axes[summed])
 
+    def _check_ones(self, refs: Sequence[TensorRef]) -> None:
+        """A sum of weights over their own axis is 1: of an einsum whose values lack the letter that is summed."""
+        for ref in refs:
+            if ref.number in self._ones:
+                self._walk.find("ones", *self._ones.pop(ref.number))
+
+    def check_best(self, index: int, ref: TensorRef, axis: Axis) -> None:
+        """The best is looked for among positions, of chances that sum to one along the classes."""
+        classes = self._chances.get(ref.number)
+        axes = self._walk.axes_of(ref)
+        if classes is not None and classes is not axis and is_position(axis) and any(classes is one for one in axes):
+            self._walk.find("best", index, axis, classes)
+
     def check_attention(self, index: int, keys: Sequence[Axis]) -> None:
         """Attention runs over positions, not over the parts of the features that are called heads."""
         axis = keys[-2]
@@ -196,6 +230,9 @@ class SoftmaxChecks:
         reduced = [axes[place] for place in places]
         self._sums.add(event.outputs[0].number)
         mark, place, fault = self._softmaxes[ref.number]
+        is_own = len(places) == 1 and places[0] % len(axes) - len(axes) == place and mark.size > 1
+        if event.op == "aten.sum" and ref.number in self._pure and is_own:
+            self._ones[event.outputs[0].number] = index, mark
         if fault is not None and mark.is_feature and all(map(is_position, reduced)):
             self._marginals[event.outputs[0].number] = mark, fault
         is_placed = ref.number in self._placed and {-1, len(axes) - 1} & set(places)

@@ -39,6 +39,11 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "attention on {what} runs over dim -2, which is {0}: heads attend to each other, not positions",
         "transpose(1, 2) queries, keys and values first, to (B, heads, T, d), and back after",
     ),
+    "ones": Wording(
+        "attention-axis", "warning",
+        "{op} of {all} sums the weights over {0}, along which they sum to 1: what is weighed is multiplied with 1",
+        "the dim that is summed in both, 'bhij,bhjd->bhid': the places of the values",
+    ),
     "mask": Wording(
         "attention-axis", "warning",
         "the mask of {what} is the same along {0}, the axis of the softmax: it hides all or nothing",
@@ -213,6 +218,11 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
     "turned": Wording(
         "wrong-axis", "warning", "{op} of {what} is asked for {0} × {1}: height and width are in each other's place",
         "size=x.shape[-2:]",
+    ),
+    "best": Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} takes the best of the positions {0} for each of {1}, along which the chances sum to 1",
+        "argmax(-1): the best class at each position",
     ),
     "root": Wording(
         "wrong-axis", "warning", "{op} of {what} scales by the root of {0}, the number of steps; the product before it "

@@ -81,14 +81,19 @@ def _numbers(evidence: Evidence, finding: AxisFinding, call: Call) -> dict[str, 
 
 
 def _has_samples(evidence: Evidence) -> bool:
-    """Return whether the first dim is of samples: not where a layer takes it for steps, nor of the nodes of a graph."""
+    """Return whether the first dim is of samples: not where a layer takes it for steps, nor of the nodes of a graph.
+
+    A layer that is not ``batch_first`` and was given the samples in its dim 1 takes another dim for steps.
+    """
     is_graph = evidence.batch > 2 and any(
         (spec.shape[:1] == (2,) and "int" in spec.dtype) or spec.shape == (evidence.batch, evidence.batch)
         for spec in (fact.spec for fact in evidence.inputs)
         if len(spec.shape) == 2
     )
     is_second = any(fact.dims == ("T", "B") for fact in evidence.inputs)  # as other inputs say
-    is_unsure = any(fact.settings.get("batch_first") is False for fact in evidence.modules)
+    unsure = [fact.index for fact in evidence.modules if fact.settings.get("batch_first") is False]
+    firsts = [evidence.first_call_of(index) for index in unsure]
+    is_unsure = any(call is None or evidence.moving_in(call) != (1,) for call in firsts)  # dim 1 is of samples
     return not is_graph and (is_second or not is_unsure)
 
 

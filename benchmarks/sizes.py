@@ -9,6 +9,7 @@ sizes that were said to fail and work, "unsaid" those that fail though nothing w
 from __future__ import annotations
 
 import logging
+import math
 import re
 import sys
 import warnings
@@ -152,6 +153,8 @@ def _evaluate(dim: str, sizes: dict[str, int]) -> int | None:
 #: How limits are written, and when they hold of what stands there.
 _WORDS: dict[str, Callable[..., bool]] = {
     r"(?P<what>.*) divisible by (?P<low>\d+)": lambda value, by: value % by == 0,
+    r"(?P<what>.*) a square": lambda value: math.isqrt(value) ** 2 == value,
+    r"(?P<what>.*) a power of two": lambda value: value & (value - 1) == 0,
     r"(?P<low>\d+) ≤ (?P<what>.*) ≤ (?P<high>\d+)": lambda value, low, high: low <= value <= high,
     r"(?P<what>.*) ≥ (?P<low>\d+)": lambda value, low: value >= low,
     r"(?P<what>.*) ≤ (?P<low>\d+)": lambda value, high: value <= high,

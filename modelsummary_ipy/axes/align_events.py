@@ -15,7 +15,10 @@ def align_events(main: OpEvents, other: OpEvents, partners: Mapping[int, int | N
         other: Those of a trace at other sizes.
         partners: By call of ``main``, which call of ``other`` it is.
     """
-    if [event.op for event in main.events] == [event.op for event in other.events]:
+    if len(main.events) == len(other.events) and all(
+        one.op == two.op and partners.get(one.call) == two.call
+        for one, two in zip(main.events, other.events, strict=True)
+    ):
         return list(other.events)
     by_call: dict[int, list[OpEvent]] = {}
     for event in other.events:

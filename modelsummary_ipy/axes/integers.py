@@ -264,9 +264,10 @@ class Integers:
         for share, rest, parts in likely if len(likely) == 1 else ():
             if rest is not None and ((share, rest, parts) in steps or is_sure(us, share, rest, parts)):
                 yield (size.scaled(share) + rest) // parts
-        multiples = self._note(fit_multiples(us, values, 0))
-        if len(multiples) == 1:
-            yield (size // multiples[0]).scaled(multiples[0])
+        for more in (0, 1):  # of even sizes that are padded to be odd one more
+            multiples = self._note(fit_multiples(us, [v - more for v in values], 0))
+            if len(multiples) == 1:
+                yield (size // multiples[0]).scaled(multiples[0]) + more
         for offset, plus in ((0, 0), (0, 1), (1, 0), (-1, 0)):
             wanted = [u * plus + v + offset for u, v in zip(us, values, strict=True)]
             for step in self._note(fit_multiples(us, wanted))[:1]:  # of a larger one, larger remainders would be met

@@ -52,6 +52,8 @@ class Walk:
         given: Per input leaf of the model the sizes of its axes.
         integers: Whose sizes integers are; its samples are the trace's own, then those of ``others``.
         repeats: What repeats the same operations in all traces: of equal axes it makes equal ones.
+        are_same: Whether all traces made the same operations: else some read what others, that this one did not make,
+            have made of a tensor.
     """
 
     def __init__(
@@ -61,10 +63,13 @@ class Walk:
         given: Sequence[Axes],
         integers: Integers,
         repeats: Mapping[int, Repeat] | None = None,
+        *,
+        are_same: bool = True,
     ) -> None:
         self._ops = ops
         self._others = others
         self._repeats = repeats or {}
+        self._are_same = are_same
         self._unknown: list[int] = []  # operations without an entry that agrees with torch
         self._integers = integers
         self.found = Walked()
@@ -119,7 +124,7 @@ class Walk:
             read = (size for ref in event.refs for size in self._alone.get(ref.number) or self.axes_of(ref))
             near = list(dict.fromkeys(size for size in read if isinstance(size, Expr)))[:_MOST_NEAR]
             self._alone.update((ref.number, near) for ref in event.outputs)
-        elif self._alone:
+        elif self._alone or not self._are_same:
             self._anchor(event, partners)
         entry = find_entry(event.op)
         made: Sequence[Axes] | None = None
@@ -157,19 +162,25 @@ class Walk:
         for name, value in event.args.items():
             many = value if isinstance(value, list) else [value]
             for place, ref in enumerate(many):
-                if not isinstance(ref, TensorRef) or ref.number not in self._alone:
+                if not isinstance(ref, TensorRef) or (self._are_same and ref.number not in self._alone):
                     continue
                 others = [partner.args.get(name) for partner in partners]
                 theirs = [other[place] if isinstance(other, list) and place < len(other) else other for other in others]
                 refs = [other for other in theirs if isinstance(other, TensorRef)]
                 if len(refs) < len(partners) or any(len(other.shape) != len(ref.shape) for other in refs):
                     continue
-                near = self._alone.pop(ref.number)
-                near = [*near, *(size for other in event.refs if other is not ref for size in self.axes_of(other))]
                 shapes = [ref.shape, *(other.shape for other in refs)]
                 axes = self.axes_of(ref)
+                is_known = [
+                    self._integers.values(size) == each
+                    for size, each in zip(axes, zip(*shapes, strict=True), strict=True)
+                ]
+                if ref.number not in self._alone and all(is_known):
+                    continue
+                near = self._alone.pop(ref.number, [size for size in axes if isinstance(size, Expr)])
+                near = [*near, *(size for other in event.refs if other is not ref for size in self.axes_of(other))]
                 for dim, values in enumerate(zip(*shapes, strict=True)):
-                    if self._integers.values(axes[dim]) != values:
+                    if not is_known[dim]:
                         found = self._integers.find(values, near)
                         axes[dim] = self._integers.unknown(values) if found is None else found
                 self.found.axes[ref.number] = axes
@@ -180,7 +191,7 @@ class Walk:
         Of this package's own only where no integer was guessed before, and all traces made the same operations: a wrong
         guess is no fault of the entry, nor is the same operation in another turn of a loop.
         """
-        may_be_fault = not self._integers.has_guessed and all(None not in other for other in self._others)
+        may_be_fault = not self._integers.has_guessed and self._are_same
         if event.op in self.found.contradicted or not (is_own(event.op) or may_be_fault):
             return
         given = ", ".join(str(ref.shape) for ref in event.refs)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.joint_limits import Parts
@@ -18,7 +17,7 @@ from modelsummary_ipy.shapes.rigid_dims import find_others, is_exact
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.scattered import Scattered
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
-from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
+from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join, value_at
 from modelsummary_ipy.tracing.retracer import Retracer
 
 #: Above this no limit is searched: tables of positions are shorter.
@@ -273,7 +272,7 @@ class _Finder(Scattered):
 
     def _leaves_empty(self, sizes: Sizes) -> bool:
         """Return whether some dim of a leaf is 0, or less."""
-        return any(_value(text, {**self._base, **sizes}) < 1 for text in self._texts)
+        return any(value_at(text, {**self._base, **sizes}) < 1 for text in self._texts)
 
     def _is_lowest(self, name: str, size: int) -> bool:
         """Return whether a size is the smallest that works, as of another dim: mostly it is that of both sides."""
@@ -294,7 +293,7 @@ class _Finder(Scattered):
 
         def is_whole(size: int) -> bool:
             sizes = {**self._base, name: size}
-            return all(_value(text, sizes) >= 1 for text in texts)
+            return all(value_at(text, sizes) >= 1 for text in texts)
 
         base = self._base[name]
         return first_true(range(base % step or step, base, step), is_whole) or base
@@ -365,14 +364,7 @@ def _distinct_texts(tables: Sequence[FormulaTable]) -> list[str]:
     return [text for text in found if not text.isdigit()]
 
 
-def _value(text: str, sizes: Mapping[str, int]) -> int:
-    try:
-        return evaluate(text, sizes)
-    except ValueError:  # no integer at a size that the model may not take
-        return 1
-
-
 def _last_alike(base: Sizes, name: str, text: str, sizes: range) -> int:
     """Return the last size, from the given one on, at which a dim has the value that it has there."""
-    value = _value(text, base)
-    return last_true(sizes, lambda size: _value(text, {**base, name: size}) == value) or base[name]
+    value = value_at(text, base)
+    return last_true(sizes, lambda size: value_at(text, {**base, name: size}) == value) or base[name]

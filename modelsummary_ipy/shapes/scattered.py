@@ -7,9 +7,8 @@ from itertools import groupby, islice
 from typing import TypeAlias
 
 from modelsummary_ipy.shapes.align_traces import align_calls
-from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.multiples import Multiples, write_besides
-from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint
+from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, value_at
 
 #: How many sizes of what the failed operation reads are tried, and the largest size of the input.
 _MOST_READ, _LARGEST = 24, 1100
@@ -54,12 +53,12 @@ class Scattered(Multiples):
         leaves = zip(mine.inputs, call.inputs, strict=False)
         read = {pair for one, two in leaves for pair in zip(one.shape, two.shape, strict=False)}
         sizes = self._base, {**self._base, **at}
-        return next((text for text in texts if name in text and tuple(evaluate(text, s) for s in sizes) in read), None)
+        return next((text for text in texts if name in text and tuple(value_at(text, s) for s in sizes) in read), None)
 
     def _try_each(self, name: str, text: str) -> Iterator[_Tried]:
         """Yield the first and the last size at which the operation reads the same, and whether the model works."""
         sizes = range(self._step(name), _LARGEST, self._step(name))
-        for _, alike in islice(groupby(sizes, lambda size: evaluate(text, {**self._base, name: size})), _MOST_READ):
+        for _, alike in islice(groupby(sizes, lambda size: value_at(text, {**self._base, name: size})), _MOST_READ):
             low, *others = alike
             at = self._with_partner(name, low)
             works = self._works(at) or (False if self._fails(at) else None)

@@ -150,7 +150,7 @@ class StepSearch:
         if not step and len(names) == 1 and self._plan_squares(names[0]):
             return True
         step = step or self._find_step(names, quickly=quickly)
-        if step == math.gcd(*(self._base[name] for name in names)) > 1 and self._has_hole(names):
+        if step > 1 and all(self._base[name] == step for name in names) and self._has_hole(names):
             if len(names) == 1 and self._plan_powers(names[0]):
                 return True
             step = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import Demands
+from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 from modelsummary_ipy.shapes.size_search import last_true
@@ -99,3 +100,11 @@ class TriedSizes:
 def join(names: list[str]) -> str:
     """Write ``"C, H and W"``."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def value_at(text: str, sizes: Mapping[str, int]) -> int:
+    """Return the value of a formula; 1 where it is no integer, at a size that the model may not take."""
+    try:
+        return evaluate(text, sizes)
+    except ValueError:
+        return 1

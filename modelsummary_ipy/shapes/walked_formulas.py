@@ -169,10 +169,13 @@ class _Walker:
         is_sharded = any(param.local_shape is not None for param in main.trace.params)
         repeats = find_repeats(main.ops, logs, aligned)
         given = self._given()
-        walked = Walked() if is_sharded else Walk(main.ops, aligned, given, self._integers, repeats).run()
+        pairs = zip(aligned, logs, strict=True)
+        are_same = all(None not in events and len(log.events) == len(events) for events, log in pairs)
+        walk = partial(Walk, main.ops, aligned, given, repeats=repeats, are_same=are_same)
+        walked = Walked() if is_sharded else walk(self._integers).run()
         if later := self._integers.explain():
             self._integers = make(later=later)
-            walked = Walk(main.ops, aligned, given, self._integers, repeats).run()
+            walked = walk(self._integers).run()
         self._axes = walked.axes
         self._hard = [d for d in walked.demands.values() if main.ops.events[d.event].op not in _CUTS]
         self._by_values = by_values if is_sharded else []

@@ -6,8 +6,8 @@ the operations that the table describes, ``faults`` what exceptions from outside
 run and give what was meant, ``memory`` the peak of a training step beside a real one's. Run only by name:
 ``verdicts``, whether random calls of torch's layers pass or fail as for real, ``gpu``, the memory of a training step
 beside what a GPU's allocator counts, ``zoos``, the models of torchvision, timm, segmentation-models-pytorch and
-small ones of other libraries, where these are there, and ``sizes``, their formulas and limits. Words choose cases by
-name; without a subject they choose cases of ``speed``.
+small ones of other libraries, where these are there, ``sizes``, their formulas and limits, and ``soak``, what a
+thousand runs of the form leave behind. Words choose cases by name; without a subject they choose cases of ``speed``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks import axes, faults, fixes, formulas, gpu, memory, mutations, recall, sizes, speed, verdicts, zoos
+from benchmarks import (
+    axes,
+    faults,
+    fixes,
+    formulas,
+    gpu,
+    memory,
+    mutations,
+    recall,
+    sizes,
+    soak,
+    speed,
+    verdicts,
+    zoos,
+)
 
 SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "speed": speed.main,
@@ -33,6 +47,7 @@ BY_NAME: dict[str, Callable[[Sequence[str]], None]] = {
     "gpu": gpu.main,
     "zoos": zoos.main,
     "sizes": sizes.main,
+    "soak": soak.main,
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -49,7 +48,3 @@ def _explain(make: Callable[[], nn.Module], inputs: tuple[Any, ...]) -> ForwardE
     assert traced.request is not None
     check_fixes(copy_model(model, traced.trace), traced.trace, traced.request.inputs, error)
     return error
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,11 +1,10 @@
-"""``python -m benchmarks.formulas``: how many sizes of public architectures have a formula, and whether it is right.
+"""``python -m benchmarks formulas``: how many sizes of public architectures have a formula, and whether it is right.
 
 Every formula is compared with what plain hooks see of a real run at sizes that were never traced.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Sequence
@@ -105,7 +104,3 @@ def main(words: Sequence[str]) -> None:
             setattr(total, name, getattr(total, name) + getattr(score, name))
     share = 100 * total.found / max(total.leaves, 1)
     print(f"{share:.1f}% of {total.leaves} leaves have a formula; {total.wrong} of {total.compared} compared are wrong")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

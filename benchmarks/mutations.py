@@ -1,4 +1,4 @@
-"""``python -m benchmarks.mutations [words]``: break clean models mechanically, and count what the rules see of it.
+"""``python -m benchmarks mutations [words]``: break clean models mechanically, and count what the rules see of it.
 
 A mutant counts if it still runs and its shape story differs from the original's: the output, or a layer with weights
 that both have, has other sizes, at the given size, at one sample more or at a batch of 1. Who leaves out an activation
@@ -339,7 +339,3 @@ def print_table(verdicts: list[Verdict]) -> None:
         told = sum(not v.reason for v in these)
         line = f"{name:<13}{len(these):>8}{warned:>8}{noted:>8}"
         print(f"{line}{(warned + noted) / max(len(these), 1):>8.0%}{told / max(len(these), 1):>10.0%}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

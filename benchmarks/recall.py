@@ -1,8 +1,7 @@
-"""``python -m benchmarks.recall``: how many bugs of the corpus the rules find, and how often they cry wolf."""
+"""``python -m benchmarks recall``: how many bugs of the corpus the rules find, and how often they cry wolf."""
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -45,7 +44,3 @@ def _print_alarms(what: str, summaries: list[tuple[str, ModelSummary]]) -> None:
     print(f"{what}: {warned} of {len(summaries)} carry a warning ({share:.1%}), {noted} a note")
     for name, flag in alarms:
         print(f"  {name}: {flag.rule} at {flag.path!r}: {flag.message}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -266,7 +266,3 @@ def main(words: Sequence[str]) -> None:
         for line in _write(specimen.name, found):
             print(line, file=sys.stderr, flush=True)
     print(f"\n{number} models: {', '.join(f'{key} {value:,}' for key, value in sums.items())}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -1,11 +1,11 @@
-"""A thousand runs of the form: ``python -m benchmarks.soak [runs]``; what grows is a leak."""
+"""A thousand runs of the form: ``python -m benchmarks soak [runs]``; what grows is a leak."""
 
 from __future__ import annotations
 
 import gc
 import os
-import sys
 import threading
+from collections.abc import Sequence
 
 import psutil
 import torch
@@ -56,7 +56,8 @@ def edit(form: SummaryForm, number: int) -> None:
         raise TimeoutError(f"run {number} did not end")
 
 
-def main(runs: int = 1000) -> None:
+def main(words: Sequence[str]) -> None:
+    runs = int(words[0]) if words else 1000
     net = Net()
     form = ModelSummary(net, Size("B=2 3 H=8 W=8")).form(name="net", model=net)
     for number in range(runs + 1):
@@ -67,7 +68,3 @@ def main(runs: int = 1000) -> None:
             print(number, count(net), flush=True)
     last = count(net)
     print("grown since warm:", {what: last[what] - first[what] for what in first})
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))

@@ -14,7 +14,6 @@ import json
 import os
 import random
 import re
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -274,7 +273,3 @@ def main(words: Sequence[str]) -> None:
         print(f"{len(group):5} × {kind} {layer}: {message}")
     for reason, count in reasons.most_common():
         print(f"{count:5} × known: {reason}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -223,7 +223,3 @@ def main(words: Sequence[str]) -> None:
         for text in (*found["problems"], *flags, *found.get("unknown", ())):
             print(f"{specimen.name}: {text}", file=sys.stderr, flush=True)
     print(f"\n{number} models, {wrong} with a problem")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.axes.registry import Size
-from modelsummary_ipy.records.op_events import OpEvent, TensorRef
+from modelsummary_ipy.records.op_events import OpEvent
 
 #: Operations whose results have values of their input.
 _KEEPS = frozenset(
@@ -26,11 +26,7 @@ def find_bound(event: OpEvent, bounds: Mapping[int, Size], axes: Sequence[Sequen
         axes: The sizes of its tensor arguments.
         end: Of an ``arange``, where it ends.
     """
-    refs = [value for value in event.args.values() if isinstance(value, TensorRef)]
-    for value in event.args.values():
-        if isinstance(value, list):
-            refs += [item for item in value if isinstance(item, TensorRef)]
-    known = [bounds.get(ref.number, 2 if ref.dtype == "bool" else None) for ref in refs]
+    known = [bounds.get(ref.number, 2 if ref.dtype == "bool" else None) for ref in event.refs]
     if event.op == "aten.arange":
         step = event.args.get("step", 1)
         return end if isinstance(step, int) and step > 0 and not isinstance(end, float) else None

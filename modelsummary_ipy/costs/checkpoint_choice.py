@@ -106,7 +106,7 @@ def _weigh(
     by_size: Mapping[int, Sequence[StorageLife]],
     own: Sequence[int],
 ) -> tuple[list[tuple[int, int, int]], int]:
-    """Say what one call would free and when, and what it would run again."""
+    """Return what one call would free and when, and the multiply-adds that it would run again."""
     span = spans[row.index]
     if span.begin is None or span.end is None or span.backward is None or span.backward <= span.end:
         return [], 0

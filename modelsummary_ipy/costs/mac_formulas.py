@@ -161,9 +161,9 @@ def _count_outer(aten_op: AtenOp) -> int:
 @_formula("quantized.linear", "quantized.linear_relu", "quantized.linear_dynamic", "quantized.linear_relu_dynamic")
 @_formula("quantized.linear_dynamic_fp16", "quantized.linear_relu_dynamic_fp16", "quantized.linear_leaky_relu")
 @_formula("quantized.linear_tanh", "quantized.linear_with_input_q_dq_qweight_dq_output_fp32")
-@_formula("onednn.qlinear_pointwise", "_dyn_quant_matmul_4bit")
+@_formula("onednn.qlinear_pointwise", "_dyn_quant_matmul_4bit", "_cdist_forward", "_euclidean_dist", "_pdist_forward")
 def _count_linear(aten_op: AtenOp) -> int:
-    """Each output is a dot product over the last axis of the input, however the weight is packed."""
+    """Each output is a dot product over the last axis of the input, however the weight is packed, or a distance."""
     return math.prod(aten_op.outputs[0]) * _size(aten_op, 0)[-1]
 
 
@@ -327,12 +327,6 @@ def _count_trilinear(aten_op: AtenOp) -> int:
             size.insert(axis, 1)
         sizes.append(size)
     return math.prod(max(lengths) if min(lengths) else 0 for lengths in zip(*sizes, strict=True))
-
-
-@_formula("_cdist_forward", "_euclidean_dist", "_pdist_forward")
-def _count_distances(aten_op: AtenOp) -> int:
-    """One vector's length per pair, whichever way they are computed."""
-    return math.prod(aten_op.outputs[0]) * _size(aten_op, 0)[-1]
 
 
 @_formula("_cdist_backward")

@@ -101,7 +101,7 @@ def write_budget(nbytes: int, typed: Any = None) -> str:
 
 
 def estimate_memory(trace: Trace, step: Training, *, approximate: bool, budget: int | None, budget_text: str) -> Memory:
-    """Say where the memory goes, in a forward and in a training step.
+    """Estimate where the memory goes, in a forward and in a training step.
 
     Args:
         trace: A trace that measured bytes; what it did not measure is unknown.

@@ -282,10 +282,10 @@ def _pool(data: Any, kernel: Any, step: Any = (), pad: Any = 0, gap: Any = 1, up
         length, stride, margin, dilation = window
         if min(length, stride, dilation) < 1 or not 0 <= margin <= length // 2:
             return None
-        room = side + 2 * margin - dilation * (length - 1) - 1
-        if room < 0:
+        free = side + 2 * margin - dilation * (length - 1) - 1
+        if free < 0:
             return None
-        sides.append((room + (stride - 1 if up else 0)) // stride + 1)
+        sides.append((free + (stride - 1 if up else 0)) // stride + 1)
         sides[-1] -= up and (sides[-1] - 1) * stride >= side + margin  # the last window begins within the map
     size = [*data.shape[:2], *sides]
     return [_new(size, data.dtype), _new(size, torch.int64)]

@@ -71,7 +71,7 @@ def from_torchs_fakes(kind: type) -> bool:
 
 
 def is_fakes_assertion(error: BaseException | None) -> bool:
-    """Tell whether an assertion of torch's own fakes failed: of jagged tensors it counts the ragged dim in symbols."""
+    """Return whether an assertion of torch's fakes failed: of jagged tensors it counts the ragged dim by a symbol."""
     if not isinstance(error, AssertionError) or error.__traceback__ is None:
         return False
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)

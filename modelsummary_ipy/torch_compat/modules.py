@@ -104,7 +104,7 @@ node_numbers: NodeNumbers | None = prefer("node_numbers", _find_node_numbers, No
 
 
 def is_default_generator(generator: Any) -> bool:
-    """Tell whether a generator is one that torch draws from unasked: operations get another Python object of it."""
+    """Return whether a generator is one that torch draws from unasked: operations get another Python object of it."""
     own = getattr(generator, "_cdata", None)
     return own is not None and any(own == each._cdata for each in (torch.default_generator, *_cards_generators()))
 

@@ -222,7 +222,7 @@ def _describe_values(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
 
 def describe_beyond(indices: Any = None, table: Any = None) -> str:
-    """Say which index of a lookup is beyond its table, or negative; ``""`` if none is known to be."""
+    """Return which index of a lookup is beyond its table, or negative; ``""`` if none is known to be."""
     found = count_beyond(indices, table)
     if found is not None:
         return describe_overrun(table.shape[0] + found[0] - 1, table.shape[0])
@@ -235,12 +235,12 @@ def describe_beyond(indices: Any = None, table: Any = None) -> str:
 
 
 def describe_overrun(most: int, rows: int) -> str:
-    """Say what a real run would of an index beyond a table."""
+    """Return what a real run would raise of an index beyond a table."""
     return f"index out of range in self: {most} in a table of {rows} rows"
 
 
 def _describe_labels(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Say which of the labels of a loss are no classes, as a real run would; ``""`` if none is known."""
+    """Return which labels of a loss are no classes, as a real run would; ``""`` if none is known."""
     scores = args[0] if args else kwargs.get("input")
     labels = args[1] if len(args) > 1 else kwargs.get("target")
     values = constant_of(labels) if isinstance(labels, FakeTensor) else None

@@ -25,7 +25,7 @@ def may_run_real(request: TraceRequest, most: int) -> bool:
 
 
 def find_hindrance() -> tuple[str, str] | None:
-    """Say why no model is run for real unasked, and what to do; ``None`` where nothing hinders."""
+    """Return why no model is run for real unasked, and what to do; ``None`` where nothing hinders."""
     ranks = count_ranks()
     if ranks > 1:
         why = (

@@ -126,7 +126,7 @@ def test_a_name_without_a_size_is_a_key_error() -> None:
 
 @st.composite
 def expressions(draw: st.DrawFn, depth: int = 3) -> Expr:
-    """Any expression that the arithmetic of this room can make."""
+    """Any expression that the arithmetic of expressions can make."""
     if depth == 0 or draw(st.booleans()):
         return draw(st.sampled_from([B, H, W, T, constant(draw(st.integers(-9, 9)))]))
     one = draw(expressions(depth=depth - 1))

@@ -326,7 +326,7 @@ def test_a_batch_that_takes_no_other_size_costs_the_formulas_only() -> None:
     assert ms["layers.0"].outputs[0].shape == (3, 2)
 
 
-#: Architectures with different kinds of layers; ``python -m benchmarks.formulas`` asks the whole zoo, for a minute.
+#: Architectures with different kinds of layers; ``python -m benchmarks formulas`` traces the whole zoo, for a minute.
 FEW = (
     "ResNetForImageClassification", "SwinModel", "SegformerForSemanticSegmentation", "BertForSequenceClassification",
     "LlamaForCausalLM", "FunnelModel", "Wav2Vec2ForCTC", "DiffusionUNet", "PatchTSTModel",

@@ -157,7 +157,7 @@ class StepLog:
                 life.birth = 0
 
     def name(self, tensors: Iterable[Tensor], category: Category, param: int | None = None) -> None:
-        """Say what the storages of tensors are: the optimizer's state, a parameter's gradient."""
+        """Note what the storages of tensors are: the optimizer's state, a parameter's gradient."""
         for tensor in tensors:
             storage = find_storage(tensor)
             life = self._known.get(storage_key(storage)) if storage is not None else None

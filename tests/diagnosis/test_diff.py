@@ -56,8 +56,10 @@ def test_an_edited_layer_is_reported_with_old_and_new() -> None:
     assert told == {("conv", "params"), ("conv", "size"), ("act", "size"), ("last", "params")}
     text = str(difference)
     assert "parameters 260 → 516" in text  # 3·8·9+8 + 8·4+4 and 3·16·9+16 + 16·4+4
-    assert "conv  other parameters  224 → 448" in text
-    assert "act   another shape     [2, 8, 8, 8] → [2, 16, 8, 8]" in text
+    assert (
+        "conv  other parameters, another shape  [2, 8, 8, 8] 224 params → [2, 16, 8, 8] 448 params\n"
+        "act   another shape                    [2, 8, 8, 8] → [2, 16, 8, 8]\n" in text
+    )
     assert "formula" not in text  # of the same sizes no formula predicts anything else
 
 
@@ -166,13 +168,13 @@ def test_the_html_has_both_side_by_side_and_folds_what_is_equal() -> None:
     edited = [nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3), nn.Dropout(0.2)]
     shown = summarise(nn.Sequential(*edited), "8 4").diff(summarise(nn.Sequential(*layers), "8 4"))._repr_html_()
     assert read_table(shown) == [
-        ["model", "another shape", "Sequential [8, 2]", "Sequential [8, 3]"],
+        ["model", "another shape", "Sequential · [8, 2]", "Sequential · [8, 3]"],
         ["2 rows alike"],
-        ["0", "", "Linear 4→4 [8, 4] 20 params"],
-        ["1", "", "ReLU [8, 4]"],
-        ["2", "other parameters, another shape", "Linear 4→2 [8, 2] 10 params", "Linear 4→3 [8, 3] 15 params"],
-        ["3", "other settings, another shape", "Dropout 0.1 [8, 2]", "Dropout 0.2 [8, 3]"],
-        ["4", "removed", "Identity [8, 2]", ""],
+        ["0", "", "Linear 4→4 · [8, 4] · 20 params"],
+        ["1", "", "ReLU · [8, 4]"],
+        ["2", "other parameters, another shape", "Linear 4→2 · [8, 2] · 10 params", "Linear 4→3 · [8, 3] · 15 params"],
+        ["3", "other settings, another shape", "Dropout 0.1 · [8, 2]", "Dropout 0.2 · [8, 3]"],
+        ["4", "removed", "Identity · [8, 2]", ""],
     ]
     tree = lxml.html.fromstring(shown)
     assert tree.xpath(".//tr[td='2']//strong/text()") == [
@@ -195,7 +197,7 @@ def test_a_row_that_was_removed_stands_where_it_was_and_settings_alone_are_not_f
     rows = read_table(summarise(Edited()).diff(summarise(Older()))._repr_html_())
     assert [row[:2] for row in rows] == [
         ["model", "another type"], ["conv", "other settings"], ["act", "another type"], ["act.0", "removed"],
-        ["1 row alike"], ["last", ""],
+        ["last", ""],
     ]  # fmt: skip
 
 
@@ -243,13 +245,46 @@ def test_what_counts_up_and_the_mode_are_no_settings() -> None:
 
 
 def test_a_fold_says_that_its_rows_moved_as_predicted_and_how_many_it_leaves_out() -> None:
-    old = nn.Sequential(*(nn.ReLU() for _ in range(150)), nn.Linear(4, 2))
-    new = nn.Sequential(*(nn.ReLU() for _ in range(150)), nn.Linear(4, 3))
+    layers = [(nn.ReLU, nn.Tanh)[at % 2]() for at in range(150)]
+    old, new = (nn.Sequential(*layers, nn.Linear(4, width)) for width in (2, 3))
     rows = read_table(summarise(new, "B=8 4").diff(summarise(old, "B=5 4"))._repr_html_())
     assert rows[1] == ["150 rows as predicted"]
-    assert rows[2] == ["0", "", "ReLU [5, 4]", "ReLU [8, 4]"]
+    assert rows[2] == ["0", "", "ReLU · [5, 4]", "ReLU · [8, 4]"]
     assert rows[-2] == ["… 50 more"]
     assert rows[-1][0] == "150"
+
+
+class Blocks(nn.Module):
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(depth))
+
+    def forward(self, x: Any) -> Any:
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def test_blocks_that_changed_alike_are_one_line_and_what_is_in_a_removed_one_is_not_listed() -> None:
+    difference = summarise(Blocks(6, 3), "B=2 6").diff(summarise(Blocks(4, 5), "B=2 4"))
+    assert str(difference).splitlines() == [
+        "input [2, 4] → [2, 6] · parameters 100 → 126",
+        "model         another shape                    [2, 4] → [2, 6]",
+        "blocks.0–2    another shape                    [2, 4] → [2, 6]",
+        "blocks.0–2.0  other parameters, another shape  [2, 4] 20 params → [2, 6] 42 params",
+        "blocks.0–2.1  another shape                    [2, 4] → [2, 6]",
+        "blocks.3–4    removed                          Sequential [2, 4] 20 params (+2 rows)",
+    ]
+    shown = [row[0] for row in read_table(difference._repr_html_())]
+    assert shown == ["model", "blocks", "blocks.0–2", "blocks.0–2.0", "blocks.0–2.1", "blocks.3–4"]
+
+
+def test_blocks_that_changed_otherwise_or_do_not_follow_each_other_stay_apart() -> None:
+    def build(*widths: int) -> nn.Module:
+        return nn.Sequential(*(nn.Sequential(nn.Linear(4, width), nn.Linear(width, 4)) for width in widths))
+
+    lines = str(summarise(build(8, 8, 9, 3, 8), "B=2 4").diff(summarise(build(3, 3, 3, 3, 3), "B=2 4"))).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["0–1.0", "0–1.1", "2.0", "2.1", "4.0", "4.1"]
 
 
 @pytest.mark.parametrize("name", ["<b>x</b>", "a&b", "'\"><script>"])

@@ -4,30 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.diagnosis.diff import find_settings
-from modelsummary_ipy.display.render import labels
-from modelsummary_ipy.display.render.formatting import plain
-from modelsummary_ipy.records.summary import Change, Row, Story
-
-_KINDS = {
-    "added": "added",
-    "removed": "removed",
-    "type": "another type",
-    "params": "other parameters",
-    "settings": "other settings",
-    "size": "another shape",
-}
+from modelsummary_ipy.display.render.diff_lines import DiffLine, list_lines
+from modelsummary_ipy.records.summary import Change, Story
 
 
 def render_changes_text(old: Story, new: Story, changes: Sequence[Change]) -> str:
     """Write as plain text what changed from ``old`` to ``new``."""
-    lines = [format_totals(old, new)]
-    cells = _list_cells(old, new, changes)
+    cells = [_write(line) for line in list_lines(old, new, changes) if line.words]
     wide, words = (max((len(row[at]) for row in cells), default=0) for at in (0, 1))
-    for path, word, was, now in cells:
-        lines.append(f"{path:<{wide}}  {word:<{words}}  {' → '.join(part for part in (was, now) if part)}")
-    moved = format_moved(changes)
-    return "\n".join(line for line in [*lines, moved] if line) or "nothing changed"
+    table = [f"{path:<{wide}}  {word:<{words}}  {what}".rstrip() for path, word, what in cells]
+    return "\n".join(filter(None, [format_totals(old, new), *table, format_moved(changes)])) or "nothing changed"
 
 
 def format_totals(old: Story, new: Story) -> str:
@@ -46,36 +32,13 @@ def format_moved(changes: Sequence[Change]) -> str:
     return "1 row changed as its formula predicts" if moved == 1 else f"{moved} rows changed as their formulas predict"
 
 
-def _list_cells(old: Story, new: Story, changes: Sequence[Change]) -> list[tuple[str, str, str, str]]:
-    cells = []
-    for change in changes:
-        if change.what == "moved":
-            continue
-        before = old.rows[change.old] if change.old is not None else None
-        after = new.rows[change.new] if change.new is not None else None
-        was, now = _format_row(change.what, before), _format_row(change.what, after)
-        if change.what == "settings" and before is not None and after is not None:
-            was, now = map(plain, find_settings(old, before, new, after))
-        cells.append((plain(change.path) or "model", name_change(old, new, change), was, now))
-    return cells
-
-
-def name_change(old: Story, new: Story, change: Change) -> str:
-    """``another shape, against its formula``; at the same sizes no formula predicts anything: the model was edited."""
-    same = [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]
-    ran = change.old is not None and old.rows[change.old].status == "ran"
-    against = change.what == "size" and change.expected is False and not same and ran
-    return _KINDS[change.what] + (", against its formula" if against else "")
-
-
-def _format_row(what: str, row: Row | None) -> str:
-    if row is None:
-        return ""
-    if what == "params":
-        return f"{row.own_params:,}"
-    if what == "type":
-        return plain(row.type_name)
-    if row.status != "ran":
-        return labels.STATUSES[row.status]
-    sizes = ", ".join(str(list(spec.shape)) for spec in row.outputs)
-    return sizes if what == "size" else f"{plain(row.type_name)} {sizes}".strip()
+def _write(line: DiffLine) -> tuple[str, str, str]:
+    """Path, words, and what differs of both sides."""
+    differs = [one != two for one, two in zip(line.was, line.now, strict=True)]
+    if any(line.was) and any(line.now) and "type" not in line.words:
+        differs[0] = False  # what a layer is set to follows from its parameters, or is said
+    was, now = (
+        " ".join(filter(None, [settings, *(part for part, shown in zip(side, differs, strict=True) if shown)]))
+        for side, settings in zip((line.was, line.now), line.settings, strict=True)
+    )
+    return line.path or "model", line.words, " ".join(filter(None, [was, "→" if was and now else "", now, line.inside]))

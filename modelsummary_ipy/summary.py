@@ -103,20 +103,23 @@ class ModelSummary(Facts, Exports):
         observer: Observer | None = None,
         **arguments: Any,
     ) -> None:
-        check_model(model)
-        if more:
-            inputs = (inputs, *more)
-        assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate, context)
-        declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
-        ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}
-        given: ModelInputs | None = None
-        if arguments or inputs is not None or input_size is not None or input_data is not None:
-            options = inspect.signature(ModelSummary).parameters
-            given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
-        request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)
-        super().__init__(trace_model(model, request, observer), assumed)
-        self.view = View()
-        check_context(self.pipeline, assumed.context)
+        try:
+            check_model(model)
+            if more:
+                inputs = (inputs, *more)
+            assumed = read_assumptions(model, memory, optimizer, loss, precision, accumulate, context)
+            declared = check_expect(expect, dict(model.named_modules(remove_duplicate=False)) if expect else {})
+            ways: dict[str, Any] = {"input_size": input_size, "input_data": input_data, "arguments": arguments}
+            given: ModelInputs | None = None
+            if arguments or inputs is not None or input_size is not None or input_data is not None:
+                options = inspect.signature(ModelSummary).parameters
+                given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
+            request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)
+            super().__init__(trace_model(model, request, observer), assumed)
+            self.view = View()
+            check_context(self.pipeline, assumed.context)
+        except InputError as error:
+            raise error.with_traceback(None)  # noqa: B904  # its sentence says it all: no frames of ours above it
 
     @property
     def summary(self) -> DataFrame:

@@ -13,6 +13,8 @@ from torch import nn
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.torch_compat.modules import CONV_TYPES, find_wrapped, has_pre_hooks
 
+#: Keywords of ``ModelSummary.show`` that are none of the constructor's.
+OF_SHOW = ("depth", "ops", "columns", "flops", "fix", "plan")
 _MODULE_NAMES = frozenset(dir(nn.Module))
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIABLE = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -144,6 +146,8 @@ def check_keywords(model: nn.Module, method: str, given: Collection[str], option
         if name not in parameters:
             near = difflib.get_close_matches(name, [*options, *parameters], 1, 0.6)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
+            if name in OF_SHOW:
+                hint = f" (show({name}=…) takes it)"
             expected = f"an option, or a parameter of {method}: {', '.join(parameters)}"
             raise InputError(f"no keyword {name!r}{hint}", expected, write_example(model, method))
 

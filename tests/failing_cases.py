@@ -190,7 +190,7 @@ CASES = [
     Failing(m.DoubleInside, ((2, 4),), "fc", "got float64, 'fc' has float32 weights: .double() at", "x.float()"),
     Failing(m.HalfConv, ((1, 1, 9, 9),), "conv", "got float16, 'conv' has float32 weights: .half() at", "x.float()"),
     Failing(m.IntoLinear, (torch.zeros(2, 4, dtype=torch.uint8),), "fc", "got uint8, 'fc' has float32 weights",
-            "x.float()", "(2, 4):float32", name="bytes_into_linear"),
+            "model(x.float())", "(2, 4):float32", name="bytes_into_linear"),
     Failing(m.IntoLinear, (torch.zeros(2, 4, dtype=torch.float64),), "fc", "got float64, 'fc' has float32 weights",
             "x.float()", "(2, 4):float32", name="doubles_into_linear"),
     Failing(m.SoftmaxOfInts, ((2, 4),), "", "softmax needs floating point, got int64", "counts.float().softmax(-1)"),

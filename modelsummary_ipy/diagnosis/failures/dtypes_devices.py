@@ -165,7 +165,8 @@ def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
         return Diagnosis(f"{reason}: {promoted[0]}", f"{wanted}, as the weights are", promoted[1])
     fix = fix_argument(ctx, f"{{}}{change}", position=position)
     candidates = retype_input(ctx, odd, wanted) if odd.spec.dtype != "bool" else ()
-    fixes = [_retype(ctx, candidates[0]), fix] if candidates and odd.spec.dtype == "float64" else fix  # of numpy
+    is_read = odd.spec.dtype != "float32"  # as arrays of numpy and images are; else it is the model that is unusual
+    fixes = [_retype(ctx, candidates[0]), fix] if candidates and is_read else fix
     return Diagnosis(reason, f"{wanted}, as the weights are" if weights else "one dtype", fixes, candidates=candidates)
 
 

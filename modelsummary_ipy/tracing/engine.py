@@ -158,7 +158,7 @@ def _trace_inferred(job: _Job, engine: Engine) -> Traced:
 def _infer_inputs(job: _Job) -> ModelInputs | None:
     """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
     likely: ModelInputs | None = None
-    until, num_traces = monotonic() + INFER_SECONDS, 0
+    until, num_traces = 0.0, 0
     tree = job.request.shadow.tree
     known = read_parameters(job.model, job.request.method)
     for candidate in list_candidates(tree.modules, *known, params=tree.params):
@@ -171,6 +171,7 @@ def _infer_inputs(job: _Job) -> ModelInputs | None:
             return candidate
         if likely is None and (find_need_of_values(result) or confirm_failure(result)[1]):
             likely = candidate
+        until = until or monotonic() + INFER_SECONDS  # the first failure of a process loads what explains it: 3 s here
         if monotonic() > until or num_traces >= INFER_TRACES:
             break
     return likely

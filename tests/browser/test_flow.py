@@ -177,3 +177,9 @@ def test_nothing_of_it_is_in_the_way_of_those_who_read_otherwise(
     assert find_violations(page, axe) == []
     root.get_by_role("button", name="MACs").click()
     assert find_violations(page, axe) == []
+
+
+def test_what_a_repeated_block_was_given_comes_from_the_block_not_from_the_whole_stack(page: Page) -> None:
+    root = open_model(page, nn.Sequential(*(models.PreNorm() for _ in range(3))), models.TOKENS)
+    expect(root.locator(".ms-rail path")).to_have_count(2)
+    assert arrows(root) == [("0", "norm2"), ("attend", "norm2")]

@@ -53,6 +53,22 @@ def test_a_block_of_a_chart_takes_the_whole_width_and_marks_its_row(root: Locato
     expect(chart.locator('> svg:has(title:text-matches("^u3:"))')).to_be_visible()
 
 
+def test_labels_of_a_chart_have_room_in_their_blocks_at_any_width(new_page: Callable[..., Page]) -> None:
+    page = new_page(viewport={"width": 640, "height": 800})
+    chart = open_model(page, models.UNet(), (1, 1, 32, 32)).locator(".ms-ice").first
+    chart.evaluate("chart => chart.closest('details').open = true")
+    words = []
+    for width in (640, 360, 1400):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.evaluate("() => new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        assert page.evaluate(
+            """() => [...document.querySelector(".ms-ice").querySelectorAll("text")].every(text => !text.textContent ||
+                text.getBBox().width + 4 <= text.parentElement.querySelector("rect").getBBox().width)"""
+        )
+        words.append("".join(chart.locator("text").all_text_contents()))
+    assert len(words[1]) < len(words[0]) <= len(words[2])
+
+
 def test_a_chart_is_one_stop_of_the_keyboard_and_arrows_go_from_block_to_block(
     root: Locator, page: Page, axe: Path
 ) -> None:

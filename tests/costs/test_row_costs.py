@@ -242,7 +242,7 @@ def test_multiply_adds_are_those_counted_by_hand(known: Known, engine: str) -> N
 
 
 def test_a_summary_says_that_a_causal_mask_is_counted_in_full() -> None:
-    words = "attention under a causal mask is counted in full"
+    words = "MACs count attention under a causal mask in full"
     assert words in summarise(Attends(), torch.zeros(2, 5, 8)).to_text()
     assert words not in summarise(nn.Linear(8, 8), torch.zeros(2, 5, 8)).to_text()
 

@@ -59,6 +59,13 @@ def test_a_narrow_terminal_gets_names_above_their_sizes(golden: Callable[[str, s
     golden("failed_unet_50_columns.txt", render_text(stories.failed_unet(), View(), width=50) + "\n")
 
 
+def test_a_long_line_of_a_failure_goes_on_below_its_text() -> None:
+    failure = "forward failed in 'up1'\n  reason    " + "word " * 40
+    lines = render_text(stories.failed_unet(), View(), failure_text=failure, width=80).splitlines()
+    first, second = [line for line in lines if "word" in line][:2]
+    assert first.index("word") == second.index("word") > first.index("reason")
+
+
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 @pytest.mark.parametrize("name", stories.STORIES)
 def test_no_line_is_wider_than_the_terminal(name: str, width: int) -> None:

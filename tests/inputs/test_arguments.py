@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import traceback
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
 from modelsummary_ipy.inputs.reading import read_call
+from modelsummary_ipy.inputs.signature import OF_SHOW
 from modelsummary_ipy.records.errors import InputError
 from tests.inputs.test_model_inputs import Net, Options, X, read, refuse
 
@@ -38,6 +41,7 @@ def test_arguments_follow_one_another_as_in_a_call_of_the_model() -> None:
     [
         ({"mod": "eval"}, "no keyword 'mod' (did you mean 'mode'?); expected an option, or a parameter of forward: x,"),
         ({"msk": X}, "no keyword 'msk' (did you mean 'mask'?)"),
+        ({"depth": 2}, "no keyword 'depth' (show(depth=…) takes it); expected an option, or a parameter of forward"),
         ({"x": X}, "(2, 3), x=(2, 3):float32: 'x' is given twice"),
     ],
 )
@@ -46,6 +50,12 @@ def test_a_keyword_that_is_none_is_refused_before_anything_is_traced(keywords: d
         ModelSummary(Net(), (2, 3), **keywords)
     assert str(caught.value).startswith(says)
     assert caught.value.example == "ModelSummary(model, (1, 3, 224, 224))"
+    assert len(traceback.extract_tb(caught.value.__traceback__)) == 2, "this line, and one of the constructor's"
+
+
+def test_what_show_alone_takes_is_named_as_such() -> None:
+    made, shown = (inspect.signature(one).parameters for one in (ModelSummary, ModelSummary.show))
+    assert set(OF_SHOW) == {name for name in shown if name not in made} - {"self"}
 
 
 # -- number and names of the arguments --------------------------------------------------------------------------------

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
-import inspect
 import re
-import traceback
 from typing import Any
 
 import numpy as np
@@ -19,8 +16,8 @@ from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, set_dtypes
-from modelsummary_ipy.inputs.reading import read_call, read_inputs
-from modelsummary_ipy.inputs.signature import OF_SHOW, check_device
+from modelsummary_ipy.inputs.reading import read_inputs
+from modelsummary_ipy.inputs.signature import check_device
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 
@@ -328,152 +325,6 @@ def test_a_device_that_is_not_there_is_answered_with_those_that_are(monkeypatch:
             check_device(device)
     assert check_device("cpu") == torch.device("cpu")
     assert check_device(torch.device("meta")).type == "meta"
-
-
-# -- keywords of the constructor ---------------------------------------------------------------------------------------
-
-
-def test_keywords_of_the_constructor_are_inputs_by_name_as_the_magic_takes_them() -> None:
-    by_dict, by_name = ModelSummary(Net(), {"x": (2, 3), "mask": X}), ModelSummary(Net(), x=(2, 3), mask=X)
-    assert by_name.rows[0].inputs == by_dict.rows[0].inputs
-    assert [leaf.name for leaf in by_name.rows[0].inputs] == ["x", "mask"]
-    assert ModelSummary(Net(), (2, 3), k=2).rows[0].inputs[0].shape == (2, 3)
-    assert ModelSummary(Net(), x="B=2, 3", method="encode").rows[0].inputs[0].shape == (2, 3)
-    assert ModelSummary(Options(), ids=(2, 3), anything=1).error is None
-
-
-@pytest.mark.parametrize(
-    ("keywords", "says"),
-    [
-        ({"mod": "eval"}, "no keyword 'mod' (did you mean 'mode'?); expected an option, or a parameter of forward: x,"),
-        ({"msk": X}, "no keyword 'msk' (did you mean 'mask'?)"),
-        ({"depth": 2}, "no keyword 'depth' (show(depth=…) takes it); expected an option, or a parameter of forward"),
-        ({"x": X}, "(2, 3), x=(2, 3):float32: 'x' is given twice"),
-    ],
-)
-def test_a_keyword_that_is_none_is_refused_before_anything_is_traced(keywords: dict[str, Any], says: str) -> None:
-    with pytest.raises(InputError) as caught:
-        ModelSummary(Net(), (2, 3), **keywords)
-    assert str(caught.value).startswith(says)
-    assert caught.value.example == "ModelSummary(model, (1, 3, 224, 224))"
-    assert len(traceback.extract_tb(caught.value.__traceback__)) == 2, "this line, and one of the constructor's"
-
-
-def test_what_show_alone_takes_is_named_as_such() -> None:
-    made, shown = (inspect.signature(one).parameters for one in (ModelSummary, ModelSummary.show))
-    assert set(OF_SHOW) == {name for name in shown if name not in made} - {"self"}
-
-
-# -- number and names of the arguments --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("given", "received"),
-    [
-        ([(1, 3), (1, 4), (1, 5)], "(1, 3), (1, 4), (1, 5): 3 positional inputs, at most 2 are accepted"),
-        ({}, "no input: 'x' is missing"),
-        ({"mask": (1, 3)}, "mask=(1, 3): 'x' is missing"),
-        ((), "no input: 'x' is missing"),
-    ],
-)
-def test_wrong_arguments_say_what_came_what_is_expected_and_what_works(given: Any, received: str) -> None:
-    error = refuse(Net(), given)
-    assert (error.received, error.expected, error.example) == (
-        received,
-        "forward(x, mask=None, *, k=1)",
-        "ModelSummary(model, (1, 3, 224, 224))",
-    )
-
-
-def test_a_call_that_gives_an_argument_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="'x' is given twice"):
-        read_call(Net(), (X,), {"x": X})
-    with pytest.raises(InputError, match="no parameter 'imgs'"):
-        read_call(Net(), (X,), {"imgs": X})
-    assert read_call(Net(), (X,), {"k": 3}).kwargs == {"k": 3}
-
-
-def test_a_long_signature_is_cut() -> None:
-    class Many(nn.Module):
-        def forward(self, a=None, b=None, c=None, d=None, e=None, f=None, g=None, h=None):
-            return a
-
-    assert refuse(Many(), {"a": (1,), "z": (1,)}).expected.endswith("a, b, c, d, e, f, g, h")
-    error = refuse(Many(), [(1,)] * 9)
-    assert error.expected == "forward(a=None, b=None, c=None, d=None, e=None, f=None, … 2 more)"
-
-
-def test_what_a_decorator_or_a_hook_may_add_is_not_said_to_be_missing() -> None:
-    def adding(function):
-        @functools.wraps(function)
-        def wrapper(self, *args, **kwargs):
-            return function(self, *args, mask=None, **kwargs)
-
-        return wrapper
-
-    class Decorated(nn.Module):
-        @adding
-        def forward(self, x, mask):
-            return x
-
-    assert read((1, 3), Decorated()) == ((Size("1 3"),), {})
-    assert refuse(Decorated(), {"x": (1, 3), "y": 1}).received.endswith("no parameter 'y'")
-    hooked = nn.Bilinear(2, 3, 4)
-    assert refuse(hooked, (1, 2)).received == "(1, 2): 'input2' is missing"
-    hooked.register_forward_pre_hook(lambda module, args: (*args, torch.ones(1, 3)))
-    assert read((1, 2), hooked) == ((Size("1 2"),), {})
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
-def test_models_whose_signature_says_nothing_take_anything() -> None:
-    scripted = torch.jit.script(nn.Sequential(nn.Linear(3, 2)))
-    assert read((1, 3), scripted)[0] == (Size("1 3"),)
-
-
-def test_a_compiled_model_takes_what_the_model_takes() -> None:
-    compiled = torch.compile(Net(), backend="eager")
-    assert read({"x": (1, 3)}, compiled) == ((), {"x": Size("1 3")})
-    assert refuse(compiled, [(1,)] * 3).received.endswith("at most 2 are accepted")
-
-
-def test_equal_names_have_equal_sizes() -> None:
-    assert read([Size("B=2 3"), Size("B=2 4")])[0] == (Size("B=2 3"), Size("B=2 4"))
-    assert refuse(Net(), [Size("B=2 3"), Size("B=4 4")]).received == "dim B is 2, but 4 in mask"
-
-
-class Tokens(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.words = nn.Embedding(50, 8)
-
-    def forward(self, ids, segment_ids, scale: float):
-        return self.words(ids) * scale + self.words(segment_ids)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()),
-        nn.Conv1d(4, 8, 3),
-        nn.ConvTranspose3d(2, 2, 2),
-        nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
-        nn.LSTM(7, 5),
-        nn.GRUCell(7, 5),
-        nn.Bilinear(2, 3, 4),
-        nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2)),
-        nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 2)),
-        nn.TransformerEncoderLayer(8, 2, batch_first=True),
-        nn.MultiheadAttention(8, 2),
-        nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU()),
-        Tokens(),
-    ],
-    ids=lambda model: type(model).__name__,
-)
-def test_the_example_in_the_message_works_for_this_model(model: nn.Module) -> None:
-    example = refuse(model, [(1,)] * 12).example
-    summary = eval(example, {"ModelSummary": ModelSummary, "model": model})
-    assert summary.error is None
-    assert summary.rows[0].outputs
 
 
 # -- dtypes -----------------------------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def _mult_adds(story: Story, view: View, row: Row, operations: Operations, total
     if cost is not None and cost.mult_adds:
         share = formatting.format_percent(cost.mult_adds, total or 0)
         lines.append(f"{view.count(cost.mult_adds):,} ({share} of the model)")
-    elif cost is not None and cost.mult_adds is None:
+    elif cost is not None and cost.mult_adds is None and row.status == "ran":
         lines.append("unknown")
     for op, macs in operations.get(row.index, ()):
         lines.append(f"{plain(op)} " + ("unknown" if macs is None else f"{view.count(macs):,}"))

@@ -20,7 +20,7 @@ def unit_writer(budget_text: str) -> Callable[[int], str]:
 
 
 def find_fit(story: Story) -> str:
-    """``fits 1 MB: 208 KB; largest batch 997 to train, 1,199 to run``; ``""`` without a budget.
+    """``fits 1 MB; largest batch 997 to train, 1,199 to run``; ``""`` without a budget.
 
     ``does not fit 1 MB: needs 1.41 MB at the backward of fc1 (net.py:31)`` says where the most is needed.
     """
@@ -39,7 +39,7 @@ def find_fit(story: Story) -> str:
     if needed is None:
         return ""
     amount = story_writer(story)(needed)
-    verdict = f"fits {memory.budget_text}: {amount}"
+    verdict = f"fits {memory.budget_text}"
     if not fits:
         verdict = f"does not fit {memory.budget_text}: needs {amount}{where}"
     return "; ".join(filter(None, (f"{what}{verdict}", *most)))

@@ -234,7 +234,7 @@ def find_caveats(story: Story, view: View) -> tuple[str, ...]:
     if story.unknown_ops:
         lines.append(f"not counted in {view.work}: " + ", ".join(plain(op) for op in story.unknown_ops))
     if any(("is_causal", True) in aten_op.arguments for call in story.trace.calls for aten_op in call.aten_ops):
-        lines.append("attention under a causal mask is counted in full")
+        lines.append(f"{view.work} count attention under a causal mask in full")
     if failure := find_step_failure(story):
         lines.append(failure)
     elif story.training is not None and story.training.reason and story.trace.failure is None:
@@ -276,6 +276,8 @@ def find_footer(story: Story, outline: Outline) -> tuple[str, ...]:
         lines.append(write_num_ops(outline))
     if any(isinstance(step.node, GroupNode) and step.node.is_open for step in walk(outline)):
         lines.append("“each of”: the numbers of one of several blocks alike; the row above adds them up")
+    if any(cost.mult_adds is None and story.rows[index].status == "ran" for index, cost in story.costs.items()):
+        lines.append("“?”: not known")
     if outline.num_hidden:
         lines.append(f"{plural(outline.num_hidden, 'row')} of {outline.num_rows:,} not shown: to_frame() has them all")
     if story.stopped:

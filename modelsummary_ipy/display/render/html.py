@@ -341,10 +341,10 @@ def _environment() -> Environment:
 def _asset(name: str) -> Markup:
     """A stylesheet or script of this package without comments and indentation; nothing of a user's goes into it."""
     text = (files("modelsummary_ipy.display.render") / name).read_text(encoding="utf-8")
-    text = re.sub(r"(?s:/\*.*?\*/)|(?m:^\s*//.*$)", "", text)
+    text = re.sub(r"(?s:/\*.*?\*/)|(?m:(?<!\S)//.*$)", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return Markup(
-        re.sub(r"\s*([{};,])\s*", r"\1", " ".join(lines))
+        re.sub(r"\s*([{};,>])\s*|(:)\s+", r"\1\2", " ".join(lines))
         if name.endswith(".css")
         else re.sub(r"(?<=[{;,(])\n", "", "\n".join(lines))
     )

@@ -23,6 +23,7 @@
       if (block.matches("svg")) zoom(block.parentElement, block);
     };
     root.querySelectorAll(".ms-ice, .ms-step > svg").forEach((chart) => steer(chart, press));
+    root.querySelectorAll(".ms-ice").forEach((chart) => new ResizeObserver(() => label(chart)).observe(chart));
   }
 
   // A chart is one stop of the Tab key; arrows go from block to block, and Enter or a click presses one.
@@ -82,11 +83,19 @@
       one.style.display = to - from > 0.05 ? "" : "none";
       one.setAttribute("x", `${from}%`);
       one.setAttribute("width", `${Math.max(0, to - from)}%`);
+    }
+    label(chart);
+  }
+
+  // A block has as much of its name as it has room for.
+  function label(chart) {
+    for (const one of chart.children) {
       const path = one.querySelector("title").textContent.replace(/: [^:]*$/, "");
-      const pixels = ((to - from) * chart.clientWidth) / 100;
-      const text = [path, path.match(/[^.]*(\.\d+)*$/)[0], ""].find((name) => name.length * 7 + 6 < pixels || !name);
-      (one.querySelector("text") || one.appendChild(document.createElementNS(one.namespaceURI, "text"))).textContent = text;
-      Object.entries({ x: 4, y: 14 }).forEach(([name, value]) => one.querySelector("text").setAttribute(name, value));
+      const pixels = (parseFloat(one.getAttribute("width")) * chart.clientWidth) / 100;
+      const text = one.querySelector("text") || one.appendChild(document.createElementNS(one.namespaceURI, "text"));
+      text.msOwn ??= text.textContent;
+      text.textContent = [path, path.match(/[^.]*(\.\d+)*$/)[0], text.msOwn].find((name) => name.length * 7 + 6 < pixels) || "";
+      Object.entries({ x: 4, y: 14 }).forEach(([name, value]) => text.setAttribute(name, value));
     }
   }
 

@@ -184,17 +184,17 @@ class Parts:
                 self._numbers(labels.row_figures(self.story, self.view, row)), self.reads.sources(row),
                 self._formula(row), labels.format_source(row, self.view),
             )  # fmt: skip
-        notes = (labels.format_note(self.story, row, step.in_group), cells.note)
+        note = " · ".join(filter(None, (labels.format_note(self.story, row, step.in_group), cells.note)))
         fail = header.failing_lines(self.story, self.failure_text) if node.row == self.failed_row else ()
         return Part(
-            "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, " ".join(filter(None, notes)),
+            "open", node.row, self._classes(row, node), _indent(step.depth), name, kind, note,
             cells.sizes, cells.title, cells.numbers,
             tuple(
                 (flag.severity, formatting.plain(flag.rule), formatting.plain(flag.message), formatting.plain(flag.fix))
                 for flag in node.flags
             ),
             fail, node.flags_inside, node.is_open, False, not node.children and not node.ops, name or kind,
-            key=str(node.row), reads=self._read_keys(cells.read),
+            key=str(node.row), reads=self._read_keys(row, cells.read),
             is_ranked=not node.num_inside and row.kind != "op" and row.status == "ran",
             formula=cells.formula, source=cells.source,
         )  # fmt: skip
@@ -207,11 +207,14 @@ class Parts:
         keys = (self.keys.get(index, "") for index in found)
         return " ".join(dict.fromkeys(key for key in keys if key and key != own))
 
-    def _read_keys(self, found: Sequence[int] | None) -> str | None:
-        """What a row reads, by the names of the rows on this page; a group stands for all rows in it."""
+    def _read_keys(self, row: Row, found: Sequence[int] | None) -> str | None:
+        """What a row reads, by the names of the rows on this page; a group stands for all rows in it.
+
+        What the row around it was given comes from that row itself, though it be the one that stands for a group.
+        """
         if found is None:
             return None
-        keys = (self.keys.get(index, "") for index in found)
+        keys = (str(index) if index == row.parent else self.keys.get(index, "") for index in found)
         return " ".join(dict.fromkeys(filter(None, keys)))
 
     def _classes(self, row: Row, node: RowNode) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ _OPEN_ROWS = 80
 _GAP = "  "
 #: Below this width for names and sizes together, sizes go on lines of their own.
 _NARROW = 56
+#: The indentation of a line and, where it begins with a term, as far as what this is said of: ``  reason    ``.
+_TERM = re.compile(r" *(?:\w+ {2,})?")
+#: Least columns for what stands below itself.
+_LEAST = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,14 +188,16 @@ def _numbers(cells: Sequence[str], columns: Sequence[int]) -> str:
 
 
 def _wrap(lines: Sequence[str], width: int | None, indent: str = "") -> list[str]:
-    """Indent lines and break the long ones at spaces, keeping words whole."""
+    """Indent lines and break long ones at spaces, keeping words whole; what follows ``reason    `` goes on below it."""
     out: list[str] = []
     for line in lines:
         if width is None or count_columns(indent + line) <= width:
             out.append(indent + line)
         else:
+            hang = len(_TERM.match(line)[0])  # type: ignore[index]  # it matches nothing, too
+            hang = hang if 2 <= hang <= width - len(indent) - _LEAST else 2
             out += textwrap.wrap(
-                line, max(width, len(indent) + 8), initial_indent=indent, subsequent_indent=indent + "  ",
+                line, max(width, len(indent) + 8), initial_indent=indent, subsequent_indent=indent + " " * hang,
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
     return out

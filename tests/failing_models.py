@@ -351,12 +351,6 @@ class ViewAfterTranspose(nn.Module):
         return x.view(b, t * d)  # ✗
 
 
-class ReshapeFixed(Built, fc=lambda: nn.Linear(12, 60)):
-    def forward(self, x):
-        x = self.fc(x)
-        return x.reshape(-1, 8, 8)  # ✗
-
-
 class PermuteOfFour(Built, fc=lambda: nn.Linear(3, 3)):
     def forward(self, x):
         return self.fc(x.permute(0, 2, 3, 1))  # ✗

@@ -71,6 +71,7 @@ from modelsummary_ipy.diagnosis.failures.row_counts import (
     explain_square_mask,
 )
 from modelsummary_ipy.diagnosis.failures.skip_connections import (
+    explain_coarser,
     explain_enlarged,
     explain_residual,
     explain_shortcut,
@@ -423,6 +424,7 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_parted_rows, explain_repeated_steps, explain_turned, explain_bias, explain_angles,
     explain_centers, explain_table, explain_spectrum, explain_output_padding, explain_half_pixel,
     explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces, explain_vector,
-    explain_upsampling, explain_enlarged, explain_unstrided, explain_shortcut, explain_residual, explain_margin,
+    explain_upsampling, explain_enlarged, explain_unstrided, explain_coarser, explain_shortcut, explain_residual,
+    explain_margin,
     explain_pooled, explain_padded_steps, _explain_rows, _explain_permuted,
 )  # fmt: skip

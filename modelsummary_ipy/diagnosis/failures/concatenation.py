@@ -38,7 +38,7 @@ from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, resize_
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.row_counts import explain_edges, explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import explain_enlarged, explain_unstrided
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, put_before
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
     find_nodes,
     find_operation,
@@ -210,7 +210,7 @@ def _explain_halves(pair: Pair, axes: list[int]) -> Diagnosis | None:
     if name and odd:
         order = range(len(whole) - 1, odd[0] - 1, -1)  # F.pad reads them from the last
         pads = ", ".join(f"0, {name}.size({axis}) % 2" if axis in odd else "0, 0" for axis in order)
-        fix = place_line(ctx, cut, f"{name} = F.pad({name}, ({pads}))\n{line}")
+        fix = place_line(ctx, cut, put_before(line, f"{name} = F.pad({name}, ({pads}))", name))
     sizes = " × ".join(str(whole[axis]) for axis in odd)
     shapes = f"{write_shape(first.shape)} and {write_shape(x.shape)}"
     reason = f"every second of {sizes} and the others between are not as many: {shapes}"

@@ -12,6 +12,7 @@ from modelsummary_ipy.diagnosis.failures.source_edits import (
     change_operation,
     drop_undone,
     names_operands,
+    put_before,
     set_argument,
     wrap_argument,
 )
@@ -201,7 +202,7 @@ def fix_operand(ctx: FailureContext, position: int, template: str, around: str =
 
     changed = change_operation(ctx.line, ctx.call.type_name, edit, ctx.earlier, around)
     changed = re.sub(rf"(?<![\w\])])\({name}\)(?=\.)", name, changed)
-    return fix_line(ctx, f"{name} = {texts[twice]}\n{changed}" if changed and twice is not None else changed)
+    return fix_line(ctx, changed if twice is None else put_before(changed, f"{name} = {texts[twice]}", name))
 
 
 def resize_operand(ctx: FailureContext, position: int, other: int) -> Candidate:

@@ -18,10 +18,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
 from modelsummary_ipy.diagnosis.failures.source_edits import set_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
-from modelsummary_ipy.records.trace import Call, ModuleFact, join_path
+from modelsummary_ipy.records.trace import Call, Link, ModuleFact, join_path
 
 
 def explain_residual(pair: Pair) -> Diagnosis | None:
@@ -106,7 +106,7 @@ def _skip_nothing(ctx: FailureContext) -> Candidate:
 def explain_shortcut(pair: Pair) -> Diagnosis | None:
     """A skip connection has a layer of its own, which does not stride as the layers do that it bypasses."""
     ctx, axes = pair.ctx, pair.axes
-    for skip, main, other, at in pair.each() if pair.is_spatial else ():
+    for skip, main, *_ in pair.each() if pair.is_spatial else ():
         strides = {find_stride(skip.shape[axis], main.shape[axis]) for axis in axes}
         layer = _find_shortcut(ctx, skip)
         stride = strides.pop()
@@ -116,13 +116,6 @@ def explain_shortcut(pair: Pair) -> Diagnosis | None:
         sides = f"{skip.shape[axes[0]]} against {main.shape[axes[0]]}"
         reason = f"'{layer.path}' of the skip connection has stride 1, the layers that it bypasses {stride}: {sides}"
         fix = remake(ctx, layer, stride=(stride,) * (main.rank - 2))
-        if not _strides_here(ctx, main) or (
-            _find_shortcut(ctx, main) is not None and not _bypasses_all(ctx, skip)
-        ):  # a pyramid; or what came from outside is a coarser level, as a gate of a U-Net reads
-            sizes = f"{main.shape[axes[0]]} against {skip.shape[axes[0]]}"
-            reason = f"the coarser map is not enlarged to the finer, as '{layer.path}' reads it: {sizes}"
-            larger = resize_operand(ctx, at, other)
-            return Diagnosis(reason, f"{write_shape(skip.shape[2:])} on both sides", [larger, fix])
         return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", fix)
     return None
 
@@ -143,8 +136,8 @@ def explain_unstrided(pair: Pair) -> Diagnosis | None:
             continue
         strides = [find_stride(*sizes) for sizes in zip(fine.shape[2:], coarse.shape[2:], strict=True)]
         kernel, had = fact.settings.get("kernel_size"), fact.settings.get("stride")
-        lines = [outer.source for outer in (call, *ctx.flow.around(call))]
-        is_here = ctx.call.source in lines and place < len(texts) and "(" in texts[place]
+        lines = [(outer.source, outer.parent) for outer in (call, *ctx.flow.around(call))]
+        is_here = (ctx.call.source, ctx.call.parent) in lines and place < len(texts) and "(" in texts[place]
         if not is_here or not isinstance(kernel, tuple) or None in strides or had != (1,) * len(strides):
             continue
         if all(side > 1 for side, stride in zip(kernel, strides, strict=True) if stride != 1):
@@ -156,19 +149,50 @@ def explain_unstrided(pair: Pair) -> Diagnosis | None:
     return None
 
 
-def _bypasses_all(ctx: FailureContext, skip: Operand) -> bool:
-    """Return whether a skip connection begins at the input of the module whose code failed, as that of a block does."""
-    first = next((call for call in ctx.flow.walk_back(skip.link, 3) if call.type_name in CONVOLUTIONS), None)
-    return first is not None and ctx.parent is not None and first.input_links[0] in ctx.parent.input_links
+def explain_coarser(pair: Pair) -> Diagnosis | None:
+    """A coarser map is added to a finer one, as in a pyramid or a decoder, and was not enlarged to it.
+
+    What a block reads, and adds to what its layers made of it, is left to the explanations of skip connections. So is
+    what a classifier adds, whose maps only become coarser.
+    """
+    ctx, axes = pair.ctx, pair.axes
+    for fine, coarse, there, at in pair.each() if pair.is_spatial else ():
+        strides = [find_stride(fine.shape[axis], coarse.shape[axis]) for axis in axes]
+        if any(stride is None or stride < 2 for stride in strides) or not _is_convolved(ctx, coarse):
+            continue
+        last = [fact for fact in ctx.trace.modules if not fact.children][-1:]
+        is_classifier = any(fact.type_name in LINEARS for fact in last) and "up" not in ctx.line
+        if is_classifier or _bypasses_block(ctx, fine, coarse):
+            return None
+        sizes = f"{coarse.shape[axes[0]]} against {fine.shape[axes[0]]}"
+        reason = f"the coarser map is not enlarged to the finer: {sizes}"
+        return Diagnosis(reason, f"{write_shape(fine.shape[2:])} on both sides", resize_operand(ctx, at, there))
+    return None
 
 
-def _strides_here(ctx: FailureContext, x: Operand) -> bool:
-    """Return whether a layer of the module whose code failed made a map smaller."""
-    path = ctx.fact.path if ctx.fact is not None else ""
-    return any(
-        call.path.startswith(f"{path}." if path else "") and call.inputs and call.inputs[0].shape[2:] != x.shape[2:]
-        for call in ctx.flow.walk_back(x.link, 20) if call.outputs and call.outputs[0].shape[2:] == x.shape[2:]
-    )  # fmt: skip
+def _bypasses_block(ctx: FailureContext, skip: Operand, main: Operand) -> bool:
+    """Return whether a skip connection is what a block reads, past a convolution of kernel 1 at most."""
+    block, link, layers = ctx.parent, skip.link, 0
+    if block is None or not block.path:
+        return False
+    while link is not None and link not in block.input_links:
+        call = ctx.flow.producer(link)
+        fact = ctx.flow.module_of(call)
+        if call is None or (fact is not None and {*fact.settings.get("kernel_size", (1,))} != {1}):
+            return False
+        layers += call.type_name in CONVOLUTIONS
+        link = call.input_links[0] if call.input_links and layers < 2 else None
+    return link is not None and _reads(ctx, main, link)
+
+
+def _reads(ctx: FailureContext, x: Operand, link: Link) -> bool:
+    """Return whether the module whose code failed made a tensor of another one, which it was given."""
+    given = set(ctx.parent.input_links) if ctx.parent is not None else set()
+    links = [x.link]
+    for found in links:
+        call = ctx.flow.producer(found) if found not in given else None
+        links += [each for each in (call.input_links if call is not None else ()) if each not in links]
+    return link in links
 
 
 def explain_enlarged(pair: Pair) -> Diagnosis | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
@@ -268,8 +269,8 @@ def write_loop(line: str, member: str) -> str:
     name = targets[0] if is_named else first.id if isinstance(first, ast.Name) else "y"
     start = "" if name == read_text(line, first) else f"{name} = {read_text(line, first)}\n"
     words = ", ".join([name, *(read_text(line, item) for item in (*call.args[1:], *call.keywords))])
-    loop = f"for layer in {read_text(line, call.func)}:\n    {name} = layer({words})"
-    return f"{start}{loop}" if is_named else f"{start}{loop}\n{splice_node(line, call, name)}"
+    loop = f"{start}for layer in {read_text(line, call.func)}:\n    {name} = layer({words})"
+    return loop if is_named else put_before(splice_node(line, call, name), loop, name)
 
 
 def wrap_attribute(line: str, attribute: str, template: str) -> str:
@@ -282,6 +283,69 @@ def wrap_subscript(line: str, template: str) -> str:
     """Change what the one slice by several dims of a line is cut from: ``out[:, -1]`` to ``out[0][:, -1]``."""
     found = [node.value for node in find_nodes(line, ast.Subscript) if isinstance(node.slice, ast.Tuple)]
     return _change_one(line, found, template)
+
+
+def put_before(line: str, statement: str, name: str) -> str:
+    """Put a statement in front of the one of a line that reads what it makes: in the body of ``for x in xs: …``.
+
+    Args:
+        line: ``"for up in ups: x = up(torch.cat([x, skip], 1))"``; statements with ``;`` between them.
+        statement: ``"skip = skips.pop()"``.
+        name: ``"skip"``. Where it is not read once for each time that the statement runs, by a lambda or in one arm of
+            a condition, or where the statement changes what the line reads before, the name is given there.
+
+    Returns:
+        The lines; ``""`` if the name is not read.
+    """
+    tree = parse_line(line)
+    readers = [node for node in find_nodes(line, ast.Name) if node.id == name and isinstance(node.ctx, ast.Load)]
+    if tree is None or not readers:
+        return ""
+    reader = min(readers, key=lambda node: (node.lineno, node.col_offset))
+    around = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    inner: ast.AST = reader
+    while not isinstance(inner, ast.stmt):
+        if _may_not_run(around[inner], inner, line):
+            return _name_there(line, reader, statement)
+        inner = around[inner]
+    taken = {
+        node.func.value.id for node in find_nodes(statement, ast.Call)
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "pop" and isinstance(node.func.value, ast.Name)
+    }  # fmt: skip
+    if any(isinstance(node, ast.Name) and node.id in taken for node in ast.walk(inner)):
+        return _name_there(line, reader, statement)
+    block = next(body for body in _list_blocks(around[inner]) if inner in body)
+    starts = [find_span(line, node)[0] for node in block]
+    raw = line.encode()
+    head = raw[: starts[0]].decode().rstrip()
+    rows = [head] if head else []
+    for node, first, last in zip(block, starts, [*starts[1:], len(raw)], strict=True):
+        rows += [statement] if node is inner else []
+        rows.append(raw[first:last].decode().rstrip().removesuffix(";").rstrip())
+    return "\n".join([rows[0], *(textwrap.indent(row, "    " if head else "") for row in rows[1:])])
+
+
+def _list_blocks(node: ast.AST) -> list[list[ast.stmt]]:
+    return [body for name in ("body", "orelse", "finalbody") if isinstance(body := getattr(node, name, None), list)]
+
+
+def _may_not_run(around: ast.AST, inner: ast.AST, line: str) -> bool:
+    """Return whether a part of an expression, or of the head of a statement, runs more or less often than it."""
+    if isinstance(around, ast.IfExp):
+        return inner is not around.test
+    if isinstance(around, ast.BoolOp):
+        return inner is not around.values[0]
+    is_elif = isinstance(around, ast.If) and line.startswith("elif")
+    return is_elif or isinstance(around, (ast.Lambda, ast.comprehension, ast.While, *_COMPREHENSIONS))
+
+
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def _name_there(line: str, reader: ast.Name, statement: str) -> str:
+    """Give a name where it is read first: ``(skip := skips.pop())``; ``""`` if the statement does something else."""
+    name, sign, value = statement.partition(" = ")
+    return splice_node(line, reader, f"({name} := {value})") if sign and name == reader.id else ""
 
 
 _TWO_ORDERS = re.compile(r"\.(permute|transpose)\(([\d, ]+)\)\.\1\(([\d, ]+)\)")

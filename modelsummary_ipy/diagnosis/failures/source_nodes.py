@@ -29,7 +29,7 @@ _COMPARISONS: dict[str, type[ast.cmpop]] = {
 @lru_cache(maxsize=512)  # one line is asked for its calls, its names, its operations
 def parse_line(line: str) -> ast.AST | None:
     """Parse a statement, or the head of one: ``"for x in xs:"``, ``"elif x:"``; positions are those in ``line``."""
-    for before, after in (("", ""), ("", " pass"), ("if 1: pass\n", " pass")):
+    for before, after in (("", ""), ("", " pass"), ("if 1: pass\n", ""), ("if 1: pass\n", " pass")):
         try:
             tree = ast.parse(before + line + after)
             return ast.increment_lineno(tree, -1) if before else tree

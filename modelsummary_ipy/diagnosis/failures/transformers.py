@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.source_edits import wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import put_before, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.trace import Call
@@ -42,7 +42,7 @@ def fold_steps(ctx: FailureContext, attention: Call, query: Operand) -> Diagnosi
     parted = f"{{0}}.unflatten(0, {name}.shape[:2])"
     line = wrap_argument(ctx.line, name_member(outer.path), "{}.flatten(0, 1)", around=parted)
     if name != text:
-        line = f"tokens = {text}\n{line.replace(f'({text}).flatten', 'tokens.flatten', 1)}"
+        line = put_before(line.replace(f"({text}).flatten", "tokens.flatten", 1), f"tokens = {text}", name)
     reason = (
         f"{write_shape(query.shape)} has 4 dims, attention reads [batch, steps, features]: the first two are one batch"
     )

@@ -31,6 +31,7 @@ from tests.diagnosis.twins_made import MADE
 from tests.diagnosis.twins_maps import MAPS
 from tests.diagnosis.twins_named import NAMED
 from tests.diagnosis.twins_needed import NEEDED
+from tests.diagnosis.twins_orders import ORDERS
 from tests.diagnosis.twins_papers import PAPERS
 from tests.diagnosis.twins_projects import PROJECTS
 from tests.diagnosis.twins_rarer import RARER
@@ -46,7 +47,7 @@ from tests.fix_is_true import CHECKED, apply_patch
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
     *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS, *SLIPS, *CONSTRUCTORS, *EDITS,
-    *SETTINGS, *NEEDED, *LINES,
+    *SETTINGS, *NEEDED, *LINES, *ORDERS,
 ]  # fmt: skip
 
 

@@ -505,7 +505,7 @@ class EnlargesToTheGate(nn.Module):
         return x * weights
 
 
-@twin(EnlargesToTheGate, (2, 6, 16, 12), (2, 8, 8, 6), reason="12 against 6")
+@twin(EnlargesToTheGate, (2, 6, 16, 12), (2, 8, 8, 6), reason="6 against 12")
 class EnlargesToTheGateT(EnlargesToTheGate):
     def forward(self, x, g):
         weights = torch.sigmoid(self.weigh(F.relu(self.gate(g) + self.look(x))))

@@ -308,7 +308,8 @@ def _explain_missing_axes(pair: Pair) -> Diagnosis | None:
     param, missing = find_param(ctx, small), big.rank - small.rank
     whole = {at: (*range(at), *range(at + missing, big.rank)) for at in range(1, small.rank + 1)}
     whole = {at: axes for at, axes in whole.items() if not find_clashes(_spread(small, axes, big.rank), big.shape)}
-    inner = itertools.combinations(range(1, big.rank), small.rank) if param is not None and 1 not in small.shape else ()
+    has_inner = param is not None or (small.rank == 1 and big.shape[0] == 1)  # or a number for each sample of a state
+    inner = itertools.combinations(range(1, big.rank), small.rank) if has_inner and 1 not in small.shape else ()
     parted = [axes for axes in inner if not find_clashes(_spread(small, axes, big.rank), big.shape)]
     if not missing or not (whole or parted):
         return None

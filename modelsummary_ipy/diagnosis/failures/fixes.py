@@ -49,7 +49,7 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         return whole if whole and (not found or found.edits_a_package) else found
     for outer in _list_callers(ctx, call):
         for name in [] if _is_in_sequence(ctx, outer) else list_names(ctx, outer.path):
-            new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around))
+            new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around, _count_earlier(ctx, outer)))
             if new:
                 return whole if whole and new.edits_a_package else new
     if whole and ctx.is_in_package:
@@ -65,6 +65,12 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
         return whole
     text = f"{before} before {ctx.owner}" + (f" and {after} after it" if after else "")
     return Candidate(text, (AroundEdit(call.path, before, after),))
+
+
+def _count_earlier(ctx: FailureContext, call: Call) -> int:
+    """Count how often the failing line called a module before, in this call of the module around."""
+    calls = ctx.trace.calls[: max(call.index, 0)]
+    return sum((c.path, c.source, c.parent) == (call.path, call.source, call.parent) for c in calls)
 
 
 def _fix_whole_input(ctx: FailureContext, template: str, around: str, position: int) -> Candidate:

@@ -61,7 +61,8 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
         reason = f"{write_shape(shape)} has one number a sample, and no dim of features"
         return Diagnosis(reason, write_shape((*shape, 1)), fix_argument(ctx, "{}.unsqueeze(-1)"))
     return (
-        explain_gathered(ctx, x, taken, expected)
+        _explain_turned(ctx, x)
+        or explain_gathered(ctx, x, taken, expected)
         or explain_unparted(ctx)
         or _explain_both_states(ctx, x, taken, expected)
         or _explain_folded_state(ctx, x, taken, expected)
@@ -117,6 +118,17 @@ def _explain_bias(ctx: FailureContext) -> Diagnosis | None:
         return None
     reason = f"the weight {write_shape(weight.shape)} gives {weight.shape[0]} features, the bias has {bias.shape[0]}"
     return Diagnosis(reason, f"[{weight.shape[0]}]", resize_param(ctx, bias, [-1], weight.shape[0]))
+
+
+def _explain_turned(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    """The weight of a function has its dims the other way round: of a matrix product."""
+    weight = ctx.operands[1] if ctx.call.kind == "op" and len(ctx.operands) > 1 else None
+    if weight is None or weight.rank != 2 or weight.shape[0] != x.shape[-1]:
+        return None
+    reason = f"the weight {write_shape(weight.shape)} is transposed: a Linear's weight is [out, in]"
+    expected, taken = f"last dim = {weight.shape[-1]} (in_features)", weight.shape[-1]
+    search = RESHAPE if ctx.flow.is_like_input(x.link, x.shape) else STEER
+    return Diagnosis(reason, expected, fix_operand(ctx, 1, "{}.t()"), search, (dim_of(-1), taken))
 
 
 def _swap_layers(ctx: FailureContext, got: int, taken: int) -> Candidate:
@@ -314,9 +326,6 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int, expected: str
     if taken == 2 * got and (both := _join_directions(ctx, x)):
         reason += f": one direction of two, {got} of {taken}"
         fixes.insert(1, both)
-    if ctx.call.kind == "op" and ctx.operands[1].shape[0] == got:
-        reason = f"the weight {write_shape(ctx.operands[1].shape)} is transposed: a Linear's weight is [out, in]"
-        fixes.insert(0, fix_operand(ctx, 1, "{}.t()"))
     search = RESHAPE if ctx.flow.is_like_input(x.link, x.shape) else STEER
     goal = None if maker is not None and maker.type_name in CATS else (dim_of(-1), taken)  # no input is too wide there
     return Diagnosis(reason, expected, fixes, search, goal)

@@ -143,6 +143,8 @@ def _explain_features(ctx: FailureContext, x: Operand, taken: int) -> Diagnosis:
     if x.rank == 3 and x.shape[1] == taken:
         reason = f"dim 1 has the {taken} features, the last dim has {x.shape[2]}; features come last"
         fixes = [*list_reordered(ctx, x), fix_argument(ctx, "{}.transpose(1, 2)")]
+        if not ctx.setting("batch_first") and ctx.trace.inputs and x.shape[:1] == ctx.trace.inputs[0].spec.shape[:1]:
+            fixes.insert(0, fix_argument(ctx, "{}.permute(2, 0, 1)"))
         return Diagnosis(reason, expected, fixes, search, goal)
     if taken == 1 and x.rank == 2:
         reason = f"{write_shape(x.shape)} has one number a step, and no dim of features"

@@ -106,8 +106,13 @@ def rewrite_statement(statement: Statement, change: Change) -> Iterator[str]:
     """Write a statement anew, one expression at a time, for each text that there is for it."""
     line = drop_remark(statement.text)
     tree = parse_line(line)
-    for node, new in _list_changes(line, tree, change) if tree is not None else ():
+    if tree is None:
+        return
+    for node, new in _list_changes(line, tree, change):
         yield splice_node(line, node, new)
+        alike = [other for other in ast.walk(tree) if type(other) is type(node) and ast.dump(other) == ast.dump(node)]
+        if len(alike) == 2 and isinstance(node, (ast.Name, ast.Attribute)):  # both sides of a square
+            yield _splice_all(line, alike, new)
 
 
 def explain_rewrite(

@@ -146,7 +146,7 @@ def explain_other_size(pair: Pair) -> Diagnosis | None:
         return None
     for x, other, *_ in pair.each():
         had, came = x.shape[pair.axes[0]], other.shape[pair.axes[0]]
-        if not _is_counted(ctx, x, had):
+        if not _is_counted(ctx, x, had) or (came == 1 and ctx.function in CATS):  # a token that is to be expanded
             continue
         fixes = list(_list_sizes(ctx, had, came))
         reason = f"a table of {had} rows was made, {came} are needed"

@@ -173,7 +173,7 @@ def explain_coarser(pair: Pair) -> Diagnosis | None:
 def _bypasses_block(ctx: FailureContext, skip: Operand, main: Operand) -> bool:
     """Return whether a skip connection is what a block reads, past a convolution of kernel 1 at most."""
     block, link, layers = ctx.parent, skip.link, 0
-    if block is None or not block.path:
+    if block is None:
         return False
     while link is not None and link not in block.input_links:
         call = ctx.flow.producer(link)
@@ -182,7 +182,8 @@ def _bypasses_block(ctx: FailureContext, skip: Operand, main: Operand) -> bool:
             return False
         layers += call.type_name in CONVOLUTIONS
         link = call.input_links[0] if call.input_links and layers < 2 else None
-    return link is not None and _reads(ctx, main, link)
+    is_block = bool(block.path) or layers == 1  # what a whole model adds to its input is an image again
+    return is_block and link is not None and _reads(ctx, main, link)
 
 
 def _reads(ctx: FailureContext, x: Operand, link: Link) -> bool:

@@ -44,7 +44,9 @@ def names_operands(template: str) -> bool:
     return re.search(r"\{\d+\}", template) is not None
 
 
-def wrap_argument(line: str, member: str, template: str, position: int = 0, around: str = "{}") -> str:
+def wrap_argument(
+    line: str, member: str, template: str, position: int = 0, around: str = "{}", earlier: int = -1
+) -> str:
     """Change the argument that a line passes to a module.
 
     Args:
@@ -53,11 +55,14 @@ def wrap_argument(line: str, member: str, template: str, position: int = 0, arou
         template: What becomes of the argument: ``"{}.flatten(1)"``.
         position: Which positional argument.
         around: What becomes of the call itself, ``{1}`` is the argument as it was.
+        earlier: How many such calls of the line ran before the one that is meant, if that is known.
 
     Returns:
-        ``"x = self.fc(x.flatten(1))"``; ``""`` if the line does not call it, or does so more than once.
+        ``"x = self.fc(x.flatten(1))"``; ``""`` if the line does not call it, or it is not known which call is meant.
     """
     calls = find_calls(line, member) if member and not names_operands(template) else []
+    if 0 <= earlier < len(calls) and not find_nodes(line, ast.comprehension):
+        calls = [sorted(calls, key=lambda call: find_span(line, call)[1])[earlier]]
     if len(calls) != 1 or len(calls[0].args) <= position or isinstance(calls[0].args[position], ast.Starred):
         return ""
     argument = calls[0].args[position]

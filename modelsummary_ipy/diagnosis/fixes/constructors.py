@@ -15,8 +15,14 @@ from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import write_at
 from modelsummary_ipy.diagnosis.failures.rebuilds import find_made, list_root_calls
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite_statement
-from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
-from modelsummary_ipy.diagnosis.failures.statements import Statement, name_file, parse_file, read_statement
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, find_targets, read_name
+from modelsummary_ipy.diagnosis.failures.statements import (
+    Statement,
+    find_function,
+    name_file,
+    parse_file,
+    read_statement,
+)
 from modelsummary_ipy.diagnosis.fixes import edits
 from modelsummary_ipy.records.fixes import Candidate, LineEdit, RemadeEdit, Trial
 from modelsummary_ipy.records.packages import PACKAGES
@@ -71,18 +77,37 @@ def list_constructor_slips(ctx: FailureContext, making: Candidate) -> Iterator[C
     Args:
         making: How the model is made.
     """
-    yield from itertools.islice(_list_changes(_list_places(ctx), making), _MOST_SLIPS)
+    yield from itertools.islice(_list_all(ctx, making), _MOST_SLIPS)
 
 
-def _list_changes(places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
-    scale = edits.scale_by([place.function for place in places])
-    for kind in range(6):
+def _list_all(ctx: FailureContext, making: Candidate) -> Iterator[Candidate]:
+    """List changes of the statements that name what failed, then those of the others."""
+    params = [index for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, 2) for index in call.input_params]
+    names = {
+        name.rpartition(".")[2] for index in [*(x.param for x in ctx.operands[:2]), *params] if index is not None
+        for name in ctx.trace.params[index].names
+    }  # fmt: skip
+    modules = {piece for fact in ctx.trace.modules for piece in fact.path.split(".")}
+    names |= {node.attr for node in find_nodes(ctx.line, ast.Attribute) if ast.unparse(node.value) == "self"} - modules
+    places = _list_places(ctx)
+    near = [place for place in places if names & set(re.findall(r"\w+", place.statement.text))]
+    read = {node.id for place in near for node in find_nodes(place.statement.text, ast.Name)} - {"self"}
+    near = [place for place in places if place in near or read & set(find_targets(place.statement.text))]
+    yield from _list_changes(ctx, near, making)
+    yield from _list_changes(ctx, [place for place in places if place not in near], making)
+
+
+def _list_changes(ctx: FailureContext, places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
+    scale = edits.scale_by([place.function for place in places], find_function(ctx.failure.source))
+    for kind in range(8):
         for place in places:
             changes = (
                 edits.keep_order,
                 edits.turn_order,
                 edits.move_bounds(place.function),
-                edits.change_operator,
+                edits.regroup,
+                edits.change_factor,
+                edits.change_operator(place.function),
                 scale,
                 _take_names(place),
             )
@@ -175,11 +200,19 @@ def _take_names(place: _Place) -> Change:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.lineno < place.source.line
     ]  # fmt: skip
 
+    made = [
+        ast.unparse(node.targets[0]) for node in ast.walk(place.function)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)
+        and isinstance(node.value, ast.BinOp) and node.lineno < place.source.line
+    ]  # fmt: skip
+
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
         del write
         is_given = isinstance(around, (ast.Call, ast.keyword, ast.BinOp, ast.Assign))
         if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or not is_given or node.id not in names:
             return ()
-        return [name for name in dict.fromkeys(names) if name != node.id]
+        words = set(node.id.split("_"))
+        others = [name for name in dict.fromkeys((*names, *made)) if name != node.id]
+        return sorted(others, key=lambda name: not words & set(re.split(r"[._]", name)))  # head_dim for dim first
 
     return change

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
-from modelsummary_ipy.diagnosis.failures.statements import walk_function
+from modelsummary_ipy.diagnosis.failures.statements import list_methods, walk_function
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
 
 #: What runs along one dim, by the place of the dim among a method's arguments.
@@ -22,7 +22,8 @@ ALONG_FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var"
 NUM_REDUCTIONS = 9
 _SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
 _NAMESPACES = ("torch", "F", "functional", "linalg")
-_SIDES = {"H": "W", "W": "H", "h": "w", "w": "h"}
+#: Names of the two sides of a map.
+SIDES = {"H": "W", "W": "H", "h": "w", "w": "h"}
 #: What is given sizes, each any number that the function knows.
 _OF_SIZES = SIZED_FACTORIES | {"repeat", "expand"}
 #: The arguments of a convolution, in order.
@@ -63,14 +64,22 @@ def take_numbers(ctx: FailureContext) -> Change:
     numbers: dict[str, str] = {name: name for names in unpacked for name in names}  # of a caller values aren't known
     numbers |= {name: held.words[0] for name, held in ctx.failure.names.items() if held.kind == "int"}
     numbers |= {f"self.{name}": repr(value) for name, value in settings.items() if type(value) is int}
+    kept = [node for method in list_methods(ctx.failure.source) for node in ast.walk(method)]
+    for node in kept:  # of another class's method the values are not known
+        if (
+            isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Name)
+            and isinstance(node.targets[0], ast.Attribute)
+        ):
+            numbers.setdefault(ast.unparse(node.targets[0]), ast.unparse(node.targets[0]))
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
         name = write(node) if isinstance(node, (ast.Name, ast.Attribute)) else ""
         if name not in numbers or isinstance(getattr(node, "ctx", None), ast.Store):
             return ()
         others = [other for other, value in numbers.items() if value != numbers[name]]
-        if name in _SIDES and _SIDES[name] in others:
-            return [_SIDES[name]]
+        if name in SIDES and SIDES[name] in others:
+            return [SIDES[name]]
         alike = [other for other in others if ("." in other) == ("." in name)]
         found = difflib.get_close_matches(name, alike, 3, 0.6)
         found += [other for names in unpacked if name in names for other in names if other in others]
@@ -86,14 +95,22 @@ def _is_shape(node: ast.expr) -> bool:
     return isinstance(called, ast.Attribute) and called.attr in ("shape", "size")
 
 
-def scale_by(functions: Sequence[ast.FunctionDef]) -> Change:
-    """Multiply by what other lines multiply by, or leave out a factor: ``planes * block.expansion``."""
+def scale_by(functions: Sequence[ast.FunctionDef], forward: ast.FunctionDef | None) -> Change:
+    """Multiply by what other lines multiply by, or leave out a factor: ``planes * block.expansion``.
+
+    Args:
+        functions: Those that make the layers.
+        forward: What failed: a number that it multiplies by, ``3 * T``, may be missing in the others.
+    """
     products = [
         node for function in functions for node in ast.walk(function)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult)
     ]  # fmt: skip
     sides = [side for node in products for side in (node.right, node.left)]
-    factors = dict.fromkeys(ast.unparse(side) for side in sides if _is_factor(side))
+    numbers = [node for node in ast.walk(forward) if isinstance(node, ast.BinOp)] if forward is not None else []
+    missing = [node.left for node in numbers if isinstance(node.op, ast.Mult) and isinstance(node.left, ast.Constant)]
+    factors = dict.fromkeys(ast.unparse(side) for side in (*missing, *sides) if _is_factor(side))
+    names = dict.fromkeys(item.arg for function in functions for item in function.args.args if item.arg in _FACTORS)
     objects = {
         ast.unparse(node.value) for function in functions for node in ast.walk(function)
         if isinstance(node, (ast.Attribute, ast.Subscript))
@@ -106,11 +123,17 @@ def scale_by(functions: Sequence[ast.FunctionDef]) -> Change:
                 yield write(node.right)
         is_value = isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load)
         is_given = isinstance(around, (ast.Call, ast.Assign, ast.keyword)) and getattr(around, "func", None) is not node
+        if isinstance(around, ast.Assign) and around.value is node and isinstance(node, ast.BinOp):
+            yield from (f"({write(node)}) * {name}" for name in names if name not in write(node))  # of a sum, all of it
         is_counted = isinstance(around, ast.Call) and read_name(around.func) == "len"
         if is_value and is_given and not is_counted and write(node) not in objects:
             yield from (f"{write(node)} * {factor}" for factor in factors if factor != write(node))
 
     return change
+
+
+#: What a number is taken times, by its name.
+_FACTORS = ("dilation", "stride", "groups", "heads", "num_heads", "expansion")
 
 
 def _is_factor(node: ast.expr) -> bool:
@@ -120,13 +143,21 @@ def _is_factor(node: ast.expr) -> bool:
     return isinstance(node, (ast.Name, ast.Attribute)) or (isinstance(node, ast.Constant) and node.value in (2, 3, 4))
 
 
-def change_operator(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Multiply what was added, and the other way round: ``len(ratios) * len(scales)``."""
-    del around
-    if isinstance(node, ast.BinOp) and isinstance(node.op, (ast.Add, ast.Mult)):
+def change_operator(function: ast.FunctionDef) -> Change:
+    """Multiply what was added, and the other way round; add another number for twice one."""
+    names = [item.arg for item in function.args.args[1:]]
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        del around
+        if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Add, ast.Mult)):
+            return
         sign = "*" if isinstance(node.op, ast.Add) else "+"
         if not isinstance(node.left, ast.Constant) and not isinstance(node.right, ast.Constant):
             yield f"{write(node.left)} {sign} {write(node.right)}"
+        elif sign == "+" and write(node.left) == "2" and write(node.right) in names:
+            yield from (f"{write(node.right)} + {name}" for name in names if name != write(node.right))
+
+    return change
 
 
 def drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
@@ -136,6 +167,26 @@ def drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[s
         return
     if isinstance(node.right, ast.Constant) and node.right.value in (1, 2):
         yield write(node.left)
+
+
+def regroup(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Take off before the product what is taken off behind it: ``(k - 1) * d`` for ``k * d - 1``."""
+    del around
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Add, ast.Sub)):
+        return
+    sign = "+" if isinstance(node.op, ast.Add) else "-"
+    if isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.Mult):
+        one, other, step = write(node.left.left), write(node.left.right), write(node.right)
+        yield from (f"({one} {sign} {step}) * {other}", f"{one} * ({other} {sign} {step})")
+
+
+def change_factor(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Take another small number times another: ``4 * width`` for ``2 * width``."""
+    del write
+    is_factor = isinstance(around, ast.BinOp) and isinstance(around.op, ast.Mult)
+    if is_factor and isinstance(node, ast.Constant) and type(node.value) is int and 1 < node.value < 9:
+        number = node.value
+        yield from (str(other) for other in dict.fromkeys((2 * number, number // 2, number + 1, number - 1)))
 
 
 def move_bounds(function: ast.FunctionDef) -> Change:
@@ -314,12 +365,13 @@ def shift_steps(ctx: FailureContext) -> Change:
             yield from (other for other in (*others, ":") if other != text)
         is_used = isinstance(around, (ast.Attribute, ast.Call)) and getattr(around, "func", None) is not node
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and is_used:
-            yield from (f"{node.id}[:, {other}]" for other in others if _is_tensor(ctx, node.id))
+            yield from (f"{node.id}[:, {other}]" for other in others if is_tensor(ctx, node.id))
 
     return change
 
 
-def _is_tensor(ctx: FailureContext, name: str) -> bool:
+def is_tensor(ctx: FailureContext, name: str) -> bool:
+    """Return whether a name of the failing function is known to be of a tensor."""
     return name in ctx.failure.names and ctx.failure.names[name].kind == "Tensor"
 
 
@@ -421,16 +473,6 @@ def turn_skips(ctx: FailureContext) -> Change:
             yield from _reverse(node, around, write)
 
     return change
-
-
-def swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Give a module of the user's its two tensors the other way round: ``attend(latents, data)``."""
-    del around
-    if isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
-        names = [item.id for item in node.args if isinstance(item, ast.Name)]
-        is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
-        if len(names) == 2 and names[0] != names[1] and is_module:
-            yield f"{write(node.func)}({names[1]}, {names[0]})"
 
 
 def join_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

@@ -21,7 +21,7 @@ from modelsummary_ipy.diagnosis.fixes.constructors import leaves_out, list_const
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, cuts_to_fit, is_plain, rank
 from modelsummary_ipy.diagnosis.fixes.slips import SLIPS, list_exact, list_slips
-from modelsummary_ipy.diagnosis.fixes.tensors import list_earlier_changes, list_line_changes, list_undone
+from modelsummary_ipy.diagnosis.fixes.tensors import EARLIER, list_earlier_changes, list_line_changes, list_undone
 from modelsummary_ipy.records.fixes import Candidate, Fix, GivenEdit, InputEdit, LayerEdit, LineEdit, Trial, Verdict
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import Trace
@@ -65,7 +65,7 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     search = _Search(ctx, diagnosis, trials)
     candidates = list_candidates(ctx, diagnosis)
     search.try_each(candidates)
-    if not any(is_plain(ctx, *item) and not item[0].candidate.links for item in search.found):
+    if not any(is_plain(ctx, *item) and _is_one_place(item[0].candidate) for item in search.found):
         search.found += _try_constructors(ctx, diagnosis, trials)
     if search.cut and not any(is_plain(ctx, *item) for item in search.found):
         search.go_on(candidates)
@@ -166,6 +166,18 @@ def _try_constructors(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials)
 def _describe_failure(ctx: FailureContext) -> object:
     """Return what two failures have in common that are the same: the call, its line and what it was given."""
     return ctx.call.index, ctx.call.path, ctx.failure.source, [spec.shape for spec in ctx.call.inputs]
+
+
+def _is_one_place(candidate: Candidate) -> bool:
+    """Return whether a fix changes one statement, or one thing else, and cuts nothing: no other is looked for.
+
+    What was only guessed of lines before is as likely as a slip where the layers were made.
+    """
+    if EARLIER <= candidate.rank < SLIPS:
+        return False
+    lines = [edit.text for edit in candidate.edits if isinstance(edit, LineEdit)]
+    is_line = len(candidate.edits) == len(lines) == 1
+    return (is_line or not candidate.links) and not any("[..., -" in line for line in lines)
 
 
 def _fits_the_batch(trial: Trial, verdict: Verdict) -> bool:
@@ -324,7 +336,7 @@ def _combine(one: Candidate, other: Candidate) -> Candidate | None:
 NOT_OF_SIZES = ("name", "assignment", "object", "value", "arguments", "unsupported")
 #: Where one size came and another was wanted.
 OF_SIZES = ("linear", "recurrent", "norm", "attention", "broadcast", "cat", "matmul", "reshape",
-            "convolution")  # fmt: skip
+            "convolution", "einsum")  # fmt: skip
 
 
 def list_candidates(ctx: FailureContext, diagnosis: Diagnosis) -> Iterator[Candidate]:

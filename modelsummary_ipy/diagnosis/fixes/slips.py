@@ -30,8 +30,8 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     read_statement,
     walk_function,
 )
-from modelsummary_ipy.diagnosis.fixes import edits
-from modelsummary_ipy.diagnosis.torch_names import CATS
+from modelsummary_ipy.diagnosis.fixes import edits, orders
+from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, POOLS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.trace import Source
 
@@ -45,6 +45,7 @@ _MOST_CALLERS = 2
 _MOST_MAKERS = 6
 _MOST_STEPS_BACK = 20
 _MOST_VIEWS = 4
+_PRODUCTS = ("bmm", "matmul")
 _ALONG = ("glu", "chunk", "split", "tensor_split", "repeat_interleave")
 
 
@@ -57,6 +58,8 @@ def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
             edits.take_dims,
             edits.move_otherwise,
             edits.turn_values,
+            orders.move_last,
+            orders.fill_list(at),
             edits.move_ones,
             edits.take_keywords(at),
             edits.take_other_part,
@@ -102,9 +105,14 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     if ctx.function in CATS or ctx.function == "add":
         found += rewrite(ctx, edits.turn_skips(ctx), alone=True)
         found += _take_names(ctx, _LIKELY)
+    if ctx.function in CATS or ctx.function in ELEMENTWISE:
+        found += rewrite(ctx, orders.turn_sides(ctx), alone=True)
+        found += rewrite(ctx, orders.take_states(ctx), alone=True)
+    if ctx.function in _PRODUCTS:
+        found += rewrite(ctx, orders.turn_around, here=True, alone=True)
     found += _take_layers(ctx)
     for at in itertools.islice(_list_views(ctx), 2):
-        found += rewrite(at, edits.swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
+        found += rewrite(at, orders.swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
     is_folded = ctx.function.startswith("conv")
     for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")
@@ -113,7 +121,13 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         elif call.type_name in ("pad", "constant_pad_nd"):
             found += rewrite(ctx.at_line_of(call), edits.drop_step, here=True, alone=True)
             found += rewrite(ctx.at_line_of(call), edits.turn_pairs, here=True, alone=True)
+        elif call.type_name in ("view", "reshape"):
+            found += rewrite(ctx.at_line_of(call), orders.swap_sizes(call), here=True, alone=True)
+        elif call.type_name in POOLS and len(call.inputs[0].shape) == 3:
+            found += rewrite(ctx.at_line_of(call), orders.turn_around, here=True, alone=True)
         elif call.type_name in _ALONG or call.type_name in edits.ALONG_FIRST[: edits.NUM_REDUCTIONS]:
+            if ctx.function in ELEMENTWISE and len({x.rank for x in ctx.operands}) > 1:
+                found += rewrite(ctx.at_line_of(call), orders.keep_dim, here=True, alone=True)
             found += rewrite(ctx.at_line_of(call), edits.take_dims, here=True, alone=True)
         elif (fact := ctx.flow.module_of(call)) is not None and type(fact.settings.get("dim")) is int:
             dims = [dim for dim in (1, 2, -1, -2) if dim != fact.settings["dim"] and -len(call.inputs[0].shape) <= dim]
@@ -121,6 +135,9 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         elif call.type_name == "interpolate":
             found += rewrite(ctx.at_line_of(call), edits.turn_size, here=True, alone=True)
             found += _take_names(ctx.at_line_of(call), _AS_PATTERN)
+    for call in itertools.islice(ctx.flow.before(ctx.operands[0].link if ctx.operands else None), _MOST_STEPS_BACK):
+        if call.type_name in SIZED_FACTORIES:
+            found += rewrite(ctx.at_line_of(call), edits.take_numbers(ctx.at_line_of(call)), alone=True)
     found += [_index_steps(ctx, source) for source in _list_lines(ctx)]
     yield from (replace(candidate, rank=-1) for candidate in found)
 

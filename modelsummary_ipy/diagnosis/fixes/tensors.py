@@ -48,7 +48,7 @@ def list_earlier_changes(ctx: FailureContext) -> Iterator[Candidate]:
         if source.function != ctx.failure.source.function or ctx.read(source) == ctx.statement:
             continue
         seen.add(source.line)
-        for made in filter(None, _list_changes(ctx.at_line_of(maker), 40)):
+        for made in filter(None, _list_changes(ctx.at_line_of(maker), EARLIER)):
             yield replace(made, text=f"at {source.text}: {made.text}")
 
 
@@ -63,6 +63,8 @@ def _list_widths(ctx: FailureContext) -> Iterator[Candidate]:
             yield replace(made, rank=2)
 
 
+#: The rank of a change of an earlier line.
+EARLIER = 40
 #: So many lines that made a tensor are changed.
 _MOST_LINES = 3
 

@@ -39,7 +39,8 @@ class MeaningOp(Op):
             return dim == rank - 1
         is_last = self.name == "aten.embedding" and dim == rank - 1
         is_product = self.name in PRODUCTS
-        is_of_one = is_product and any(one.size == other.size == 1 for one, other in self.met)
+        is_of_data = any(not axis.is_plain for axes in self.tensors() for axis in axes)  # and not of constants alone
+        is_of_one = is_product and is_of_data and any(one.size == other.size == 1 for one, other in self.met)
         # Of sines of a sample's time at so many frequencies: the frequencies are constants.
         is_of_constants = is_product and any(axis.has("B") for axes in self.tensors() for axis in axes)
         is_made = bool(self.contracted) or is_last or is_of_one or is_of_constants

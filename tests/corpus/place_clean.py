@@ -47,6 +47,24 @@ class CoordinatesAsChannels(nn.Module):
         return self.conv(torch.cat([x, pair.expand(n, 2, h, w)], 1))
 
 
+@clean("wrong-axis", (2, 3, 20, 24))
+class SinesOfAGrid(nn.Module):
+    """Rows and columns by frequencies, as products of matrices, on the tokens of a strided map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.Linear(32, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        height, width = x.shape[2:]
+        grid = torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij")
+        rates = 100.0 ** -(torch.arange(8).float() / 8)
+        down, along = (side.flatten()[:, None] @ rates[None] for side in grid)
+        places = torch.cat([down.sin(), down.cos(), along.sin(), along.cos()], 1)[None]
+        return self.mix(x.flatten(2).transpose(1, 2) + places)
+
+
 @clean("batch-mixed", (8, 16, 6, 7))
 class FramesOfOneVideo(nn.Module):
     def __init__(self) -> None:

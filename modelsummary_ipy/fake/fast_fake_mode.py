@@ -45,10 +45,10 @@ _KERNELS = frozenset({
     _ATEN.embedding.default, _ATEN.bmm.default, _ATEN.mm.default,
     find_operator("_unsafe_view.default"), find_operator("_scaled_dot_product_flash_attention_for_cpu.default"),
 })  # fmt: skip
-_CAT, _INDEX = _ATEN.cat.default, _ATEN.index.Tensor
-_JOINS = frozenset(
-    {_CAT, _INDEX, _ATEN.embedding.default, _ATEN.add.Tensor, _ATEN.sub.Tensor, _ATEN.mul.Tensor, _ATEN.div.Tensor}
-)
+#: Operations besides elementwise ones whose results are as large whatever values their tensors have.
+_SIZED = frozenset({
+    _ATEN.cat.default, _ATEN.index.Tensor, _ATEN.embedding.default, _ATEN.grid_sampler_2d.default, _ATEN.fill_.Tensor,
+})  # fmt: skip
 _SHAPE_CACHE = ShapeCache(build_fake)
 
 #: Whose rule for sizes takes one dtype, and the others that its kernels take: the experts of a mixture in float32.
@@ -97,11 +97,12 @@ class FastFakeMode(FakeMode):
         if not isinstance(func, OpOverload):
             return self._run_higher_order(func, args, kwargs)
         key, output = self._cache.find(self, func, args, kwargs)
-        layout = (
-            write_down(func, args) if output is MISSED and (key is not None or self._is_unknown(func, args)) else None
-        )
+        is_unknown = key is None and self._is_unknown(func, args)
+        if is_unknown:
+            key, output = self._cache.find(self, func, args, kwargs, with_known=True)
+        layout = write_down(func, args) if output is MISSED and (key is not None or is_unknown) else None
         if layout is not None and key is None:
-            output = self._make_fresh(layout, args[0][0] if func is _CAT else args[0])  # type: ignore[arg-type]  # one
+            output = self._make_fresh(layout, args[0])  # type: ignore[arg-type]  # one: rows that are picked
         elif layout is not None:
             output = self._cache.write(self, key, func, args, layout)
         elif output is MISSED:
@@ -154,12 +155,13 @@ class FastFakeMode(FakeMode):
         return fake
 
     def _is_unknown(self, func: Any, args: Sequence[Any]) -> bool:
-        """Return whether fakes are joined, looked up or added of which not all have values: together they have none."""
-        if func not in _JOINS:
+        """Return whether fakes of which not all have values make one that has none, as large as without them."""
+        if func not in _SIZED and torch.Tag.pointwise not in func.tags:
             return False
-        items = args[0] if func is _CAT else (args[0], *args[1]) if func is _INDEX else args[:2]
-        own = all(type(item) is FakeTensor and item.fake_mode is self and not item.is_nested for item in items)
-        return own and any(constant_of(item) is None for item in items)
+        items = [item for item in flat(args[:1] if self._cache.way_of(func) == "self" else args) if item is not None]
+        tensors = [item for item in items if isinstance(item, Tensor)]
+        own = all(type(item) is FakeTensor and item.fake_mode is self and not item.is_nested for item in tensors)
+        return own and any(constant_of(item) is None for item in tensors)
 
     def dispatch(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> Any:
         """Run an operation as torch does, without the known values of its arguments if its result would be large."""

@@ -90,8 +90,19 @@ class ShapeCache:
         self._ways: dict[Any, str] = {}
         self._results: dict[Any, tuple[Recipe, ...] | list[Recipe] | Recipe] = {}
 
-    def find(self, mode: FakeTensorMode, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Any]:
+    def find(
+        self,
+        mode: FakeTensorMode,
+        func: Any,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        with_known: bool = False,
+    ) -> tuple[Any, Any]:
         """Look a result up.
+
+        Args:
+            with_known: Whether tensors may have known values: what is made does not depend on them.
 
         Returns:
             The key to remember it under (``None`` if it is not to be remembered) and the result, or ``MISSED``.
@@ -100,11 +111,11 @@ class ShapeCache:
             return None, MISSED
         parts: list[Any] = [func, torch.get_default_dtype()]
         for value in args:
-            if not add_part(parts, value, mode):
+            if not add_part(parts, value, mode, with_known):
                 return None, MISSED
         for name, value in kwargs.items():
             parts.append(name)
-            if not add_part(parts, value, mode):
+            if not add_part(parts, value, mode, with_known):
                 return None, MISSED
         if func in _PLACED:
             parts.append(args[0].storage_offset())
@@ -146,7 +157,7 @@ class ShapeCache:
         tensors = output if many else (output,)
         made: list[Recipe] = []
         for tensor in tensors:
-            if type(tensor) is not FakeTensor or not _is_plain(tensor):
+            if type(tensor) is not FakeTensor or constant_of(tensor) is not None or not _is_plain(tensor):
                 return
             one = self._describe(func, args, tensor)
             if one is None:
@@ -220,8 +231,7 @@ def _find_way(func: Any) -> str:
 
 def _is_plain(tensor: FakeTensor) -> bool:
     return (
-        constant_of(tensor) is None
-        and tensor.layout is torch.strided
+        tensor.layout is torch.strided
         and not tensor.is_conj()
         and not tensor.is_neg()
         and not tensor.is_nested
@@ -229,11 +239,16 @@ def _is_plain(tensor: FakeTensor) -> bool:
     )
 
 
-def add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
-    """Add what a result may depend on; numbers with their type, for 1, 1.0 and True are equal and not alike."""
+def add_part(parts: list[Any], value: Any, mode: FakeTensorMode, with_known: bool = False) -> bool:
+    """Add what a result may depend on; numbers with their type, for 1, 1.0 and True are equal and not alike.
+
+    Args:
+        with_known: Whether a tensor may have known values.
+    """
     kind = type(value)
     if kind is FakeTensor or isinstance(value, FakeTensor):
-        if value.fake_mode is not mode or not _is_plain(value):
+        is_other = value.fake_mode is not mode or (constant_of(value) is not None and not with_known)
+        if is_other or not _is_plain(value):
             return False
         parts += (value.size(), value.stride(), value.dtype, value.fake_device, value.is_inference())
         return True
@@ -245,5 +260,5 @@ def add_part(parts: list[Any], value: Any, mode: FakeTensorMode) -> bool:
         return True
     if kind in (list, tuple, torch.Size):
         parts.append(len(value))
-        return all(add_part(parts, item, mode) for item in value)
+        return all(add_part(parts, item, mode, with_known) for item in value)
     return False

@@ -114,11 +114,15 @@ def test_counts_and_masks_of_one_value_know_it(ask: Callable[[], Any], value: An
         lambda: (x := torch.zeros(4, dtype=torch.int64), x.view(2, 2), x.random_(9))[1].tolist(),
         lambda: (x := torch.zeros(4, dtype=torch.int64), x[1:].random_(9))[0].tolist(),
         lambda: (x := torch.zeros(4, dtype=torch.int64), x[1:].copy_(torch.randint(9, (3,))))[0].tolist(),
+        lambda: (torch.arange(3) + torch.randint(9, (3,))).tolist(),
+        lambda: torch.zeros(3, dtype=torch.int64).add_(torch.randint(9, (3,))).tolist(),
+        lambda: torch.where(torch.ones(3, dtype=torch.bool), torch.randint(9, (3,)), torch.arange(3)).tolist(),
     ],
 )
 def test_an_unknown_value_is_never_made_up(ask: Callable[[], Any]) -> None:
-    with pytest.raises(FAKE_ONLY_ERRORS):
-        in_mode(ask)
+    for _ in range(2):  # nor remembered
+        with pytest.raises(FAKE_ONLY_ERRORS):
+            in_mode(ask)
 
 
 def test_a_known_value_that_is_written_to_is_known_as_it_is_then() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from modelsummary_ipy.fake.fake_tensors import make_fake
 from modelsummary_ipy.fake.fast_fake_mode import FastFakeMode, make_fake_mode
-from modelsummary_ipy.torch_compat.fakes import FakeTensorMode
+from modelsummary_ipy.torch_compat.fakes import FAKE_ONLY_ERRORS, FakeTensorMode
 
 LAST = torch.channels_last
 Draw = Callable[[st.SearchStrategy[Any]], Any]
@@ -341,6 +341,7 @@ def _compare_with_torch(name: str, data: st.DataObject) -> None:
 
 
 def test_a_map_sampled_at_a_grid_is_not_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an optical flow the first grid has known values."""
     asked: list[Any] = []
     whole = FastFakeMode._dispatch_whole
     monkeypatch.setattr(
@@ -349,4 +350,39 @@ def test_a_map_sampled_at_a_grid_is_not_worked_out(monkeypatch: pytest.MonkeyPat
     with torch.no_grad(), make_fake_mode() as mode:
         data, grid = make_fake(torch.zeros(3, 5, 9, 13), mode), make_fake(torch.zeros(3, 11, 17, 2), mode)
         F.grid_sample(data, grid, align_corners=False)
+        known = torch.linspace(-1, 1, 36).view(3, 2, 3, 2)
+        assert known[0, 0, 0, 0].item() == -1
+        made = F.grid_sample(data, known, align_corners=False)
+    assert describe(made, data) == [((3, 5, 2, 3), (30, 6, 3, 1), torch.float32, torch.device("cpu"), 0, False, False)]
     assert torch.ops.aten.grid_sampler_2d.default not in asked
+
+
+@pytest.mark.parametrize(
+    ("operation", "ask"),
+    [
+        ("where", lambda x: torch.where(torch.arange(6) < 4, x, -1.0)),
+        ("fill_", lambda x: (x[1:3].fill_(torch.tensor(2)), x)[1]),
+        ("masked_fill", lambda x: x.masked_fill(torch.arange(6) < 4, 0.5)),
+    ],
+)
+def test_what_values_do_not_change_is_remembered_without_them(
+    operation: str, ask: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask is known, and what it hides is not: then the result is as large, and unknown, whatever the mask is."""
+    asked: list[str] = []
+    whole = FastFakeMode._dispatch_whole
+    monkeypatch.setattr(
+        FastFakeMode, "_dispatch_whole", lambda self, func, *rest: asked.append(func.name()) or whole(self, func, *rest)
+    )
+    made = []
+    for _ in range(3):
+        with torch.no_grad(), make_fake_mode() as mode:
+            x = make_fake(torch.zeros(7, 6), mode)
+            made.append(describe(ask(x), x))
+            with pytest.raises(FAKE_ONLY_ERRORS):
+                ask(x).sum().item()
+    with torch.no_grad(), FakeTensorMode() as stock:
+        x = stock.from_tensor(torch.zeros(7, 6))
+        expected = describe(ask(x), x)
+    assert made == [expected] * 3
+    assert sum(name.startswith(f"aten::{operation}") for name in asked) <= 1

@@ -189,8 +189,9 @@ class Dataflow:
     def _call_in(self, parent: Call | None, link: Link) -> Call | None:
         """The call directly in ``parent`` that made a tensor, itself or in a call inside; ``None`` if none did."""
         call, above = self.producer(link), None if parent is None else parent.index
-        chain = (call, *self.around(call)) if call is not None else ()
-        return next((each for each in chain if each.parent == above), None)
+        while call is not None and call.parent != above:
+            call = None if call.parent is None else self.trace.calls[call.parent]
+        return call
 
     def _name_input(self, parent: Call | None, link: Link) -> Origin:
         """The parameter of ``parent`` that a tensor came by: ``"mask"``; ``"input"`` where there is only one."""

@@ -131,7 +131,7 @@ BEST = {
     "squeeze_drops_batch_head": "x = self.f(x).flatten(1)",
     "shufflenet_view": "self.groups = 4",
     "depthwise_separable": "self.pw = nn.Conv2d(cin, cout, 1)",
-    "pointnet_transform": "x = torch.bmm(t, x)",
+    "pointnet_transform": "x = torch.bmm(x.transpose(1, 2), t).transpose(1, 2)",
     "gnn_heads_next": "self.l2 = Layer(32, 3, 1)",
     "attention_pool_query": "out, _ = self.attn(q.expand(x.size(0), -1, -1), x, x)",
 }

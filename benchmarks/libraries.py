@@ -306,3 +306,35 @@ def zuko__spline_flow() -> Built:
             return self.flow(given).log_prob(x)  # type: ignore[no-any-return]
 
     return Density(), (torch.rand(6, 4), torch.rand(6, 3))
+
+
+# -- restorers of pictures, and detectors -----------------------------------------------------------------------------
+
+_RESTORERS: dict[str, dict[str, Any]] = {
+    "Compact.__arch.SRVGG.SRVGGNetCompact": {},
+    "DCTLSA.__arch.dctlsa.DCTLSA": {},
+    "DITN.__arch.DITN_Real.DITN_Real": {},
+    "FBCNN.__arch.FBCNN.FBCNN": {},
+    "MixDehazeNet.__arch.MixDehazeNet.MixDehazeNet": {},
+    "MoSR.__arch.mosr_arch.MoSR": {},
+    "NAFNet.__arch.NAFNet_arch.NAFNet": {},
+    "OmniSR.__arch.OmniSR.OmniSR": {},
+    "PLKSR.__arch.PLKSR.PLKSR": {},
+    "RealCUGAN.__arch.upcunet_v3.UpCunet2x": {},
+    "RealCUGAN.__arch.upcunet_v3.UpCunet3x": {},
+    "RetinexFormer.__arch.retinexformer_arch.RetinexFormer": {},
+    "SAFMN.__arch.safmn.SAFMN": {"dim": 36},
+    "SCUNet.__arch.SCUNet.SCUNet": {},
+    "SPAN.__arch.span.SPAN": {"num_in_ch": 3, "num_out_ch": 3},
+    "SwiftSRGAN.__arch.SwiftSRGAN.Generator": {},
+}
+for _path, _settings in _RESTORERS.items():
+    _add(f"spandrel__{_path.rpartition('.')[2]}", f"spandrel.architectures.{_path}", _settings, _floats(1, 3, 64, 64))
+
+for _name in ("yolov8n", "yolo11n", "yolov10n"):
+    _settings = {"cfg": f"{_name}.yaml", "verbose": False}
+    _add(f"ultralytics__{_name}", "ultralytics.nn.tasks.DetectionModel", _settings, _floats(1, 3, 320, 320))
+_add(
+    "ultralytics__rtdetr", "ultralytics.nn.tasks.RTDETRDetectionModel",
+    {"cfg": "rtdetr-resnet50.yaml", "verbose": False}, _floats(1, 3, 320, 320),
+)  # fmt: skip

@@ -29,7 +29,7 @@ SECONDS = 1.0
 _TIMES = 8.0
 #: But no longer than what the search for sizes that work left of its time, and these seconds.
 _LEAST_SECONDS = 1.5
-#: So many are tried in any case, if the first trace was no longer than so many seconds.
+#: So many are tried in any case, if the first trace, or a trial, was no longer than so many seconds.
 _LEAST_RUNS = 4
 _SHORT = 0.5
 _MOST_TIMES = 4
@@ -115,10 +115,18 @@ class FixTrials:
             with collector_paused():
                 return attempt(f"the fix {candidate.text!r}", self._errors, run, None)
 
+        began = work_clock()
         result = trace(self._model, lambda: not is_free and self._is_late())
+        self._note_time(work_clock() - began)
         if result is not None and result.error is not None and self._copied is not None and find_need_of_values(result):
             result = trace(self._copied, self._is_late)  # a copy of it, for real
         return None if result is None else Trial(candidate, result.trace)
+
+    def _note_time(self, seconds: float) -> None:
+        """Expect of the next trial what one took: the first trace of a process loads and fills what others find."""
+        self._expected = min(self._expected, seconds)
+        if seconds <= _SHORT:
+            self._least = _LEAST_RUNS
 
     def judge(self, trial: Trial) -> Verdict:
         """Trace a fix that works once more, with one more in the batch, and run the rules on it."""

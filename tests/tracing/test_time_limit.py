@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.pipeline import fixes
 from modelsummary_ipy.pipeline.fixes import FixTrials
 from modelsummary_ipy.records import retraced
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.retraced import Allowance
 
 NOTE = "the search for formulas ended after"
@@ -102,6 +104,17 @@ def test_fixes_take_what_other_searches_left(seconds: float, is_over: bool) -> N
     assert request is not None
     trials = FixTrials(ms.pipeline.bare, request, None, (), seconds, time=Allowance(until=0.0))
     assert (trials.is_over, trials.was_late, trials.limit) == (is_over, is_over, 1.5)
+
+
+def test_a_slow_first_trace_does_not_say_how_long_a_fix_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    ms = ModelSummary(nn.Sequential(nn.Linear(10, 2), nn.Linear(3, 2)), (2, 10))
+    request = ms.pipeline.traced.request
+    assert request is not None
+    trials = FixTrials(ms.pipeline.bare, request, None, (), 1.4, time=Allowance(until=0.0))
+    assert trials.run(Candidate("nothing", ())) is not None
+    monkeypatch.setattr(fixes, "work_clock", lambda: 1e9)
+    tried = [trials.run(Candidate("nothing", ())) is not None for _ in range(5)]
+    assert tried == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(("step", "found"), [(1e-4, (12, 0)), (4.0, (12, None)), (40.0, (None, None))])

@@ -25,6 +25,7 @@ from tests.diagnosis.twins_counts import COUNTS
 from tests.diagnosis.twins_edits import EDITS
 from tests.diagnosis.twins_einops import EINOPS
 from tests.diagnosis.twins_features import FEATURES
+from tests.diagnosis.twins_heads import HEADS
 from tests.diagnosis.twins_lines import LINES
 from tests.diagnosis.twins_losses import OF_LOSSES
 from tests.diagnosis.twins_made import MADE
@@ -47,7 +48,7 @@ from tests.fix_is_true import CHECKED, apply_patch
 TWINS = [
     *FIRST, *ASKED, *MAPS, *SEQUENCES, *CALLS, *FEATURES, *TASKS, *NAMED, *EINOPS, *MADE, *UNSEEN, *REFUSED, *OF_LOSSES,
     *RESEARCH, *RARER, *PROJECTS, *COUNTS, *PAPERS, *SLIPS, *CONSTRUCTORS, *EDITS,
-    *SETTINGS, *NEEDED, *LINES, *ORDERS,
+    *SETTINGS, *NEEDED, *LINES, *ORDERS, *HEADS,
 ]  # fmt: skip
 
 

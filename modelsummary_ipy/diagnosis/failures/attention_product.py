@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line
+from modelsummary_ipy.diagnosis.failures.heads_order import explain_mask_of_steps
 from modelsummary_ipy.diagnosis.failures.parameters import fix_creation
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, find_own_call, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
@@ -41,6 +42,10 @@ def explain_product(ctx: FailureContext) -> Diagnosis | None:
         mask = ctx.operands[3]
         wanted = (*query.shape[:-1], key.shape[-2])
         if find_clashes(mask.shape, wanted) or mask.rank > len(wanted):
+            parted = query.rank == 4
+            turned = explain_mask_of_steps(ctx, query.shape[1], query.shape[2], mask.shape) if parted else None
+            if turned is not None:
+                return turned
             reason = f"attn_mask is {write_shape(mask.shape)}: {wanted[-2]} queries attend to {wanted[-1]} keys"
             small = wanted[-2:]
             fix = _align_mask(ctx, mask.shape, wanted) or fix_creation(ctx, mask, small)

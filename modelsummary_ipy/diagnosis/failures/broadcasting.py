@@ -56,6 +56,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.heads_order import explain_unmoved_heads
 from modelsummary_ipy.diagnosis.failures.learned_queries import explain_folded_queries
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.moving_averages import explain_differences, explain_moving
@@ -417,6 +418,7 @@ def _explain_permuted(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
+    explain_unmoved_heads,
     explain_edges, explain_folded_queries, explain_cut_batch, explain_cut_table, explain_empty, explain_folded,
     explain_longest, explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each,
     explain_order, explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,

@@ -21,6 +21,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_arguments,
     read_line,
 )
+from modelsummary_ipy.diagnosis.failures.heads_order import explain_steps_of_heads
 from modelsummary_ipy.diagnosis.failures.linear import resize_recurrent
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rewriting import write_statement
@@ -74,6 +75,8 @@ def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
             reason += f": each of {right.shape[1]} heads of keys and values is for {groups} of the queries'"
             return Diagnosis(reason, "equal leading dims", shared, ANYWHERE)
         if left.rank == right.rank == 4 and left.shape[0] == right.shape[0]:
+            if (turned := explain_steps_of_heads(ctx, left.shape, right.shape)) is not None:
+                return turned
             return Diagnosis(reason, "equal leading dims", _move_heads(ctx, right), ANYWHERE)
         words, fixes = fit_learned(ctx, left, right) or fit_learned(ctx, right, left) or ("", [])
         return Diagnosis(reason + words, "equal leading dims", fixes, () if "no batch" in words else ANYWHERE)

@@ -1,0 +1,106 @@
+"""Attention whose heads stay behind the steps, so that a mask, or other steps, do not fit; each with its twin."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.diagnosis.twins import Twin, register_in
+
+__all__ = ["HEADS"]
+
+HEADS: list[Twin] = []
+twin = register_in(HEADS)
+
+
+class Projections(nn.Module):
+    def __init__(self, width=48, heads=4, longest=12):
+        super().__init__()
+        self.heads, self.size = heads, width // heads
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.register_buffer("past", torch.ones(longest, longest).tril())
+
+
+class OneLineEach(Projections):
+    def forward(self, x):
+        batch, steps, width = x.shape
+        q = self.query(x).view(batch, steps, self.heads, self.size)
+        k = self.key(x).view(batch, steps, self.heads, self.size)
+        v = self.value(x).view(batch, steps, self.heads, self.size)
+        scores = q @ k.transpose(-2, -1) / self.size**0.5
+        scores = scores.masked_fill(self.past[:steps, :steps] == 0, float("-inf"))
+        return (scores.softmax(-1) @ v).reshape(batch, steps, width)
+
+
+@twin(OneLineEach, (2, 9, 48), reason="the heads of [2, 9, 4, 12] are in dim 2, behind the steps")
+class OneLineEachT(Projections):
+    def forward(self, x):
+        batch, steps, width = x.shape
+        q = self.query(x).view(batch, steps, self.heads, self.size).transpose(1, 2)
+        k = self.key(x).view(batch, steps, self.heads, self.size).transpose(1, 2)
+        v = self.value(x).view(batch, steps, self.heads, self.size).transpose(1, 2)
+        scores = q @ k.transpose(-2, -1) / self.size**0.5
+        scores = scores.masked_fill(self.past[:steps, :steps] == 0, float("-inf"))
+        return (scores.softmax(-1) @ v).transpose(1, 2).reshape(batch, steps, width)
+
+
+class InALoop(Projections):
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (layer(x).reshape(b, t, self.heads, -1) for layer in (self.query, self.key, self.value))
+        scores = torch.matmul(q, k.transpose(2, 3)) + torch.full((t, t), -1e9).triu(1)
+        return torch.matmul(scores.softmax(-1), v).contiguous().view(b, t, -1)
+
+
+@twin(InALoop, (2, 9, 48), reason="the scores are of 4 heads with 4, the mask is of 9 steps")
+class InALoopT(Projections):
+    def forward(self, x):
+        b, t, _ = x.shape
+        q, k, v = (
+            layer(x).reshape(b, t, self.heads, -1).transpose(1, 2) for layer in (self.query, self.key, self.value)
+        )
+        scores = torch.matmul(q, k.transpose(2, 3)) + torch.full((t, t), -1e9).triu(1)
+        return torch.matmul(scores.softmax(-1), v).transpose(1, 2).reshape(b, t, -1)
+
+
+class AllInOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+
+    def forward(self, x, hidden):
+        b, t, c = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, 4, c // 4).unbind(2)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=~hidden[:, None, None, :])
+        return self.out(y.flatten(2))
+
+
+@twin(AllInOne, (2, 7, 32), torch.zeros(2, 7, dtype=torch.bool), reason="the heads of [2, 7, 3, 4, 8] are in dim 3")
+class AllInOneT(AllInOne):
+    def forward(self, x, hidden):
+        b, t, c = x.shape
+        q, k, v = self.qkv(x).view(b, t, 3, 4, c // 4).transpose(1, 3).unbind(2)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=~hidden[:, None, None, :])
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class OfAnother(Projections):
+    def forward(self, x, memory):
+        b, t, c = x.shape
+        q = self.query(x).view(b, t, self.heads, self.size)
+        k = self.key(memory).view(b, memory.size(1), self.heads, self.size)
+        v = self.value(memory).view(b, memory.size(1), self.heads, self.size)
+        weights = (q @ k.transpose(-2, -1)).softmax(-1)
+        return (weights @ v).transpose(1, 2).reshape(b, t, c)
+
+
+@twin(OfAnother, (2, 9, 48), (2, 5, 48), reason="behind the steps: 9 steps against 5")
+class OfAnotherT(Projections):
+    def forward(self, x, memory):
+        b, t, c = x.shape
+        q = self.query(x).view(b, t, self.heads, self.size).transpose(1, 2)
+        k = self.key(memory).view(b, memory.size(1), self.heads, self.size).transpose(1, 2)
+        v = self.value(memory).view(b, memory.size(1), self.heads, self.size).transpose(1, 2)
+        weights = (q @ k.transpose(-2, -1)).softmax(-1)
+        return (weights @ v).transpose(1, 2).reshape(b, t, c)

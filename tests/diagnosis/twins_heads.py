@@ -1,4 +1,4 @@
-"""Attention whose heads stay behind the steps, so that a mask, or other steps, do not fit; each with its twin."""
+"""Attention whose heads stay behind the steps, or that reads vectors without steps; each with its twin."""
 
 from __future__ import annotations
 
@@ -104,3 +104,77 @@ class OfAnotherT(Projections):
         v = self.value(memory).view(b, memory.size(1), self.heads, self.size).transpose(1, 2)
         weights = (q @ k.transpose(-2, -1)).softmax(-1)
         return (weights @ v).transpose(1, 2).reshape(b, t, c)
+
+
+# -- one vector of each sample beside steps ---------------------------------------------------------------------------
+
+
+class VectorAsMemory(nn.Module):
+    def __init__(self, batch_first=True):
+        super().__init__()
+        self.cross = nn.MultiheadAttention(32, 4, batch_first=batch_first)
+        self.video, self.head = nn.Linear(8, 32), nn.Linear(64, 3)
+
+    def forward(self, audio, clip):
+        v = self.video(clip)
+        y, _ = self.cross(audio, v, v)
+        return self.head(torch.cat([y.mean(1), v], -1))
+
+
+@twin(VectorAsMemory, (4, 10, 32), (4, 8), reason="[4, 32] has no steps, beside [4, 10, 32]: each sample has one key")
+class VectorAsMemoryT(VectorAsMemory):
+    def forward(self, audio, clip):
+        v = self.video(clip)
+        y, _ = self.cross(audio, v[:, None], v[:, None])
+        return self.head(torch.cat([y.mean(1), v], -1))
+
+
+class VectorsBehindSteps(VectorAsMemory):
+    def __init__(self):
+        super().__init__(batch_first=False)
+
+    def forward(self, audio, clip):
+        v = self.video(clip)
+        y = self.cross(query=audio, key=v, value=v)[0]
+        return self.head(torch.cat([y.mean(0), v], -1))
+
+
+@twin(VectorsBehindSteps, (10, 4, 32), (4, 8), reason="[4, 32] has no steps, beside [10, 4, 32]")
+class VectorsBehindStepsT(VectorsBehindSteps):
+    def forward(self, audio, clip):
+        v = self.video(clip)
+        y = self.cross(query=audio, key=v[None], value=v[None])[0]
+        return self.head(torch.cat([y.mean(0), v], -1))
+
+
+class VectorAsQuery(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.ask, self.cross = nn.Linear(8, 32), nn.MultiheadAttention(32, 4, batch_first=True)
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, question, steps):
+        q = self.ask(question)
+        y, weights = self.cross(q, steps, steps)
+        return self.head(y + q), weights
+
+
+@twin(VectorAsQuery, (4, 8), (4, 6, 32), reason="[4, 32] has no steps, beside [4, 6, 32]: each sample has one query")
+class VectorAsQueryT(VectorAsQuery):
+    def forward(self, question, steps):
+        q = self.ask(question)
+        y, weights = self.cross(q[:, None], steps, steps)
+        return self.head(y[:, 0] + q), weights
+
+
+class FirstOfOne(VectorAsQuery):
+    def forward(self, question, steps):
+        y = self.cross(self.ask(question), steps, steps)[0]
+        return self.head(y[:, 0, :])
+
+
+@twin(FirstOfOne, (4, 8), (4, 6, 32), reason="each sample has one query")
+class FirstOfOneT(FirstOfOne):
+    def forward(self, question, steps):
+        y = self.cross(self.ask(question).unsqueeze(1), steps, steps)[0]
+        return self.head(y[:, 0, :])

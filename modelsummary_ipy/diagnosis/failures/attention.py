@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelsummary_ipy.diagnosis.failures.attention_product import explain_causal, explain_product
+from modelsummary_ipy.diagnosis.failures.attention_ranks import explain_vectors
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, name_owner
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import FLOATING, cast, find_promotion, retype_input
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import undo_move
@@ -171,6 +172,9 @@ class _Heads:
 
     def _explain_batches(self) -> Diagnosis | None:
         if (found := self._explain_learned() or fold_steps(self.ctx, self.call, self.query)) is not None:
+            return found
+        memory = self.key, self.value
+        if found := explain_vectors(self.ctx, self.call, self.query, memory, batch_first=self.batch_first):
             return found
         if self.query.rank != 3 or self.key.rank != 3:
             return None

@@ -610,3 +610,74 @@ class PatchesBeforeTheBatch(nn.Module):
 class PatchesBeforeTheBatchT(PatchesBeforeTheBatch):
     def __init__(self):
         super().__init__(64)
+
+
+# -- sequences of sequences, and convolutions that look back ----------------------------------------------------------
+
+
+class Document(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(50, 16), nn.Linear(16, 4)
+        self.words, self.sentences = nn.LSTM(16, 16, batch_first=True), nn.LSTM(16, 16, batch_first=True)
+
+
+class WordsOfSentences(Document):
+    def forward(self, ids):
+        _, (h, _c) = self.words(self.embed(ids))
+        out, _ = self.sentences(h)
+        return self.head(out[:, -1])
+
+
+@twin(WordsOfSentences, ints(2, 5, 12), reason="2 × 5 sequences of 12 steps are one batch")
+class WordsOfSentencesT(Document):
+    def forward(self, ids):
+        _, (h, _c) = self.words(self.embed(ids).flatten(0, 1))
+        out, _ = self.sentences(h[-1].unflatten(0, ids.shape[:2]))
+        return self.head(out[:, -1])
+
+
+class LastWords(Document):
+    def forward(self, ids):
+        out, _ = self.words(self.embed(ids))
+        out, _ = self.sentences(out[:, -1])
+        return self.head(out[:, -1])
+
+
+@twin(LastWords, ints(2, 5, 12), reason="2 × 5 sequences of 12 steps are one batch")
+class LastWordsT(Document):
+    def forward(self, ids):
+        out, _ = self.words(self.embed(ids).flatten(0, 1))
+        out, _ = self.sentences(out[:, -1].unflatten(0, ids.shape[:2]))
+        return self.head(out[:, -1])
+
+
+class LooksBack(nn.Module):
+    def __init__(self):
+        super().__init__()
+        reach = [nn.Conv1d(6, 16, 3, padding=2), nn.ReLU(), nn.Conv1d(16, 16, 3, padding=4, dilation=2), nn.ReLU()]
+        self.net, self.head = nn.Sequential(*reach), nn.Linear(16, 1)
+
+    def forward(self, x):
+        y = self.net(x.transpose(1, 2)).transpose(1, 2)
+        return self.head(y) + x[..., :1]
+
+
+@twin(LooksBack, (2, 30, 6), reason="36 steps against 30: 'net.0' and 1 more pad by 6 more than they take off")
+class LooksBackT(LooksBack):
+    def forward(self, x):
+        y = self.net(x.transpose(1, 2)).transpose(1, 2)[:, : x.size(1)]
+        return self.head(y) + x[..., :1]
+
+
+class LooksBackPast(LooksBack):
+    def forward(self, x):
+        x = x.transpose(1, 2)
+        return self.net(x).mean(1, keepdim=True) + x
+
+
+@twin(LooksBackPast, (2, 30, 6), reason="and the end is not cut off")
+class LooksBackPastT(LooksBack):
+    def forward(self, x):
+        x = x.transpose(1, 2)
+        return self.net(x)[..., : x.size(-1)].mean(1, keepdim=True) + x

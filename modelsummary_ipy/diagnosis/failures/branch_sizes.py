@@ -336,6 +336,22 @@ def explain_padded_steps(pair: Pair) -> Diagnosis | None:
     return None
 
 
+def explain_grown(pair: Pair) -> Diagnosis | None:
+    """Several convolutions pad the whole of what their kernels take, on both sides, as causal ones do: none is cut."""
+    ctx, axis = pair.ctx, pair.axes[0]
+    is_one = pair.axes in ([-1], [-2]) and pair.both[0].rank == pair.both[1].rank == 3
+    for x, other, place, there in pair.each() if is_one else ():
+        found = [call for call in ctx.flow.walk_back(x.link) if call.type_name in CONVOLUTIONS and call.outputs]
+        gains = [call.outputs[0].shape[-1] - call.inputs[0].shape[-1] for call in found]
+        gap = x.shape[axis] - other.shape[axis]
+        if len(gains) > 1 and min(gains) > 0 and sum(gains) == gap:
+            reason = f"{x.shape[axis]} steps against {other.shape[axis]}: '{found[-1].path}' and {len(found) - 1} more "
+            reason += f"pad by {gap} more than they take off, and the end is not cut off"
+            cut = f"[..., :{{{there}}}.size(-1)]" if axis == -1 else f"[:, :{{{there}}}.size(1)]"
+            return Diagnosis(reason, "equal steps", fix_operand(ctx, place, f"{{}}{cut}"))
+    return None
+
+
 def _explain_even(ctx: FailureContext, found: Sequence[Call], made: int, wanted: int) -> Diagnosis | None:
     """An average of an even number of steps was given half of them, less one, in front and behind: one too few."""
     call = found[0] if found else None

@@ -22,6 +22,7 @@ from modelsummary_ipy.diagnosis.failures.alignment import (
 )
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_branches,
+    explain_grown,
     explain_margin,
     explain_output_padding,
     explain_padded_steps,
@@ -400,6 +401,12 @@ def _explain_rows(pair: Pair) -> Diagnosis | None:
     return Diagnosis(reason, "equal sizes, or 1, in every dim", fix, ANYWHERE)
 
 
+def _fits_one(left: Sequence[int], right: Sequence[int]) -> bool:
+    """Return whether two shapes of as many dims fit, and one of them is what comes out: not each row with each."""
+    made = [max(sizes) for sizes in zip(left, right, strict=True)]
+    return not find_clashes(left, right) and made in ([*left], [*right])
+
+
 def _explain_permuted(pair: Pair) -> Diagnosis | None:
     """One of two tensors fits in exactly one other order of its dims: steps first for channels first."""
     fixes = []
@@ -408,7 +415,7 @@ def _explain_permuted(pair: Pair) -> Diagnosis | None:
             continue
         orders = [
             order for order in itertools.permutations(range(x.rank))
-            if not find_clashes([x.shape[axis] for axis in order], other.shape)
+            if _fits_one([x.shape[axis] for axis in order], other.shape)
         ]  # fmt: skip
         if len(orders) == 1:
             fixes.append(fix_operand(pair.ctx, place, f"{{}}.permute({', '.join(map(str, orders[0]))})"))
@@ -425,7 +432,7 @@ _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
     explain_differences, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
     explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_same_place,
     explain_parted_rows, explain_repeated_steps, explain_turned, explain_bias, explain_angles,
-    explain_centers, explain_table, explain_spectrum, explain_output_padding, explain_half_pixel,
+    explain_centers, explain_table, explain_spectrum, explain_grown, explain_output_padding, explain_half_pixel,
     explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces, explain_vector,
     explain_upsampling, explain_enlarged, explain_unstrided, explain_coarser, explain_shortcut, explain_residual,
     explain_margin,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import operator
 import re
 from dataclasses import replace
@@ -10,6 +11,7 @@ from functools import reduce
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand, dim_of
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import list_reordered
 from modelsummary_ipy.diagnosis.failures.fixes import (
+    find_name,
     fix_argument,
     fix_call,
     fix_giver,
@@ -33,8 +35,10 @@ from modelsummary_ipy.diagnosis.failures.parameters import (
 )
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
+from modelsummary_ipy.diagnosis.failures.rewriting import write_statement
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_call, change_operation, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, find_targets, put_in_brackets, read_call
+from modelsummary_ipy.diagnosis.failures.statements import drop_remark, walk_function
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
@@ -82,12 +86,22 @@ def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _part_states(ctx: FailureContext) -> Candidate:
-    """Run sequences of sequences as one batch, and part the states that are read: ``_, h = self.rnn(x)``."""
+    """Run sequences of sequences as one batch, and part what is read of it: ``_, h = self.rnn(x)``, ``out[:, -1]``."""
     names, texts = find_targets(ctx.line), read_arguments(ctx)
-    if ctx.function != "gru" or len(names) != 2 or names[0] != "_" or not texts or not texts[0].isidentifier():
+    name = find_name(texts[0]) if texts else ""
+    if ctx.function not in ("gru", "lstm") or len(names) not in (2, 3) or not name:
         return NOTHING
     line = ctx.line.replace(f"({texts[0]})", f"({texts[0]}.flatten(0, 1))", 1)
-    return fix_line(ctx, f"{line}\n{names[1]} = {names[1]}[-1].unflatten(0, {texts[0]}.shape[:2])")
+    part = f".unflatten(0, {name}.shape[:2])"
+    if names[0] == "_":
+        return fix_line(ctx, f"{line}\n{names[1]} = {names[1]}[-1]{part}")
+    after = ctx.statement.last if ctx.statement is not None and names[1] == "_" else 0
+    for node in walk_function(ctx.failure.source) if after else ():
+        if isinstance(node, ast.Subscript) and node.lineno > after and ast.unparse(node.value) == names[0]:
+            there, read = ctx.read_at(node.lineno), ast.unparse(node)
+            new = drop_remark(there.text).replace(read, read + part, 1) if there is not None else ""
+            return fix_line(ctx, line) + write_statement(ctx, there, new) if there is not None else NOTHING
+    return NOTHING
 
 
 def _pair_states(arguments: list[str], keywords: dict[str, str]) -> tuple[list[str], dict[str, str]] | None:

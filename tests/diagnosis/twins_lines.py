@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -235,3 +237,29 @@ class ResidualT(Residual):
 @twin(Blocks, (2, 3, 32, 32), reason="'blocks.2.skip' of the skip connection has stride 1, the layers that it bypasses")
 class BlocksT(Blocks):
     block = ResidualT
+
+
+# -- levels of a pyramid ----------------------------------------------------------------------------------------------
+
+
+class OddTop(nn.Module):
+    def __init__(self, top=16):
+        super().__init__()
+        widths = (3, 16, 32, 64)
+        self.downs = nn.ModuleList(nn.Conv2d(i, o, 3, 2, 1) for i, o in itertools.pairwise(widths))
+        self.side1, self.side2, self.side3 = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 32, 1), nn.Conv2d(64, top, 1)
+
+    def forward(self, x):
+        c1 = self.downs[0](x)
+        c2 = self.downs[1](c1)
+        c3 = self.downs[2](c2)
+        p3 = self.side3(c3)
+        p2 = self.side2(c2) + F.interpolate(p3, scale_factor=2)
+        p1 = self.side1(c1) + F.interpolate(p2, scale_factor=2)
+        return p1, p2, p3
+
+
+@twin(OddTop, (1, 3, 32, 32), reason="'side2' outputs 32, 'side3' 16, and they are added")
+class OddTopT(OddTop):
+    def __init__(self):
+        super().__init__(32)

@@ -681,3 +681,24 @@ class LooksBackPastT(LooksBack):
     def forward(self, x):
         x = x.transpose(1, 2)
         return self.net(x)[..., : x.size(-1)].mean(1, keepdim=True) + x
+
+
+# -- a state beside steps ---------------------------------------------------------------------------------------------
+
+
+class StateBesideSteps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.LSTM(2, 16, batch_first=True)
+        self.keys, self.query, self.score = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 1)
+
+    def forward(self, x):
+        steps, (state, _) = self.encode(x)
+        return self.score(torch.tanh(self.keys(steps) + self.query(state))).squeeze(-1).softmax(-1)
+
+
+@twin(StateBesideSteps, (3, 7, 2), reason="have their dims in other orders")
+class StateBesideStepsT(StateBesideSteps):
+    def forward(self, x):
+        steps, (state, _) = self.encode(x)
+        return self.score(torch.tanh(self.keys(steps) + self.query(state[-1])[:, None])).squeeze(-1).softmax(-1)

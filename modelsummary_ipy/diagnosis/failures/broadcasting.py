@@ -253,7 +253,9 @@ def _explain_heads(pair: Pair) -> Diagnosis | None:
     sizes = [x.shape[axis] for x in both]
     reason = f"'{one.path}' outputs {sizes[0]}, '{other.path}' {sizes[1]}, "
     reason += "and they are added" if is_pyramid else "of one input"
-    wanted = {width for fact in ctx.list_unread() for width in map(fact.settings.get, ("in_features", "in_channels"))}
+    names = ("out_channels",) if is_pyramid else ("in_features", "in_channels")  # of the levels that follow
+    unread = [fact for fact in ctx.list_unread() if _is_pointwise(fact) or not is_pyramid]
+    wanted = {width for fact in unread for width in map(fact.settings.get, names)}
     fixes = [fix_giver(ctx, both[1], sizes[0], axis), fix_giver(ctx, both[0], sizes[1], axis)]
     fixes = [fix for fix in (fixes[::-1] if sizes[1] in wanted and sizes[0] not in wanted else fixes) if fix]
     return Diagnosis(reason, "equal widths", fixes) if fixes else None
@@ -410,7 +412,7 @@ def _fits_one(left: Sequence[int], right: Sequence[int]) -> bool:
 def _explain_permuted(pair: Pair) -> Diagnosis | None:
     """One of two tensors fits in exactly one other order of its dims: steps first for channels first."""
     fixes = []
-    for x, other, place, _ in pair.each():
+    for x, other, place, _ in sorted(pair.each(), key=lambda each: each[0].numel):  # rather what is broadcast
         if x.rank != other.rank or not 2 < x.rank < 6:
             continue
         orders = [

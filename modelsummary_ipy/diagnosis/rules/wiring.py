@@ -147,7 +147,8 @@ def _find_idle_model(evidence: Evidence) -> Iterator[Flag]:
     if call is None or evidence.story.trace.method != "forward" or not evidence.trains(0):
         return
     ran = [child for child in model.children if evidence.first_call_in(child) is not None]
-    if evidence.params_below(0) & evidence.touched or any(evidence.trains(child) for child in ran):
+    is_copied = any(not fact.paths and fact.params for fact in evidence.modules)  # by the forward, a layer of its own
+    if is_copied or evidence.params_below(0) & evidence.touched or any(evidence.trains(child) for child in ran):
         return
     count = evidence.count_trainable(0)
     message = f"none of its {count:,} parameters were used: {model.type_name}.forward called no layer that has any"

@@ -178,3 +178,57 @@ class FirstOfOneT(FirstOfOne):
     def forward(self, question, steps):
         y = self.cross(self.ask(question).unsqueeze(1), steps, steps)[0]
         return self.head(y[:, 0, :])
+
+
+# -- what is joined to each sample, what is not embedded --------------------------------------------------------------
+
+
+class Prompted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.prompt = nn.Embedding(30, 16), nn.Parameter(torch.zeros(5, 16))
+        self.head = nn.Linear(16, 30)
+
+    def forward(self, ids):
+        return self.head(torch.cat([self.prompt, self.embed(ids)], dim=1))
+
+
+@twin(Prompted, torch.zeros(2, 9, dtype=torch.long), reason="it has no batch, and is repeated for each sample")
+class PromptedT(Prompted):
+    def forward(self, ids):
+        return self.head(torch.cat([self.prompt.expand(len(ids), -1, -1), self.embed(ids)], dim=1))
+
+
+class OneToken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.token, self.head = nn.Parameter(torch.zeros(16)), nn.Linear(16, 3)
+
+    def forward(self, x):
+        x = torch.cat((self.token, x), 1)
+        return self.head(x[:, 0])
+
+
+@twin(OneToken, (4, 9, 16), reason="[16] has 1 dims, [4, 9, 16] has 3: it has no batch")
+class OneTokenT(OneToken):
+    def forward(self, x):
+        x = torch.cat((self.token.expand(len(x), 1, -1), x), 1)
+        return self.head(x[:, 0])
+
+
+class TargetsAsTheyAre(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(7, 32), nn.Linear(32, 7)
+        self.net = nn.Transformer(32, 4, 1, 1, 48, batch_first=True)
+
+    def forward(self, x):
+        later = torch.zeros(x.size(0), 12, x.size(2))
+        return self.head(self.net(self.embed(x), later))
+
+
+@twin(TargetsAsTheyAre, (2, 24, 7), reason="the target has 7 features, 'net' expects 32 (d_model)")
+class TargetsAsTheyAreT(TargetsAsTheyAre):
+    def forward(self, x):
+        later = torch.zeros(x.size(0), 12, x.size(2))
+        return self.head(self.net(self.embed(x), self.embed(later)))

@@ -30,11 +30,12 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_line,
     fix_operand,
     fix_setting,
+    name_input_size,
     place_line,
     read_arguments,
     read_line,
 )
-from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, resize_origin
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.row_counts import explain_edges, explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import explain_enlarged, explain_unstrided
@@ -68,7 +69,7 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
         return outer
     for place, x in enumerate(ctx.operands[1:], 1):
         if x.rank != first.rank:
-            return _explain_cat_rank(ctx, place, x, along)
+            return _explain_cat_rank(ctx, place, x, dim % max(first.rank, x.rank) if joins else None)
         axes = [a for a in range(x.rank) if a != along and x.shape[a] != first.shape[a]]
         if axes:
             pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])
@@ -119,6 +120,16 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     return Diagnosis(reason + found[0], "tensors of the same rank", found[1])
 
 
+def _expand_learned(ctx: FailureContext, small: Operand, big: Operand, at: int) -> Candidate:
+    """Repeat learned steps, or one, for each sample: prompts, registers, a class token."""
+    is_learned = find_param(ctx, small) is not None and not ctx.flow.sources(small.link)
+    if not is_learned or big.rank != 3 or small.rank not in (1, 2) or small.shape[-1:] != big.shape[-1:]:
+        return NOTHING
+    batch = name_input_size(ctx, big.shape[0]) or f"{{{ctx.operands.index(big)}}}.size(0)"
+    steps = "1" if small.rank == 1 else "-1"
+    return fix_operand(ctx, at, f"{{}}.expand({batch}, {steps}, -1)")
+
+
 def _find_rank(
     ctx: FailureContext, small: Operand, big: Operand, at: int, along: int | None
 ) -> tuple[str, Candidate | list[Candidate]] | None:
@@ -131,6 +142,8 @@ def _find_rank(
 
     if undone := undo_move(ctx, big, fits):
         return ": without its dim of one it has as many", undone
+    if along == 1 and (learned := _expand_learned(ctx, small, big, at)):
+        return ": it has no batch, and is repeated for each sample", learned
     giver = ctx.flow.producer(big.link)
     is_state = giver is not None and giver.type_name in RECURRENTS and big.link is not None and big.link.leaf > 0
     if is_state and giver is not None and big.shape[1:-1] == small.shape[:-1] and along != 0:

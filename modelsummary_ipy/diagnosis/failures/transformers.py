@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line, set_everywhere
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_giver, fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import put_before, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
@@ -64,6 +64,9 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
         return _explain_queries(ctx, source, target, batch)
     if source.rank != 3 or target.rank != 3:
         return None
+    width = next((module.settings["embed_dim"] for module in inside if "embed_dim" in module.settings), 0)
+    if source.shape[-1] != width or target.shape[-1] != width:
+        return _explain_width(ctx, source, target, width)
     if source.shape[batch] == target.shape[batch]:
         return None
     reason = (
@@ -75,6 +78,22 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     is_turned = source.shape[batch] == target.shape[1 - batch]
     turned = fix_argument(ctx, "{}.transpose(0, 1)", position=1) if is_turned else NOTHING
     return Diagnosis(reason, "one batch in both", [fix, turned], () if fix else RESHAPE)
+
+
+def _explain_width(ctx: FailureContext, source: Operand, target: Operand, width: int) -> Diagnosis:
+    """One of two sequences has other features: it was not embedded, as the other one was."""
+    place, name = (0, "source") if source.shape[-1] != width else (1, "target")
+    x, other = (source, target)[place], (target, source)[place]
+    reason = f"the {name} has {x.shape[-1]} features, {ctx.owner} expects {width} (d_model)"
+    fixes = []
+    for call in ctx.flow.walk_back(other.link, 4):
+        fact = ctx.flow.module_of(call)
+        is_beside = call.path.rpartition(".")[0] == ctx.call.path.rpartition(".")[0]
+        if is_beside and fact is not None and fact.settings.get("in_features") == x.shape[-1]:
+            fixes.append(fix_argument(ctx, f"self.{name_member(call.path)}({{}})", position=place))
+            reason += f": the other one was made by '{call.path}'"
+            break
+    return Diagnosis(reason, f"last dim = {width}", [*fixes, fix_giver(ctx, x, width)], RESHAPE)
 
 
 def _explain_mask(ctx: FailureContext, kind: str) -> Diagnosis | None:

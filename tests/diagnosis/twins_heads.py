@@ -232,3 +232,28 @@ class TargetsAsTheyAreT(TargetsAsTheyAre):
     def forward(self, x):
         later = torch.zeros(x.size(0), 12, x.size(2))
         return self.head(self.net(self.embed(x), self.embed(later)))
+
+
+# -- pairs in one dim -------------------------------------------------------------------------------------------------
+
+
+class ScoredPairs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.width, self.score = nn.Linear(5, 8, bias=False), nn.Linear(16, 1)
+
+    def forward(self, nodes, edges):
+        h = self.width(nodes)
+        pairs = torch.cat([h.repeat_interleave(len(h), 0), h.repeat(len(h), 1)], 1)
+        scores = F.leaky_relu(self.score(pairs)).squeeze(1)
+        weights = scores.masked_fill(edges == 0, -1e9).softmax(1)
+        return weights @ h
+
+
+@twin(ScoredPairs, (6, 5), (6, 6), reason="[36] has 6 × 6 numbers in one dim, the other is [6, 6]")
+class ScoredPairsT(ScoredPairs):
+    def forward(self, nodes, edges):
+        h = self.width(nodes)
+        pairs = torch.cat([h.repeat_interleave(len(h), 0), h.repeat(len(h), 1)], 1)
+        scores = F.leaky_relu(self.score(pairs)).view(len(h), len(h))
+        return scores.masked_fill(edges == 0, -1e9).softmax(1) @ h

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -193,12 +194,19 @@ def _explain_each(pair: Pair) -> Diagnosis | None:
 
 
 def _explain_flat(pair: Pair) -> Diagnosis | None:
-    """The steps of all samples are one dim in one tensor, a loss of each, and the other has both dims."""
-    for x, other, _, there in pair.each():
+    """The steps of all samples are one dim in one tensor, a loss of each, and the other has both dims: so do pairs."""
+    texts = read_arguments(pair.ctx)
+    for x, other, place, there in pair.each():
         if x.rank == 1 and other.rank > 1 and x.numel == other.numel:
             reason = f"{write_shape(x.shape)} has {write_times(other.shape)} numbers in one dim, the other is "
             reason += write_shape(other.shape)
-            return Diagnosis(reason, write_shape(x.shape), fix_operand(pair.ctx, there, "{}.flatten()"))
+            compared = re.match(r"(\w+)\s*[<>=!]=", texts[there]) if there < len(texts) else None  # adj == 0
+            like = compared[1] if compared is not None else f"{{{there}}}"
+            fixes = [
+                fix_operand(pair.ctx, there, "{}.flatten()"),
+                fix_operand(pair.ctx, place, f"{{}}.view_as({like})"),
+            ]
+            return Diagnosis(reason, write_shape(x.shape), fixes)
     return None
 
 

@@ -147,7 +147,10 @@ class FixTrials:
         if found.failed_at and _fails_before(found.retrace.trace, self._story.trace, trace):
             return Verdict(None, flags)  # with or without the fix
         grown = tuple(spec.shape for spec in found.retrace.trace.outputs)
-        return Verdict(not found.failed_at and _keeps_batch(trace.outputs, grown), flags)
+        sizes = dict(pair for dims, fact in zip(found.names.dims, trace.inputs, strict=True)
+                     for pair in zip(dims, fact.spec.shape, strict=True))  # fmt: skip
+        keeps = _keeps_batch(trace.outputs, grown, sizes[found.names.batch])
+        return Verdict(not found.failed_at and keeps, flags)
 
     def _apply(self, candidate: Candidate) -> TraceRequest | None:
         request: TraceRequest | None = self._request
@@ -178,12 +181,15 @@ def with_batch(story: Story, found: BatchFacts) -> Story:
     )
 
 
-def _keeps_batch(outputs: tuple[TensorSpec, ...], grown: tuple[tuple[int, ...], ...]) -> bool:
-    """Return whether outputs grow by one where the batch does, each on no more than one axis; or all are scalars."""
+def _keeps_batch(outputs: tuple[TensorSpec, ...], grown: tuple[tuple[int, ...], ...], batch: int) -> bool:
+    """Return whether outputs grow by one where the batch does, each on no more than one axis; or all are scalars.
+
+    That axis is as long as the batch: half of two samples, rounded up, grows by one too.
+    """
     shapes = [spec.shape for spec in outputs]
     if len(shapes) != len(grown) or any(len(one) != len(other) for one, other in zip(shapes, grown, strict=True)):
         return False
-    steps = [
-        [b - a for a, b in zip(one, other, strict=True) if a != b] for one, other in zip(shapes, grown, strict=True)
+    changed = [
+        [(a, b) for a, b in zip(one, other, strict=True) if a != b] for one, other in zip(shapes, grown, strict=True)
     ]
-    return all(step in ([], [1]) for step in steps) and (any(steps) or not any(shapes))
+    return all(pairs in ([], [(batch, batch + 1)]) for pairs in changed) and (any(changed) or not any(shapes))

@@ -257,3 +257,40 @@ class ScoredPairsT(ScoredPairs):
         pairs = torch.cat([h.repeat_interleave(len(h), 0), h.repeat(len(h), 1)], 1)
         scores = F.leaky_relu(self.score(pairs)).view(len(h), len(h))
         return scores.masked_fill(edges == 0, -1e9).softmax(1) @ h
+
+
+# -- too few channels for what they are parted in, and halves of the batch --------------------------------------------
+
+
+class BoxesOfAnchors(nn.Module):
+    def __init__(self, extra=4):
+        super().__init__()
+        self.anchors, self.numbers = 3, 3 + 5
+        self.predict = nn.Conv2d(32, self.anchors * (3 + extra), 1)
+
+    def forward(self, x):
+        batch, _, height, width = x.shape
+        y = self.predict(x).view(batch, self.anchors, self.numbers, height, width)
+        return y.permute(0, 1, 3, 4, 2)
+
+
+@twin(BoxesOfAnchors, (2, 32, 8, 8), reason="2 × 21 × 8 × 8 = 2688 is not 2 × 3 × 8 × 8 × 8 = 3072")
+class BoxesOfAnchorsT(BoxesOfAnchors):
+    def __init__(self):
+        super().__init__(5)
+
+
+class GatedHalves(nn.Module):
+    def __init__(self, width=128):
+        super().__init__()
+        self.wide, self.narrow = nn.Linear(32, 128), nn.Linear(width, 32)
+
+    def forward(self, x):
+        a, b = self.wide(x).chunk(2, -1)
+        return self.narrow(a * F.silu(b))
+
+
+@twin(GatedHalves, (2, 9, 32), reason="chunk() outputs 64 features, 'narrow' expects 128")
+class GatedHalvesT(GatedHalves):
+    def __init__(self):
+        super().__init__(64)

@@ -317,7 +317,8 @@ def _list_targets(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> I
             yield _write_sides(ctx, wanted, side)
     lead = math.prod(wanted[:-1])
     is_some = lead > 0 and x.numel % lead == 0 and x.numel > lead  # more than 1 in the last dim
-    if len(wanted) > 2 and wanted[0] > 0 and is_some and ctx.function != "unflatten":
+    is_side = x.rank > 3 and wanted[-2:] == x.shape[-2:]  # and not the width of a map, which stays what it is
+    if len(wanted) > 2 and wanted[0] > 0 and is_some and not is_side and ctx.function != "unflatten":
         open_end = change_operation(ctx.line, ctx.function, lambda items: [*items[:-1], "-1"], ctx.earlier)
         yield fix_line(ctx, open_end)
 

@@ -40,6 +40,10 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
         return tuple({limit.text: limit for limit in found}.values())  # two tables may ask for the same
 
 
+#: What is added to one side of a map whose product with the other has a root: of pixels, or of patches.
+_LONGER = (1, 2, 4, 8, 16)
+
+
 class _Finder(Scattered):
     def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
         super().__init__(trace, formulas, retracer, samples)
@@ -55,8 +59,13 @@ class _Finder(Scattered):
             if any({one, two} <= parts.product.names for parts in self._parts):
                 continue
             alone = [{one: sizes[one]} for sizes in self._samples.sizes if sizes[one] != self._base[one]]
-            if alone and all(self._fails(sizes) for sizes in alone):
-                yield self._build(f"{one} = {two}{self._write_besides_equal(one, two)}", alone[0])
+            fails = [sizes for sizes in alone if self._fails(sizes)]
+            if not fails and (one, two) in self._samples.squares:  # one that is 4 or 16 times the other has a root too
+                longer = ({two: self._base[two] + more} for more in _LONGER)
+                fails = [sizes for sizes in longer if self._fails(sizes)][:1]
+            if fails and (len(fails) == len(alone) or self._names.is_spatial(one)):
+                some = " or few others" if len(fails) < len(alone) else self._write_besides_equal(one, two)
+                yield self._build(f"{one} = {two}{some}", fails[0])
         upper = self._find_upper_limits()
         lower, smallest_batch = self._find_lower_limits(upper)
         for names, limit in self.find_totals(upper):

@@ -176,6 +176,10 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
         len(x), 4, *[math.isqrt(f(x)[0, 0].numel())] * 2), nn.Conv2d(3, 4, 4, 4)),
      FLOAT, (2, 3, 32, 32), ("⌊H/4⌋·⌊W/4⌋ a square", "H and W ≥ 4", "C = 3"),
      [(2, 3, 36, 16), (2, 3, 4, 5), (2, 3, 19, 18)], [(2, 3, 36, 32), (2, 3, 3, 3), (2, 3, 8, 4)]),
+    ("patches in a square", lambda: Net(lambda f, x: torch.special.bessel_j0(f(x)).flatten(2).mT.reshape(
+        -1, int(f(x)[0, 0].numel() ** 0.5), int(f(x)[0, 0].numel() ** 0.5), 8), nn.Conv2d(4, 8, 2, 2)),
+     FLOAT, (2, 4, 16, 16), ("H = W or few others", "H and W ≥ 2", "C = 4"),
+     [(2, 4, 18, 18), (2, 4, 64, 16)], [(2, 4, 18, 16), (2, 4, 16, 8), (2, 4, 1, 1)]),
     ("the root of tokens", lambda: Net(lambda f, x: f(x).unflatten(1, [math.isqrt(x.shape[1])] * 2), nn.Linear(6, 5)),
      FLOAT, (2, 49, 6), ("T a square", "F = 6"), [(2, 1, 6), (2, 100, 6)], [(2, 48, 6), (2, 2, 6)]),
     ("batch norm", lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5)).train(), FLOAT, (4, 6),

@@ -122,7 +122,8 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
 
 def _expand_learned(ctx: FailureContext, small: Operand, big: Operand, at: int) -> Candidate:
     """Repeat learned steps, or one, for each sample: prompts, registers, a class token."""
-    is_learned = find_param(ctx, small) is not None and not ctx.flow.sources(small.link)
+    param = find_param(ctx, small)
+    is_learned = param is not None and ctx.trace.params[param].shape == small.shape and not ctx.flow.sources(small.link)
     if not is_learned or big.rank != 3 or small.rank not in (1, 2) or small.shape[-1:] != big.shape[-1:]:
         return NOTHING
     batch = name_input_size(ctx, big.shape[0]) or f"{{{ctx.operands.index(big)}}}.size(0)"

@@ -262,7 +262,7 @@ class ScoredPairsT(ScoredPairs):
 # -- too few channels for what they are parted in, and halves of the batch --------------------------------------------
 
 
-class BoxesOfAnchors(nn.Module):
+class AnchorsOfMaps(nn.Module):
     def __init__(self, extra=4):
         super().__init__()
         self.anchors, self.numbers = 3, 3 + 5
@@ -274,8 +274,8 @@ class BoxesOfAnchors(nn.Module):
         return y.permute(0, 1, 3, 4, 2)
 
 
-@twin(BoxesOfAnchors, (2, 32, 8, 8), reason="2 × 21 × 8 × 8 = 2688 is not 2 × 3 × 8 × 8 × 8 = 3072")
-class BoxesOfAnchorsT(BoxesOfAnchors):
+@twin(AnchorsOfMaps, (2, 32, 8, 8), reason="2 × 21 × 8 × 8 = 2688 is not 2 × 3 × 8 × 8 × 8 = 3072")
+class AnchorsOfMapsT(AnchorsOfMaps):
     def __init__(self):
         super().__init__(5)
 

@@ -69,7 +69,7 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
         return outer
     for place, x in enumerate(ctx.operands[1:], 1):
         if x.rank != first.rank:
-            return _explain_cat_rank(ctx, place, x, dim % max(first.rank, x.rank) if joins else None)
+            return _explain_cat_rank(ctx, place, x, dim if joins and dim >= first.rank else along)
         axes = [a for a in range(x.rank) if a != along and x.shape[a] != first.shape[a]]
         if axes:
             pair = Pair(ctx, (first, x), (0, place), [axis - first.rank for axis in reversed(axes)])

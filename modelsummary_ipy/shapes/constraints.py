@@ -64,7 +64,8 @@ class _Finder(Scattered):
                 longer = ({two: self._base[two] + more} for more in _LONGER)
                 fails = [sizes for sizes in longer if self._fails(sizes)][:1]
             if fails and (len(fails) == len(alone) or self._names.is_spatial(one)):
-                some = " or few others" if len(fails) < len(alone) else self._write_besides_equal(one, two)
+                runs = any(self._works(sizes) for sizes in alone)
+                some = " or few others" if runs else self._write_besides_equal(one, two)
                 yield self._build(f"{one} = {two}{some}", fails[0])
         upper = self._find_upper_limits()
         lower, smallest_batch = self._find_lower_limits(upper)

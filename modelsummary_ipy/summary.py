@@ -6,7 +6,8 @@ import copy
 import inspect
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
@@ -15,6 +16,7 @@ from modelsummary_ipy.diagnosis.expectations import check_expect, check_ignore
 from modelsummary_ipy.display import Comparison, Exports, Series
 from modelsummary_ipy.inputs import ModelInputs, check_model, describe_type, read_inputs
 from modelsummary_ipy.pipeline import Facts, Request, check_context, read_assumptions, trace_model
+from modelsummary_ipy.pipeline.examples import example_found, write_call
 from modelsummary_ipy.records.dims import Dim
 from modelsummary_ipy.records.errors import CheckError, InputError
 from modelsummary_ipy.records.summary import Story
@@ -113,7 +115,8 @@ class ModelSummary(Facts, Exports):
             given: ModelInputs | None = None
             if arguments or inputs is not None or input_size is not None or input_data is not None:
                 options = inspect.signature(ModelSummary).parameters
-                given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
+                with nullcontext() if trace_once else example_found(model, method, partial(write_call, method)):
+                    given = read_inputs(model, inputs, method=method, dtypes=dtypes, options=options, **ways)
             request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)
             super().__init__(trace_model(model, request, observer), assumed)
             self.view = View()

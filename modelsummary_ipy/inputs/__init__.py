@@ -19,14 +19,11 @@ if TYPE_CHECKING:
         describe_type,
         list_devices,
         name_positional,
-        write_example,
-        write_line,
     )
 
 __all__ = [
     "ModelInputs", "Size", "check_device", "check_model", "check_names", "describe_type",
-    "list_devices", "name_positional", "read_arguments", "read_call", "read_inputs", "set_dtypes", "write_example",
-    "write_line",
+    "list_devices", "name_positional", "read_arguments", "read_call", "read_inputs", "set_dtypes",
 ]  # fmt: skip
 
 _HOMES = {

@@ -211,8 +211,10 @@ def _list_choices(name: str, size: Size, sizes: list[Size], hints: Mapping[str, 
     known = _list_known(name, size, hints)
     if first or known != [size]:
         return known
-    others = [other for other in sizes if other != size and len(other.shape) != len(size.shape)]
-    return [size, *others[:2], Size((_B,), dtype="int64")]
+    others = [other for other in sizes if other != size]
+    unlike = [other for other in others if len(other.shape) != len(size.shape)]
+    alike = [other for other in others if len(other.shape) == len(size.shape) and other.shape[2:] == size.shape[2:]]
+    return [size, *unlike[:2], Size((_B,), dtype="int64"), *alike[:2]]
 
 
 def _list_sizes(modules: Sequence[ModuleFact], image_sizes: Sequence[tuple[int, int]]) -> Iterator[Size]:
@@ -275,6 +277,8 @@ def _sizes_of(fact: ModuleFact, image_sizes: Sequence[tuple[int, int]]) -> Itera
         isinstance(features := settings.get("in_features"), int) and fact.type_name != "NonDynamicallyQuantizableLinear"
     ):
         yield from _features(features or 8, image_sizes)
+    elif isinstance(features := settings.get("in1_features"), int):
+        yield from (Size((_B, features)), Size((_B, settings["in2_features"])))
     elif isinstance(settings.get("num_embeddings"), int):
         yield Size((_B, _T), dtype="int64")
         yield Size((_B,), dtype="int64")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,10 +64,17 @@ class ModelInputs:
 
     def as_line(self) -> str:
         """Write the arguments as the magic takes them; data is written as its size, an object as ``<its type>``."""
-        words = [write_value(value) for value in self.args]
+        return " ".join(self._write())
+
+    def as_call(self) -> str:
+        """Write the arguments as ``ModelSummary`` takes them, data as its size."""
+        return ", ".join(self._write(lambda text: repr(text) if ":" in text else text))
+
+    def _write(self, finish: Callable[[str], str] = str) -> list[str]:
+        words = [finish(write_value(value)) for value in self.args]
         if len(words) == 1 and type(self.args[0]) in (list, tuple, dict):
             words = [f"[{words[0]}]"]  # a list that stands alone would be read as the positional arguments
-        return " ".join(words + [f"{name}={write_value(value)}" for name, value in self.kwargs.items()])
+        return words + [f"{name}={finish(write_value(value))}" for name, value in self.kwargs.items()]
 
     def describe(self) -> str:
         """Write the arguments as in a call, for messages."""

@@ -7,8 +7,7 @@ import inspect
 import operator
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -26,7 +25,6 @@ from modelsummary_ipy.inputs.signature import (
     list_positional,
     name_positional,
     read_signature,
-    write_example,
 )
 from modelsummary_ipy.inputs.size import Size, is_flat
 from modelsummary_ipy.records.errors import InputError
@@ -68,19 +66,16 @@ def read_inputs(
     check_method(model, method)
     given = [value for value in (inputs, input_size, input_data) if value is not None]
     if len(given) > 1:
-        raise InputError(
-            "more than one of inputs, input_size and input_data", "one of them", write_example(model, method)
-        )
+        raise InputError("more than one of inputs, input_size and input_data", "one of them")
     if not given and not arguments:
-        raise InputError("no input", "a size or data", write_example(model, method))
+        raise InputError("no input", "a size or data")
     if given and not arguments and isinstance(given[0], ModelInputs):
         return set_dtypes(given[0], dtypes)
     check_keywords(model, method, arguments or {}, options)
     kind: _Kind = "data" if input_data is not None else "size" if input_size is not None else "any"
-    with _example_for(model, method):
-        reader = _Reader(model, method, kind)
-        positional, named = reader.arrange(given[0]) if given else ((), {})
-        return set_dtypes(_finish(model, method, positional, reader.read_more(named, arguments or {})), dtypes)
+    reader = _Reader(model, method, kind)
+    positional, named = reader.arrange(given[0]) if given else ((), {})
+    return set_dtypes(_finish(model, method, positional, reader.read_more(named, arguments or {})), dtypes)
 
 
 def read_arguments(
@@ -94,21 +89,9 @@ def read_arguments(
         InputError: If a size is none, or the arguments do not fit the method.
     """
     check_method(model, method)
-    with _example_for(model, method):
-        reader = _Reader(model, method, "any")
-        positional, named = reader.arrange(args[0]) if len(args) == 1 else (reader.read_positional(args), {})
-        return set_dtypes(_finish(model, method, positional, reader.read_more(named, kwargs)), dtypes)
-
-
-@contextmanager
-def _example_for(model: nn.Module, method: str) -> Iterator[None]:
-    """Give an error without a model an example that works for this one."""
-    try:
-        yield
-    except InputError as wrong:
-        if wrong.example.startswith("ModelSummary"):
-            raise
-        raise InputError(wrong.received, wrong.expected, write_example(model, method)) from None
+    reader = _Reader(model, method, "any")
+    positional, named = reader.arrange(args[0]) if len(args) == 1 else (reader.read_positional(args), {})
+    return set_dtypes(_finish(model, method, positional, reader.read_more(named, kwargs)), dtypes)
 
 
 def read_call(
@@ -178,7 +161,6 @@ class _Reader:
         raise InputError(
             f"the keys {', '.join(map(repr, given))}: {wrong}",
             f"parameters of {self._method}: {', '.join(named)}",
-            write_example(self._model, self._method),
         )
 
     def read_more(self, named: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

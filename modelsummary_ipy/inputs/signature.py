@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from modelsummary_ipy.records.errors import InputError
-from modelsummary_ipy.torch_compat.modules import CONV_TYPES, find_wrapped, has_pre_hooks
+from modelsummary_ipy.torch_compat.modules import find_wrapped, has_pre_hooks
 
 #: Keywords of ``ModelSummary.show`` that are none of the constructor's.
 OF_SHOW = ("depth", "ops", "columns", "flops", "fix", "plan")
@@ -130,10 +130,10 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
     wrong = find_misfit(signature, args, kwargs)
     if not wrong or (wrong.endswith("missing") and _may_add_arguments(model, method)):
         return
-    expected = f"{method}({_write_parameters(signature)})"
+    expected = write_signature(model, method)
     if len(args) > len(list_positional(signature)) == 1:
         expected += "; if it takes them as one list, ModelSummary(model, ([a, b],))"
-    raise InputError(f"{described}: {wrong}", expected, write_example(model, method))
+    raise InputError(f"{described}: {wrong}", expected)
 
 
 def check_keywords(model: nn.Module, method: str, given: Collection[str], options: Collection[str]) -> None:
@@ -149,7 +149,7 @@ def check_keywords(model: nn.Module, method: str, given: Collection[str], option
             if name in OF_SHOW:
                 hint = f" (show({name}=…) takes it)"
             expected = f"an option, or a parameter of {method}: {', '.join(parameters)}"
-            raise InputError(f"no keyword {name!r}{hint}", expected, write_example(model, method))
+            raise InputError(f"no keyword {name!r}{hint}", expected)
 
 
 def find_misfit(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -193,8 +193,11 @@ def _may_add_arguments(model: nn.Module, method: str) -> bool:
     return wrapped or (method == "forward" and has_pre_hooks(model))
 
 
-def _write_parameters(signature: inspect.Signature) -> str:
-    """Write the parameters with their defaults; of many, those that are required and the first few others."""
+def write_signature(model: nn.Module, method: str) -> str:
+    """Write what a method takes, ``forward(x, mask=None)``; of many, what is required and the first few others."""
+    signature = read_signature(model, method)
+    if signature is None:
+        return f"{method}(…)"
     written: list[str] = []
     hidden = 0
     for parameter in signature.parameters.values():
@@ -205,65 +208,4 @@ def _write_parameters(signature: inspect.Signature) -> str:
             written.append(str(plain))
         else:
             hidden += 1
-    return ", ".join([*written, f"… {hidden} more"] if hidden else written)
-
-
-# -- an example -------------------------------------------------------------------------------------------------------
-
-
-def write_example(model: nn.Module, method: str) -> str:
-    """Write a line of Python that this model may well take: ``ModelSummary(model, (1, 3, 224, 224))``."""
-    named = list(_suggest(model, method))
-    inputs = named[0][1] if len(named) == 1 else "{" + ", ".join(f"{name!r}: {text}" for name, text in named) + "}"
-    return f"ModelSummary(model, {inputs}" + (")" if method == "forward" else f", method={method!r})")
-
-
-def write_line(model: nn.Module, method: str, expression: str) -> str:
-    """Write the same as a line of the magic: ``%summary model (1, 3, 224, 224)``."""
-    named = list(_suggest(model, method))
-    words = [named[0][1]] if len(named) == 1 else [f"{name}={text}" for name, text in named]
-    return " ".join(["%summary", expression if method == "forward" else f"{expression}.{method}", *words])
-
-
-def _suggest(model: nn.Module, method: str) -> Iterator[tuple[str, str]]:
-    """Yield name and text of an input for every parameter that is required, or for the first one."""
-    signature = read_signature(model, method)
-    required = _required(signature) if signature is not None else []
-    plain = {"int": "1", "float": "1.0", "bool": "True", "str": "'text'"}
-    if not required:
-        name = getattr(model, "main_input_name", None)
-        parameters = list_positional(signature)
-        yield name or (parameters[0].name if parameters else "input"), _guess_size(model, name or "")
-    for parameter in required:
-        annotation = getattr(parameter.annotation, "__name__", str(parameter.annotation))
-        yield parameter.name, plain.get(annotation) or _guess_size(model, parameter.name)
-
-
-def _guess_size(model: nn.Module, name: str) -> str:
-    """Guess a size from the model's own attributes, else from the first layer that has any."""
-    config = getattr(model, "config", None)
-    side, channels = getattr(config, "image_size", None), getattr(config, "num_channels", 3)
-    if isinstance(side, int) and ("pixel" in name or not name):
-        return f"(1, {channels}, {side}, {side})"
-    if name.endswith(("ids", "tokens", "mask")):
-        return "(1, 16)"
-    for module in model.modules():
-        for kinds, size in _LAYER_SIZES:
-            if isinstance(module, kinds):
-                return f"({', '.join(map(str, size(module, name)))})"
-    return "(1, 3, 224, 224)"
-
-
-#: A size that a layer takes, by its class; of ``Bilinear`` by the parameter's name too.
-_LAYER_SIZES: tuple[tuple[Any, Callable[[Any, str], tuple[int, ...]]], ...] = (
-    (CONV_TYPES, lambda layer, _: (1, layer.in_channels or 3, *[64] * len(layer.kernel_size))),
-    (nn.Linear, lambda layer, _: (1, layer.in_features or 16)),
-    (nn.Bilinear, lambda layer, name: (1, layer.in2_features if name.endswith("2") else layer.in1_features)),
-    ((nn.Embedding, nn.EmbeddingBag), lambda layer, _: (1, 16)),
-    (nn.RNNBase, lambda layer, _: (1, 16, layer.input_size)),
-    (nn.RNNCellBase, lambda layer, _: (1, layer.input_size)),
-    (nn.MultiheadAttention, lambda layer, _: (1, 16, layer.embed_dim)),
-    (nn.LayerNorm, lambda layer, _: (1, 16, *layer.normalized_shape)),
-    ((nn.BatchNorm2d, nn.InstanceNorm2d), lambda layer, _: (1, layer.num_features or 3, 64, 64)),
-    (nn.BatchNorm1d, lambda layer, _: (2, layer.num_features or 16)),
-)
+    return f"{method}({', '.join([*written, f'… {hidden} more'] if hidden else written)})"

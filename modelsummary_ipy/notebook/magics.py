@@ -7,6 +7,7 @@ import re
 import sys
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,9 @@ from modelsummary_ipy.records.training import OPTIMIZERS, PRECISIONS
 from modelsummary_ipy.records.view import View, make_view
 
 if TYPE_CHECKING:
+    from modelsummary_ipy.inputs import ModelInputs
     from modelsummary_ipy.notebook.autoshow import AutoShow
+    from modelsummary_ipy.notebook.target import Target
     from modelsummary_ipy.summary import ModelSummary
     from modelsummary_ipy.tracing.progress import Keeping
 
@@ -197,34 +200,36 @@ class SummaryMagics(Magics):
 
     def _summarise(self, options: Any, words: list[str], names: dict[str, Any], line: str, keeping: Keeping) -> Any:
         from modelsummary_ipy import ModelSummary
-        from modelsummary_ipy.inputs import read_arguments, read_call, set_dtypes, write_line
         from modelsummary_ipy.notebook.target import find_target
 
         target = find_target(words, names)
-        try:
-            inputs = None
-            dtypes = read_dtypes(options.dtype)
-            if target.call is not None:
-                inputs = set_dtypes(read_call(target.model, *target.call, method=target.method), dtypes)
-            elif target.words:
-                args, kwargs = read_words(list(target.words), names, target.expression)
-                inputs = read_arguments(target.model, args, kwargs, method=target.method, dtypes=dtypes)
-            expect = read_expect(options.expect, names)
-            made = ModelSummary(
-                target.model, inputs, method=target.method, expect=expect, **self._keywords(options, names)
-            )
-            if re.fullmatch(r"[^\W\d][\w.]*", target.expression):
-                made.pipeline.name = target.expression
-            self._view(made, options)
-        except InputError as wrong:
-            if not wrong.example.startswith("ModelSummary(model"):
-                raise
-            line = write_line(target.model, target.method, target.expression)
-            raise InputError(wrong.received, wrong.expected, line) from None
+        inputs = self._read_inputs(target, options, names)
+        expect = read_expect(options.expect, names)
+        made = ModelSummary(target.model, inputs, method=target.method, expect=expect, **self._keywords(options, names))
+        if re.fullmatch(r"[^\W\d][\w.]*", target.expression):
+            made.pipeline.name = target.expression
+        self._view(made, options)
         if self.auto is not None and inputs is not None:
             self.auto.remember(target.model, inputs)
         quiet = is_silenced(line) or find_use(self._ip) == "kept"
         return self._give(made, target.model, target.expression, options, keeping, quiet=quiet)
+
+    def _read_inputs(self, target: Target, options: Any, names: Mapping[str, Any]) -> ModelInputs | None:
+        from modelsummary_ipy.inputs import read_arguments, read_call, set_dtypes
+        from modelsummary_ipy.pipeline.examples import example_found
+
+        def write(inputs: ModelInputs) -> str:
+            expression = target.expression if target.method == "forward" else f"{target.expression}.{target.method}"
+            return f"%summary {expression} {inputs.as_line()}"
+
+        dtypes = read_dtypes(options.dtype)
+        words = read_words(list(target.words), names, target.expression) if target.call is None else ([], {})
+        with nullcontext() if options.trace_once else example_found(target.model, target.method, write):
+            if target.call is not None:
+                return set_dtypes(read_call(target.model, *target.call, method=target.method), dtypes)
+            if target.words:
+                return read_arguments(target.model, *words, method=target.method, dtypes=dtypes)
+        return None
 
     def _give(
         self, made: ModelSummary, model: Any, expression: str, options: Any, keeping: Keeping, *, quiet: bool = False

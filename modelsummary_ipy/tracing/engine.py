@@ -12,12 +12,14 @@ from torch import nn
 
 from modelsummary_ipy.inputs.infer import list_candidates, read_example, read_parameters
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
-from modelsummary_ipy.inputs.signature import name_positional, write_example
+from modelsummary_ipy.inputs.signature import name_positional, write_signature
+from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.global_state import collector_paused, deep_stack
 from modelsummary_ipy.isolation.interrupts import InterruptsDeferred
 from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.isolation.shadow import ShadowTemplate
 from modelsummary_ipy.model.layer_facts import frozen
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values
@@ -34,6 +36,8 @@ from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 REAL_SECONDS = 10.0
 #: No longer than this are inputs searched where none were given.
 INFER_SECONDS = 4.0
+#: The same for the example in a message.
+EXAMPLE_SECONDS = 1.0
 INFER_TRACES = 60
 #: Most bytes of parameters and buffers that ``auto`` copies for a real run.
 REAL_BYTES = 4 << 30
@@ -137,25 +141,48 @@ def run_engine(
 def _trace_inferred(job: _Job, engine: Engine) -> Traced:
     """Trace at the first inputs that work; the module tree if none does."""
     shadow, method = job.request.shadow, job.request.method
+    takes = write_signature(job.model, method)
     try:
         inputs = read_example(job.model, method) or _infer_inputs(job)
     except KeyboardInterrupt:
         if find_keeping() is None:
             raise
-        reason = f"interrupted while an input that works was searched: give one, {write_example(job.model, method)}"
+        reason = f"interrupted while an input that works for {takes} was searched: give one"
         return Traced(_static_trace(shadow, method, reason), None, shadow)
     traced = (
         _trace_given(replace(job, request=replace(job.request, inputs=inputs)), engine) if inputs is not None else None
     )
     # Fakes took it as far as they go, and the real run failed.
     if traced is None or (traced.trace.engine == "real" and traced.error is not None):
-        reason = f"no input given, and none was found that works: give one, {write_example(job.model, method)}"
+        reason = f"no input given, and none was found that works for {takes}: give one"
         return Traced(_static_trace(shadow, method, reason), None, shadow)
     facts = tuple(replace(fact, given="inferred") for fact in traced.trace.inputs)
     return replace(traced, trace=replace(traced.trace, inputs=facts))
 
 
-def _infer_inputs(job: _Job) -> ModelInputs | None:
+def find_example(model: nn.Module, method: str) -> ModelInputs | None:
+    """Find inputs at which a model runs, for a message; ``None`` if none is found at once, or it is interrupted.
+
+    Their dtypes are left out where they would be guessed.
+    """
+    try:
+        with InterruptsDeferred(), collector_paused(), deep_stack():
+            request = TraceRequest(ShadowTemplate(model), ModelInputs(), (), method, name_positional(model, method))
+            job = _Job(model, None, None, request)
+            given = read_example(model, method)
+            if given is not None and _try_inputs(job, given).result.error is None:
+                return given
+            found = _infer_inputs(job, EXAMPLE_SECONDS, only_sure=True)
+            if found is None:
+                return None
+            typed = {name: Size(leaf.shape) for name, leaf in found.leaves() if isinstance(leaf, Size) and leaf.dtype}
+            bare = found.with_sizes(typed)
+            return bare if typed and _try_inputs(job, bare).result.error is None else found
+    except (KeyboardInterrupt, InputError):
+        return None
+
+
+def _infer_inputs(job: _Job, seconds: float = INFER_SECONDS, *, only_sure: bool = False) -> ModelInputs | None:
     """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
     likely: ModelInputs | None = None
     until, num_traces = 0.0, 0
@@ -164,17 +191,21 @@ def _infer_inputs(job: _Job) -> ModelInputs | None:
     for candidate in list_candidates(tree.modules, *known, params=tree.params):
         if job.once:
             return candidate
-        with quiet_output():
-            fake = _trace_fake(guess_dtypes(replace(job.request, inputs=candidate)), None)
+        fake = _try_inputs(job, candidate)
         result, num_traces = fake.result, num_traces + fake.num_traces
         if result.error is None:
             return candidate
-        if likely is None and (find_need_of_values(result) or confirm_failure(result)[1]):
+        if likely is None and not only_sure and (find_need_of_values(result) or confirm_failure(result)[1]):
             likely = candidate
-        until = until or monotonic() + INFER_SECONDS  # the first failure of a process loads what explains it: 3 s here
+        until = until or monotonic() + seconds  # the first failure of a process loads what explains it: 3 s here
         if monotonic() > until or num_traces >= INFER_TRACES:
             break
     return likely
+
+
+def _try_inputs(job: _Job, inputs: ModelInputs) -> _FakeTrace:
+    with quiet_output():
+        return _trace_fake(guess_dtypes(replace(job.request, inputs=inputs)), None)
 
 
 def _trace_given(job: _Job, engine: Engine) -> Traced:

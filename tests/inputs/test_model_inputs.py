@@ -89,7 +89,6 @@ def test_a_dict_of_some_of_the_parameters_names_the_unknown_keys() -> None:
     error = refuse(Net(), {"x": (1, 3), "msk": (1, 4)})
     assert error.received == "the keys 'x', 'msk': no parameter 'msk' (did you mean 'mask'?)"
     assert error.expected == "parameters of forward: x, mask, k"
-    assert error.example == "ModelSummary(model, (1, 3, 224, 224))"
 
 
 def test_a_dict_for_a_forward_with_keywords_of_any_name_is_the_keywords() -> None:
@@ -254,10 +253,7 @@ def test_input_data_reads_data_alone() -> None:
 @pytest.mark.parametrize("given", [{"input_data": X}, {"inputs": X}])
 def test_sizes_and_data_at_once_are_refused(given: dict[str, Any]) -> None:
     error = refuse(Net(), **given, input_size=(1, 2))
-    assert str(error) == (
-        "more than one of inputs, input_size and input_data; expected one of them; "
-        "for example ModelSummary(model, (1, 3, 224, 224))"
-    )
+    assert str(error) == "more than one of inputs, input_size and input_data; expected one of them"
 
 
 # -- models, methods, devices -----------------------------------------------------------------------------------------

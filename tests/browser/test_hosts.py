@@ -292,6 +292,17 @@ def test_a_bar_stands_beside_its_number_or_is_left_out(new_page: Callable[..., P
     assert seen
 
 
+def test_long_names_stay_in_the_columns_of_the_totals(new_page: Callable[..., Page]) -> None:
+    page, block = new_page(viewport={"width": 1200, "height": 640}), nn.Sequential()
+    block.add_module("projection_of_the_widest_layer_of_the_whole_encoder", nn.Linear(8, 64))
+    block.add_module("projection_of_another_layer_with_a_very_long_name", nn.Linear(64, 8))
+    show_page(page, ModelSummary(nn.Sequential(block), (2, 8), memory="1GB").to_html(standalone=True))
+    for width in (1200, 420):
+        page.set_viewport_size({"width": width, "height": 640})
+        wide = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+        assert page.locator(".ms-total").evaluate_all(wide) == []
+
+
 PIECES = "all => all.map(one => one.getClientRects().length)"
 
 

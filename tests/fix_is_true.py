@@ -71,8 +71,9 @@ def _give(model: nn.Module, call: Any, fix: Fix, args: tuple[Any, ...], kwargs: 
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     scope = {**({"x": args[0]} if args else {}), **given, "torch": torch, "model": model}
     line = fix.text.partition("\n")[0]  # others change layers
-    if line.startswith("model"):
-        return eval(line, scope)
+    called = re.match(r"(\w+)[.(]", line)  # by the name that the user's line calls it by
+    if called is not None and called[1] not in given:
+        return eval(line, {**scope, called[1]: model})
     exec(line, scope)
     return call(**{name: scope[name] for name in given})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -94,12 +95,20 @@ def offer_fix(shell: Any, error: ForwardError | None) -> None:
         shell.set_next_input(best.source)
 
 
-def find_caller(error: BaseException) -> str:
-    """Name the line that called the outermost module: ``"In [3] line 2: y = model(x)"``; ``""`` if none did."""
+def find_caller(error: BaseException, model: Any) -> tuple[str, str]:
+    """Find the line that called the outermost module, and the name that it calls it by; ``""`` for what there is not.
+
+    Example:
+        ``("In [3] line 2: loss = criterion(y, labels)", "criterion")``
+    """
     entry, caller = error.__traceback__, None
     while entry is not None and not entry.tb_frame.f_code.co_filename.endswith("torch/nn/modules/module.py"):
         caller, entry = entry, entry.tb_next
     if caller is None or entry is None:
-        return ""
-    source = to_source((caller.tb_frame.f_code, caller.tb_lineno))
-    return ": ".join(filter(None, [source.text, read_line(source)]))
+        return "", ""
+    frame = caller.tb_frame
+    source = to_source((frame.f_code, caller.tb_lineno))
+    line = read_line(source)
+    held = {**frame.f_globals, **frame.f_locals}
+    called = (name for name in re.findall(r"(?<![\w.])([^\W\d]\w*)\(", line or "") if held.get(name) is model)
+    return ": ".join(filter(None, [source.text, line])), next(called, "")

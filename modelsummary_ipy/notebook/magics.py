@@ -339,7 +339,8 @@ class SummaryMagics(Magics):
         error, call = found[0]
         made = ModelSummary(call.model, call.inputs, **self._keywords(options, names))
         self._view(made, options)
-        place = find_caller(error)
+        place, name = find_caller(error, call.model)
+        made.pipeline.name = name or made.pipeline.name
         if place:
             print(f"the call that failed, {place}")  # noqa: T201  # a line of the cell's output, above the table
         return self._give(made, call.model, type(call.model).__name__, options, keeping)

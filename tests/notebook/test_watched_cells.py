@@ -97,6 +97,18 @@ def test_summary_alone_shows_the_call_that_failed_three_functions_deep(shell: In
     assert "line 1: def step(b): return model(b)" in said.stdout
 
 
+def test_summary_alone_after_a_loss_that_a_loop_calls_changes_what_it_is_given(shell: InteractiveShell) -> None:
+    with capture_output():
+        shell.run_cell(
+            "from torch import nn\ndef train(criterion):\n    for _ in range(2):\n"
+            "        loss = criterion(torch.zeros(8, 10), torch.zeros(8, 1).long())\ntrain(nn.CrossEntropyLoss())"
+        )
+    with capture_output() as said:
+        made = shell.run_cell("%summary").result
+    assert "line 4: loss = criterion(torch.zeros(8, 10), torch.zeros(8, 1).long())" in said.stdout
+    assert made.error.fix == "criterion(input, target.squeeze(1))"
+
+
 def test_summary_alone_sees_through_what_was_raised_because_of_it(shell: InteractiveShell) -> None:
     cell = "try:\n    model(torch.zeros(1, 3, 8, 8))\nexcept RuntimeError as wrong:\n    raise ValueError from wrong"
     with capture_output():

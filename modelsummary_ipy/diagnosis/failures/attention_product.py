@@ -87,7 +87,7 @@ def explain_causal(ctx: FailureContext) -> Diagnosis | None:
     if "is_causal hint" not in ctx.failure.message or own.type_name not in _MASKS:
         return None
     hint, mask = _MASKS[own.type_name]
-    inside = [fact for fact in ctx.trace.modules if f"{fact.path}.".startswith(f"{own.path}.")]
+    inside = ctx.list_inside(own.path)
     first = next((fact.settings["batch_first"] for fact in inside if "batch_first" in fact.settings), False)
     axis = 1 if first and len(own.inputs[0].shape) > 2 else 0
 

@@ -229,6 +229,10 @@ class FailureContext:
         """Return the statement at a line of the file that failed, with the changes that were made before."""
         return self.read(self.failure.source._replace(line=line)) if self.failure.source is not None else None
 
+    def list_inside(self, path: str) -> list[ModuleFact]:
+        """List the module at a path and all that are in it."""
+        return [fact for fact in self.trace.modules if not path or f"{fact.path}.".startswith(f"{path}.")]
+
     @property
     def is_in_package(self) -> bool:
         """Whether the line that failed is an installed package's, which is not the user's to change."""

@@ -22,11 +22,12 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     drop_remark,
     find_loop_names,
     find_parameters,
+    list_forward_parameters,
     use_imports,
 )
 from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, RECURRENTS
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
-from modelsummary_ipy.records.fixes import AroundEdit, Candidate, InputEdit, LayerEdit, LineEdit, SettingEdit
+from modelsummary_ipy.records.fixes import AroundEdit, Candidate, GivenEdit, InputEdit, LayerEdit, LineEdit, SettingEdit
 from modelsummary_ipy.records.trace import Call, ModuleFact, Source
 
 
@@ -52,7 +53,7 @@ def fix_argument(ctx: FailureContext, template: str, around: str = "{}", positio
             new = fix_line(ctx, wrap_argument(ctx.line, name, template, position, around, _count_earlier(ctx, outer)))
             if new:
                 return whole if whole and new.edits_a_package else new
-    if whole and ctx.is_in_package:
+    if whole and (ctx.is_in_package or not call.path):
         return whole
     if not call.path or position or names_operands(template) or "{1}" in around:
         return NOTHING
@@ -74,20 +75,39 @@ def _count_earlier(ctx: FailureContext, call: Call) -> int:
 
 
 def _fix_whole_input(ctx: FailureContext, template: str, around: str, position: int) -> Candidate:
-    """Change the model's only input before it is called, where the failing line is in a package or in torch's own.
+    """Change an input of the model before it is called, where the failing line is in a package or in torch's own.
 
-    ``"model(x.permute(0, 3, 1, 2))"``; nothing where the line reads something else.
+    ``"model(x.permute(0, 3, 1, 2))"``; of several inputs one of a layer or a loss alone,
+    ``"model(input, target.squeeze(1))"``; nothing where the line reads something else.
     """
     facts = ctx.trace.inputs
     operands = ctx.data if ctx.call.kind == "module" else ctx.operands
-    if around != "{}" or names_operands(template) or len(facts) != 1:
+    if around != "{}" or names_operands(template) or ctx.trace.method != "forward":
         return NOTHING
-    if position >= len(operands) or not operands[position].is_input or ctx.trace.method != "forward":
+    if position >= len(operands) or not operands[position].is_input:
         return NOTHING
-    if not ctx.is_in_package and ctx.trace.modules[0].type_name != "Sequential":
+    root, link = ctx.trace.modules[0], operands[position].link
+    is_alone = not root.children
+    if not ctx.is_in_package and not is_alone and root.type_name != "Sequential":
         return NOTHING
-    change = template.format("x")
-    return Candidate(f"model({change})", (AroundEdit("", change),))
+    if len(facts) == 1:
+        change = template.format("x")
+        return Candidate(f"model({change})", (AroundEdit("", change),))
+    names = _name_inputs(ctx)
+    if link is None or not names:
+        return NOTHING
+    name = names[link.leaf]
+    change = re.sub(r"\bF\.", "torch.nn.functional.", template.format(name))  # the user may not have imported it
+    words = [change if other == name else other for other in names]
+    return Candidate(f"model({', '.join(words)})", (GivenEdit(((name, change),)),))
+
+
+def _name_inputs(ctx: FailureContext) -> list[str]:
+    """Name the inputs of a layer or a loss alone, which no line of a model calls, as its forward does."""
+    root = ctx.trace.modules[0]
+    places = {f"[{place}]": name for place, name in enumerate(list_forward_parameters(root))}
+    names = [places.get(fact.spec.name, fact.spec.name) for fact in ctx.trace.inputs]
+    return names if not root.children and all(name.isidentifier() for name in names) else []
 
 
 def _is_in_sequence(ctx: FailureContext, call: Call) -> bool:
@@ -279,13 +299,15 @@ def read_arguments(ctx: FailureContext, call: Call | None = None) -> list[str]:
     if call.kind == "op":
         texts = find_operands(ctx.line, call.type_name, ctx.earlier if call is ctx.call else -1)
         return [texts[place] for place in list_tensors(ctx, texts)]
+    if call.parent is None and not call.path:
+        return _name_inputs(ctx)
     calls = (read_call(ctx.line, name) for name in list_names(ctx, call.path))
     return next(([*given, *named.values()] for given, named in calls if given or named), [])
 
 
 def set_value(path: str, code: str) -> Candidate:
-    """Set a layer, a parameter or a plain attribute; nothing without a path or code."""
-    text = write_change(path, code)
+    """Set a layer, a parameter or a plain attribute; of a layer alone the model is made anew; nothing without code."""
+    text = write_change(path, code) if path or not code else f"model = {code}"
     return Candidate(text, (LayerEdit(path, code),)) if text else NOTHING
 
 

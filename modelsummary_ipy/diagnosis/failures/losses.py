@@ -27,6 +27,7 @@ _OF_CLASSES = ("cross_entropy", "nll_loss")
 _BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 #: Losses of vectors that belong together, sample by sample.
 _PAIRED = ("triplet_margin_loss", "cosine_embedding_loss", "margin_ranking_loss")
+_OF_NUMBERS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss")
 _INTEGERS = ("int64", "int32", "int16", "uint8", "int8")
 
 
@@ -61,6 +62,8 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         return _explain_one_label(ctx, name, ctx.data[2], x.shape[:1], 2)
     if name in _PAIRED:
         return _explain_alike(ctx, name)
+    if name in _OF_NUMBERS and x.rank == 2 and y.shape == x.shape[:1] and x.shape[1] > 1 and y.spec.dtype in _INTEGERS:
+        return _explain_outputs(ctx, name, x, y)
     if name == "gaussian_nll_loss" and x.rank == 2 and y.rank == 1 and x.shape[0] == y.shape[0] and x.shape[1] > 1:
         return _explain_outputs(ctx, name, x, y)
     if name == "kl_div" and y.spec.dtype in _INTEGERS and x.rank == 2 and y.shape == x.shape[:1]:

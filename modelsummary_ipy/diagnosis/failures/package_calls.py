@@ -10,7 +10,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_line
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, put_in_brackets
-from modelsummary_ipy.diagnosis.failures.statements import list_functions, parse_file
+from modelsummary_ipy.diagnosis.failures.statements import list_forward_parameters
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate, GivenEdit
 from modelsummary_ipy.records.trace import Call, ModuleFact, TensorSpec
@@ -132,7 +132,7 @@ def find_package_call(ctx: FailureContext) -> PackageCall | None:
             return None
         if call.parent is not None and (call.source is None or ctx.at_line_of(call).is_in_package):
             return None
-        names = _list_parameters(fact)
+        names = list_forward_parameters(fact)
         givens = _list_givens(ctx, call, names)
         is_named = all(given.name.isidentifier() for given in givens)
         return PackageCall(ctx, call, fact, names, givens) if givens and is_named else None
@@ -143,7 +143,7 @@ def find_root_call(ctx: FailureContext) -> PackageCall | None:
     """Find the user's call of the model itself, whoever wrote it; ``None`` where its parameters are not known."""
     call = ctx.trace.calls[0] if ctx.trace.calls else None
     fact = ctx.flow.module_of(call) if call is not None and ctx.trace.method == "forward" else None
-    names = _list_parameters(fact) if fact is not None else ()
+    names = list_forward_parameters(fact) if fact is not None else ()
     if call is None or fact is None or not names:
         return None
     givens = _list_givens(ctx, call, names)
@@ -167,15 +167,6 @@ def _list_givens(ctx: FailureContext, call: Call, names: tuple[str, ...]) -> tup
 
 def _find_leaf(x: Operand) -> int | None:
     return x.link.leaf if x.link is not None and x.link.call < 0 else None
-
-
-def _list_parameters(fact: ModuleFact) -> tuple[str, ...]:
-    """List the parameters of a module's forward, without ``self``."""
-    tree = parse_file(fact.forward_file)
-    for node, _ in list_functions(tree) if tree is not None else ():
-        if fact.forward_line in (node.lineno, *(item.lineno for item in node.decorator_list)):
-            return tuple(item.arg for item in (*node.args.args[1:], *node.args.kwonlyargs))
-    return ()
 
 
 def change_leaf(ctx: FailureContext, x: Operand, template: str) -> Candidate:

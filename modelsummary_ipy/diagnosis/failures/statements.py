@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
-from modelsummary_ipy.records.trace import Source, Trace
+from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
 
 _Node = TypeVar("_Node", bound=ast.AST)
 
@@ -290,3 +290,12 @@ def drop_remark(line: str) -> str:
         return line
     start = next((token.start[1] for token in tokens if token.type == tokenize.COMMENT), len(line))
     return line[:start].rstrip()
+
+
+def list_forward_parameters(fact: ModuleFact) -> tuple[str, ...]:
+    """List the parameters of a module's forward, without ``self``."""
+    tree = parse_file(fact.forward_file)
+    for node, _ in list_functions(tree) if tree is not None else ():
+        if fact.forward_line in (node.lineno, *(item.lineno for item in node.decorator_list)):
+            return tuple(item.arg for item in (*node.args.args[1:], *node.args.kwonlyargs))
+    return ()

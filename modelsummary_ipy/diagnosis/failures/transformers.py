@@ -57,7 +57,7 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     if fact is None or fact.type_name != "Transformer" or len(ctx.operands) < 2:
         return None
     source, target = ctx.operands[:2]
-    inside = [module for module in ctx.trace.modules if f"{module.path}.".startswith(f"{ctx.call.path}.")]
+    inside = ctx.list_inside(ctx.call.path)
     first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
     batch = 0 if first else 1
     if source.rank == 3 and (target.rank == 2 or target.shape[batch : batch + 1] == (1,)):

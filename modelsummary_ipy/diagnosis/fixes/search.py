@@ -205,7 +205,7 @@ def _write(ctx: FailureContext, trial: Trial, name: str) -> Fix:
 
 
 #: Where a fix begins with the model, ``model[4] = …``, or its class's ``self``.
-_MODEL = re.compile(r"^(?:self|model)(?=[.\[(])", re.MULTILINE)
+_MODEL = re.compile(r"^(?:self|model)(?=[.\[(]| =)", re.MULTILINE)
 
 
 def _order(text: str) -> str:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext
+from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, list_inside
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line
 from modelsummary_ipy.diagnosis.failures.heads_order import explain_mask_of_steps
 from modelsummary_ipy.diagnosis.failures.parameters import fix_creation
@@ -87,7 +87,7 @@ def explain_causal(ctx: FailureContext) -> Diagnosis | None:
     if "is_causal hint" not in ctx.failure.message or own.type_name not in _MASKS:
         return None
     hint, mask = _MASKS[own.type_name]
-    inside = ctx.list_inside(own.path)
+    inside = list_inside(ctx.trace, own.path)
     first = next((fact.settings["batch_first"] for fact in inside if "batch_first" in fact.settings), False)
     axis = 1 if first and len(own.inputs[0].shape) > 2 else 0
 

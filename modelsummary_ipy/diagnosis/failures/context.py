@@ -229,10 +229,6 @@ class FailureContext:
         """Return the statement at a line of the file that failed, with the changes that were made before."""
         return self.read(self.failure.source._replace(line=line)) if self.failure.source is not None else None
 
-    def list_inside(self, path: str) -> list[ModuleFact]:
-        """List the module at a path and all that are in it."""
-        return [fact for fact in self.trace.modules if not path or f"{fact.path}.".startswith(f"{path}.")]
-
     @property
     def is_in_package(self) -> bool:
         """Whether the line that failed is an installed package's, which is not the user's to change."""
@@ -357,3 +353,8 @@ def build_context(story: Story, edits: tuple[LineEdit, ...] = ()) -> FailureCont
     call = story.trace.calls[failure.call] if failure.call is not None else nowhere
     failure = replace(failure, message=failure.message.replace("FakeTensor", "Tensor"))
     return FailureContext(story, failure, call, edits)
+
+
+def list_inside(trace: Trace, path: str) -> list[ModuleFact]:
+    """List the module at a path and all that are in it."""
+    return [fact for fact in trace.modules if not path or f"{fact.path}.".startswith(f"{path}.")]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
+from modelsummary_ipy.diagnosis.failures.context import (
+    NOTHING,
+    RESHAPE,
+    Diagnosis,
+    FailureContext,
+    Operand,
+    list_inside,
+)
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_giver, fix_line, set_everywhere
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import put_before, wrap_argument
@@ -57,7 +64,7 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     if fact is None or fact.type_name != "Transformer" or len(ctx.operands) < 2:
         return None
     source, target = ctx.operands[:2]
-    inside = ctx.list_inside(ctx.call.path)
+    inside = list_inside(ctx.trace, ctx.call.path)
     first = next((module.settings["batch_first"] for module in inside if "batch_first" in module.settings), False)
     batch = 0 if first else 1
     if source.rank == 3 and (target.rank == 2 or target.shape[batch : batch + 1] == (1,)):

@@ -95,14 +95,18 @@ def offer_fix(shell: Any, error: ForwardError | None) -> None:
         shell.set_next_input(best.source)
 
 
+#: Files of torch that call a module, or that hold its functions of Python.
+_OF_TORCH = ("torch/nn/modules/module.py", "torch/nn/functional.py", "torch/_jit_internal.py")
+
+
 def find_caller(error: BaseException, model: Any) -> tuple[str, str]:
-    """Find the line that called the outermost module, and the name that it calls it by; ``""`` for what there is not.
+    """Find the line that called a module, or a function of torch's, and by what name; ``""`` for what there is not.
 
     Example:
         ``("In [3] line 2: loss = criterion(y, labels)", "criterion")``
     """
     entry, caller = error.__traceback__, None
-    while entry is not None and not entry.tb_frame.f_code.co_filename.endswith("torch/nn/modules/module.py"):
+    while entry is not None and not entry.tb_frame.f_code.co_filename.endswith(_OF_TORCH):
         caller, entry = entry, entry.tb_next
     if caller is None or entry is None:
         return "", ""
@@ -110,5 +114,7 @@ def find_caller(error: BaseException, model: Any) -> tuple[str, str]:
     source = to_source((frame.f_code, caller.tb_lineno))
     line = read_line(source)
     held = {**frame.f_globals, **frame.f_locals}
-    called = (name for name in re.findall(r"(?<![\w.])([^\W\d]\w*)\(", line or "") if held.get(name) is model)
-    return ": ".join(filter(None, [source.text, line])), next(called, "")
+    called = re.findall(r"(?<![\w.])([^\W\d][\w.]*)\(", line or "")
+    function = type(model).__name__
+    names = (name for name in called if held.get(name) is model or name.rpartition(".")[2] == function)
+    return ": ".join(filter(None, [source.text, line])), next(names, "")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 import torch
@@ -114,13 +115,29 @@ def find_failed_call(error: BaseException) -> SeenCall | None:
     """Find the outermost module call in an exception's traceback, with the arguments that it was made with.
 
     Returns:
-        The call, or ``None`` if no module was being called.
+        The call; where no module was being called that of a function of ``torch.nn.functional``, as the forward of a
+        module; or ``None``.
     """
     entry: TracebackType | None = error.__traceback__
+    function: SeenCall | None = None
     while entry is not None:
         frame = entry.tb_frame
         if frame.f_code in MODULE_CALL_CODES:
             held = frame.f_locals
             return SeenCall(held["self"], note_inputs(tuple(held["args"]), dict(held["kwargs"])))
+        function = function or _read_function(frame)
         entry = entry.tb_next
-    return None
+    return function
+
+
+def _read_function(frame: FrameType) -> SeenCall | None:
+    """Read a call of a public function, with what is not left out of its arguments."""
+    name = frame.f_code.co_name
+    function: Any = getattr(nn.functional, name, None) if frame.f_globals is vars(nn.functional) else None
+    if getattr(function, "__code__", None) is not frame.f_code:
+        return None
+    parameters = inspect.signature(function).parameters.values()
+    given = {one.name: frame.f_locals[one.name] for one in parameters if one.name in frame.f_locals}
+    kept = {one.name: given[one.name] for one in parameters if given.get(one.name, one.default) is not one.default}
+    made = type(name, (nn.Module,), {"forward": staticmethod(function)})
+    return SeenCall(made(), note_inputs((), kept))

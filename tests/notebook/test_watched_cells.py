@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -107,6 +108,25 @@ def test_summary_alone_after_a_loss_that_a_loop_calls_changes_what_it_is_given(s
         made = shell.run_cell("%summary").result
     assert "line 4: loss = criterion(torch.zeros(8, 10), torch.zeros(8, 1).long())" in said.stdout
     assert made.error.fix == "criterion(input, target.squeeze(1))"
+
+
+@pytest.mark.parametrize(
+    ("line", "function", "fix"),
+    [
+        ("F.cross_entropy(torch.zeros(8, 10), torch.zeros(8, 1).long(), reduction='sum')", "cross_entropy",
+         "target = target.squeeze(1)"),
+        ("embedding(torch.zeros(3), torch.zeros(4, 5))", "embedding", "input = input.long()"),
+    ],
+)  # fmt: skip
+def test_summary_alone_after_a_function_of_torchs_shows_its_call(
+    shell: InteractiveShell, line: str, function: str, fix: str
+) -> None:
+    with capture_output():
+        shell.run_cell(f"import torch.nn.functional as F\nfrom torch.nn.functional import embedding\nloss = {line}")
+    with capture_output() as said:
+        made = shell.run_cell("%summary").result
+    assert f"line 3: loss = {line}" in said.stdout
+    assert (made.error.row, made.rows[0].type_name, made.error.fix) == (1, function, fix)
 
 
 def test_summary_alone_sees_through_what_was_raised_because_of_it(shell: InteractiveShell) -> None:

@@ -98,8 +98,9 @@ def _fix_whole_input(ctx: FailureContext, template: str, around: str, position: 
         return NOTHING
     name = names[link.leaf]
     change = re.sub(r"\bF\.", "torch.nn.functional.", template.format(name))  # the user may not have imported it
-    words = [change if other == name else other for other in names]
-    return Candidate(f"model({', '.join(words)})", (GivenEdit(((name, change),)),))
+    words = ", ".join(change if other == name else other for other in names)
+    text = f"model({words})" if root.type_module.startswith("torch.") else f"{name} = {change}"  # it takes no more
+    return Candidate(text, (GivenEdit(((name, change),)),))
 
 
 def _name_inputs(ctx: FailureContext) -> list[str]:

@@ -294,3 +294,21 @@ class GatedHalves(nn.Module):
 class GatedHalvesT(GatedHalves):
     def __init__(self):
         super().__init__(64)
+
+
+class AnotherJoin(Projections):
+    """The first call behind the scores that gives three sizes is of the mask."""
+
+    def forward(self, x, kept):
+        b, t, c = x.shape
+        q, k, v = (layer(x).view(b, t, self.heads, self.size) for layer in (self.query, self.key, self.value))
+        scores = (q @ k.transpose(-2, -1)).masked_fill(self.past[:t, :t] == 0, float("-inf"))
+        kept = kept.view(b, t, 1)
+        out = (scores.softmax(-1) @ v).reshape(b, t, c)
+        return out * kept
+
+
+@twin(AnotherJoin, (2, 9, 48), (2, 9), reason="the heads of [2, 9, 4, 12] are in dim 2, behind the steps")
+class AnotherJoinT(Projections):
+    def forward(self, x, kept):
+        return x * kept[..., None]

@@ -54,7 +54,10 @@ def explain_scaled_rows(pair: Pair) -> Diagnosis | None:
     ctx = pair.ctx
     for table, data, _, place in pair.each() if pair.ctx.function == "mul" else ():
         param = find_param(ctx, table)
-        if param is None or not table.rank == data.rank == 2 or data.shape[1] != table.shape[0]:
+        is_of_rows = (
+            table.rank == data.rank == 2 and data.shape[1] == table.shape[0] and data.shape != table.shape[::-1]
+        )
+        if param is None or not is_of_rows:
             continue
         rows = f"'{ctx.trace.params[param].names[0]}' {write_shape(table.shape)}"
         reason = f"each of the {data.shape[1]} numbers of a sample scales a row of {rows}"
@@ -138,7 +141,7 @@ def explain_order(pair: Pair) -> Diagnosis | None:
 def explain_turned(pair: Pair) -> Diagnosis | None:
     """A parameter has the dims of the other tensor in another order: features by heads for heads by features."""
     ctx = pair.ctx
-    for x, data, *_ in pair.each():
+    for x, data, _, there in pair.each():
         param, wanted = find_param(ctx, x), data.shape[data.rank - x.rank :]
         if param is None or ctx.trace.params[param].shape != x.shape or not 1 < x.rank <= data.rank:
             continue
@@ -146,6 +149,8 @@ def explain_turned(pair: Pair) -> Diagnosis | None:
             continue
         name = ctx.trace.params[param].names[0]
         fix = reshape_param(ctx, replace(x, param=param), wanted)
+        if x.rank == data.rank == 2 and not ctx.flow.sources(data.link):  # the code made it, as noise is
+            fix = fix_operand(ctx, there, "{}.t()") or fix
         reason = f"'{name}' {write_shape(x.shape)} has the dims of {write_shape(data.shape)} in another order"
         return Diagnosis(reason, write_shape(wanted), fix) if fix else None
     return None

@@ -21,6 +21,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_everywhere,
     write_size,
 )
+from modelsummary_ipy.diagnosis.failures.indexing import explain_gathered
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import fix_creation, fix_size_read
@@ -139,13 +140,17 @@ class _Heads:
             if not isinstance(wanted, int) or not x.shape or x.shape[-1] == wanted:
                 continue
             expected = f"{name} with last dim = {wanted} ({setting})"
-            if (joined := explain_joined(self.ctx, x, wanted, expected)) is not None:
-                return joined
+            for explain in (explain_joined, explain_gathered):
+                if (found := explain(self.ctx, x, wanted, expected)) is not None:
+                    return found
             reason = f"the {name} has {x.shape[-1]} features, {name_owner(self.call)} expects {wanted}"
             if x.rank == 3 and x.shape[1] == wanted and self._same_everywhere():
                 reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"
                 fix = _change_all(self.ctx, self.call, ".transpose(1, 2)")
                 return Diagnosis(reason, expected, fix)
+            if x.rank == 3 and x.shape[1] == wanted and self.value.shape == x.shape:
+                reason = f"dim 1 of the {name} has the {wanted} features, the last dim has {x.shape[2]}"
+                return Diagnosis(reason, expected, self._turn_memory(".transpose(1, 2)"))
             if x.rank == 4 and x.shape[1] == wanted and self._same_everywhere():
                 reason = (
                     f"{write_shape(x.shape)} is a feature map of {wanted} channels, attention reads steps of features"
@@ -213,15 +218,15 @@ class _Heads:
 
         return fix_call(self.ctx, edit, name_member(self.call.path))
 
-    def _turn_memory(self) -> Candidate:
+    def _turn_memory(self, change: str = ".transpose(0, 1)") -> Candidate:
         """Put the batch of the keys, and of the values, where the layer, or the decoder around it, reads it."""
         path = self._find_outermost()
         last = 3 if path == self.call.path else 2
 
         def edit(arguments: list[str], keywords: dict[str, str]) -> Arguments:
-            turned = [f"{put_in_brackets(text)}.transpose(0, 1)" for text in arguments[1:last]]
+            turned = [f"{put_in_brackets(text)}{change}" for text in arguments[1:last]]
             words = {
-                name: f"{put_in_brackets(text)}.transpose(0, 1)" if name in ("key", "value", "memory") else text
+                name: f"{put_in_brackets(text)}{change}" if name in ("key", "value", "memory") else text
                 for name, text in keywords.items()
             }
             return [*arguments[:1], *turned, *arguments[last:]], words

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -160,9 +161,13 @@ def _explain_ranks(pair: Pair) -> Diagnosis | None:
 
 
 def _explain_layout(pair: Pair) -> Diagnosis | None:
-    """One of two maps has its channels last: the classes of ``F.one_hot`` of labels."""
+    """One of two maps has its channels last: the classes of ``F.one_hot`` of labels; or its sides the other way."""
     for x, other, place, _ in pair.each():
-        if x.rank > 3 and x.shape[1:] == (*other.shape[2:], *other.shape[1:2]) and x.shape[:1] == other.shape[:1]:
+        if x.rank == other.rank > 3 and x.shape == (other.shape[0], other.shape[2], other.shape[1], *other.shape[3:]):
+            reason = f"dims 1 and 2 of {write_shape(x.shape)} are the other way round in {write_shape(other.shape)}"
+            return Diagnosis(reason, write_shape(other.shape), fix_operand(pair.ctx, place, "{}.transpose(1, 2)"))
+        is_last = x.rank > 3 and x.shape[1:] == (*other.shape[2:], *other.shape[1:2])
+        if is_last and x.shape[:1] == other.shape[:1] and x.shape[-1] != other.shape[-1]:
             reason = f"{write_shape(x.shape)} has the {x.shape[-1]} channels last, {write_shape(other.shape)} in dim 1"
             return Diagnosis(reason, write_shape(other.shape), fix_operand(pair.ctx, place, "{}.movedim(-1, 1)"))
     return None
@@ -306,9 +311,9 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
     axis, sizes = axes[0], [x.shape[axes[0]] for x in pair.both]
     verb = "compares" if is_loss else "takes"
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
-    fixes = [fix for fix in (fix_giver(ctx, right, sizes[0], axis), fix_giver(ctx, left, sizes[1], axis)) if fix]
-    if axis == -1:
-        fixes = [fix for fix in (resize_origin(ctx, right, sizes[0]), resize_origin(ctx, left, sizes[1])) if fix]
+    resize = resize_origin if axis == -1 else functools.partial(fix_giver, axis=axis)
+    ways = [resize(ctx, right, sizes[0]), resize(ctx, left, sizes[1])]
+    fixes = [fix for fix in (ways[::-1] if is_loss else ways) if fix]  # of a loss, what is compared with the target
     shortcut = explain_residual(pair) if not is_loss else None  # a gate of what a layer gives and of what it was given
     fixes += shortcut.fixes if shortcut is not None else []
     return Diagnosis(reason, "equal shapes", fixes) if fixes else None

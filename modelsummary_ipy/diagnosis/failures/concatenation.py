@@ -35,6 +35,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_arguments,
     read_line,
 )
+from modelsummary_ipy.diagnosis.failures.missing_dims import explain_squeezed
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_origin
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.row_counts import explain_edges, explain_other_size
@@ -114,6 +115,8 @@ def _explain_cat_rank(ctx: FailureContext, place: int, x: Operand, along: int | 
     first = ctx.operands[0]
     small, big, at = (x, first, place) if x.rank < first.rank else (first, x, 0)
     reason = f"{write_shape(small.shape)} has {small.rank} dims, {write_shape(big.shape)} has {big.rank}"
+    if (squeezed := explain_squeezed(ctx, small)) is not None:
+        return replace(squeezed, reason=f"{reason}: {squeezed.reason}")
     found = _find_rank(ctx, small, big, at, along)
     if found is None:
         return Diagnosis(reason, "tensors of the same rank", NOTHING, ANYWHERE)
@@ -168,7 +171,7 @@ def _find_rank(
         return words, [fix_operand(ctx, at, f"F.one_hot({{}}, {count})") for count in numbers[:3]]
     flat = math.prod(big.shape[1:])
     rest = sum(x.shape[-1] for x in ctx.operands if x.rank == 2)
-    if small.rank == 2 and along == 1 and flat + rest in unread and ctx.operands.count(big) == 1:
+    if small.rank == 2 and along in (1, big.rank - 1) and flat + rest in unread and ctx.operands.count(big) == 1:
         words = f": flat, {write_times(big.shape[1:])} + {rest} = {flat + rest} features are expected"
         return words, fix_operand(ctx, other, "{}.flatten(1)")
     for axis in range(big.rank):

@@ -127,6 +127,15 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     return Diagnosis(reason, expected, fix, RESHAPE, (dim_of(-spatial - 1), channels))
 
 
+def explain_positions(ctx: FailureContext, x: Operand, spatial: int, expected: str) -> Diagnosis | None:
+    """Explain a feature map that is still a sequence, a step for each of its positions."""
+    sides = _find_grid(ctx, x, spatial) if x.rank == 3 and spatial > 1 else None
+    if sides is None:
+        return None
+    reason = f"{write_shape(x.shape)} has the positions of a feature map of {write_times(sides)} as steps"
+    return Diagnosis(reason, expected, fix_argument(ctx, f"{{}}.transpose(1, 2).unflatten(2, {sides})"))
+
+
 def _find_grid(ctx: FailureContext, x: Operand, spatial: int) -> tuple[int, ...] | None:
     """Find the sides of the feature map that a sequence of features was made of."""
     for call in ctx.flow.walk_back(x.link, 20):
@@ -145,10 +154,8 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
     like_input = ctx.flow.is_like_input(x.link, x.shape)
     search = RESHAPE if like_input else ()
     goal = (dim_of(-spatial - 1), channels)
-    if x.rank == 3 and spatial > 1 and x.shape[2] == channels and (sides := _find_grid(ctx, x, spatial)) is not None:
-        reason = f"{write_shape(x.shape)} has the positions of a feature map of {write_times(sides)} as steps"
-        fix = fix_argument(ctx, f"{{}}.transpose(1, 2).unflatten(2, {sides})")
-        return Diagnosis(reason, expected, fix, search, goal)
+    if x.shape[-1] == channels and (made := explain_positions(ctx, x, spatial, expected)) is not None:
+        return replace(made, search=search, goal=goal)
     if x.rank == 3 and spatial == 2 and x.shape[1] == channels and (flat := _write_signal_layers(ctx)):
         reason = f"{write_shape(x.shape)} is a signal, [batch, channels, steps]: a 2-d convolution reads feature maps"
         return Diagnosis(reason, expected, flat, search, goal)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_giver, place_line, read_line
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_call, read_text, splice_node
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
@@ -50,10 +50,11 @@ def explain_unpacked(ctx: FailureContext, x: Operand, longest: int, steps: int) 
     if padded is None or packed is None:
         return None
     given, _ = read_call(read_line(ctx, packed.source), "pack_padded_sequence")
-    if longest >= steps or longest not in padded.outputs[0].shape or not given or not given[0].isidentifier():
+    name = find_name(given[0]) if given else ""
+    if longest >= steps or longest not in padded.outputs[0].shape or not name:
         return None
     first = ", batch_first=True" in read_line(ctx, padded.source).replace("batch_first = ", "batch_first=")
-    total = f"{given[0]}.size({int(first)})"
+    total = f"{name}.size({int(first)})"
     line = add_keyword(read_line(ctx, padded.source), "pad_packed_sequence", "total_length", total)
     reason = f"pad_packed_sequence gave the {longest} steps of the longest sequence, the batch was padded to {steps}"
     return Diagnosis(reason, f"{steps} steps", place_line(ctx, padded, line))

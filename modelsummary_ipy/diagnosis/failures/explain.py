@@ -44,7 +44,9 @@ from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_set
 from modelsummary_ipy.diagnosis.failures.recurrent import explain_recurrent
 from modelsummary_ipy.diagnosis.failures.reshaping import explain_reshape, explain_split
 from modelsummary_ipy.diagnosis.failures.returned import explain_returned
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_set_twice
 from modelsummary_ipy.diagnosis.failures.spectra import explain_spectrum
+from modelsummary_ipy.diagnosis.failures.statements import list_methods
 from modelsummary_ipy.diagnosis.failures.transformers import explain_transformer
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
@@ -153,6 +155,8 @@ def explain(
     earlier = find_earlier(ctx)
     if earlier is not None and earlier.inputs and ctx.operands and earlier.inputs[0].shape != ctx.operands[0].shape:
         reason += f"; its {write_ordinal(earlier.call_index + 1)} call got {write_shape(earlier.inputs[0].shape)}"
+    if twice := _find_set_twice(ctx):
+        reason += f"; {twice}"
     if can_fix and find_fixes is not None and not fixes:
         fixes = attempt("the search for a fix", errors, partial(find_fixes, ctx, diagnosis), fixes)
     if retracer is not None and not fixes and diagnosis.code in _MAY_BE_UNEVEN:
@@ -176,6 +180,13 @@ def explain(
         code=diagnosis.code,
         numbers=read_numbers(ctx, diagnosis),
     )
+
+
+def _find_set_twice(ctx: FailureContext) -> str:
+    """Say that the class of a layer that failed sets it twice, and another, which its forward calls, never."""
+    twice, unset = find_set_twice(list_methods(ctx.failure.source))
+    names = [name for name in twice if name == ctx.call.path.rpartition(".")[2]]
+    return f"__init__ sets {names[0]} twice, and {unset[0]} never" if names and unset else ""
 
 
 #: Explanations in general words, behind which inputs of different batches may stand.

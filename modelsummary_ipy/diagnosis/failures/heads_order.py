@@ -52,12 +52,12 @@ def _turn_heads(ctx: FailureContext, heads: int, steps: Collection[int], words: 
         if not one:
             return None
         fix = fix + one if fix else one
-    back = _move_back(ctx, parts) if fix else None
-    if back is None:
+    ways = _move_back(ctx, parts) if fix else []
+    if not ways:
         return None
     shape = write_shape(parts[0].outputs[0].shape)
     reason = f"the heads of {shape} are in dim {_place_of_heads(parts[0])}, behind the steps: {words}"
-    return Diagnosis(reason, expected, fix + back if back else fix)
+    return Diagnosis(reason, expected, [fix + back if back else fix for back in ways])
 
 
 def _find_parts(ctx: FailureContext, heads: int, steps: Collection[int]) -> list[Call]:
@@ -96,16 +96,19 @@ def _move_heads(line: str, parts: Sequence[Call]) -> str:
     return line
 
 
-def _move_back(ctx: FailureContext, parts: Sequence[Call]) -> Candidate | None:
-    """Put the steps first again where heads are joined; nothing if that is done, ``None`` if no place is known."""
+def _move_back(ctx: FailureContext, parts: Sequence[Call]) -> list[Candidate]:
+    """List ways to put the steps first again where heads may be joined; nothing in it if that is done, ``[]`` if none.
+
+    The first call that joins dims may be of something else, a mask say.
+    """
     first = ctx.statement.first if ctx.statement is not None else 0
     after = [node for node in walk_function(ctx.failure.source) if getattr(node, "lineno", 0) >= first]
     moved = {read_name(node.func) for node in after if isinstance(node, ast.Call)}
-    joins = sorted((node.lineno, node.col_offset) for node in after if isinstance(node, ast.Call) and _joins(node))
-    there = ctx.read_at(joins[0][0]) if joins else None
-    if there is None or any(ctx.read(call.source) == there for call in parts):
-        return NOTHING if moved & {"rearrange", "permute"} else None
-    return _write_back(ctx, there)
+    joins = sorted({node.lineno for node in after if isinstance(node, ast.Call) and _joins(node)})
+    places = [there for line in joins if (there := ctx.read_at(line)) is not None]
+    if not places or any(ctx.read(call.source) == places[0] for call in parts):
+        return [NOTHING] if moved & {"rearrange", "permute"} else []
+    return [back for there in dict.fromkeys(places) if (back := _write_back(ctx, there)) is not None]
 
 
 def _joins(node: ast.Call) -> bool:

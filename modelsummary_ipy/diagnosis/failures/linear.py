@@ -36,6 +36,7 @@ from modelsummary_ipy.diagnosis.failures.frames import explain_unparted
 from modelsummary_ipy.diagnosis.failures.indexing import explain_gathered
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import resize_param
+from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
@@ -55,7 +56,7 @@ def explain_linear(ctx: FailureContext) -> Diagnosis | None:
     x, taken = found
     shape = x.shape
     if not shape or shape[-1] == taken:
-        return _explain_bias(ctx)
+        return _explain_bias(ctx) or _explain_tied(ctx, x)
     expected = f"last dim = {taken} (in_features)"
     if x.rank == taken == 1:
         reason = f"{write_shape(shape)} has one number a sample, and no dim of features"
@@ -118,6 +119,20 @@ def _explain_bias(ctx: FailureContext) -> Diagnosis | None:
         return None
     reason = f"the weight {write_shape(weight.shape)} gives {weight.shape[0]} features, the bias has {bias.shape[0]}"
     return Diagnosis(reason, f"[{weight.shape[0]}]", resize_param(ctx, bias, [-1], weight.shape[0]))
+
+
+def _explain_tied(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+    """The weight is an embedding's too, and has its features, not those that the layer was made for."""
+    params = ctx.fact.params if ctx.fact is not None and ctx.call.kind == "module" else ()
+    weight = ctx.trace.params[params[0]] if params else None
+    other = next((name for name in weight.names if name != f"{ctx.call.path}.weight"), "") if weight is not None else ""
+    if weight is None or not other or weight.shape[-1] == x.shape[-1]:
+        return None
+    width, owner = weight.shape[-1], other.rpartition(".")[0]
+    reason = f"the weight of {ctx.owner} is that of '{owner}' {write_shape(weight.shape)}: of {width} features, got "
+    fixes = [*list_rebuilds(ctx, width, x.shape[-1]), *list_rebuilds(ctx, x.shape[-1], width)]
+    untied = set_value(f"{ctx.call.path}.weight", f"nn.Parameter(torch.randn({weight.shape[0]}, {x.shape[-1]}))")
+    return Diagnosis(f"{reason}{x.shape[-1]}", f"last dim = {width}", [*fixes, untied], STEER, (dim_of(-1), width))
 
 
 def _explain_turned(ctx: FailureContext, x: Operand) -> Diagnosis | None:

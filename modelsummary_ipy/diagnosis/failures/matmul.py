@@ -176,7 +176,8 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         swapped = fix_line(ctx, change_operation(ctx.line, ctx.call.type_name, lambda items: items[::-1], ctx.earlier))
         reason += f"; the other way round it is [{sides[1]}] @ [{sides[0]}]"
         return Diagnosis(reason, expected, swapped)
-    chain = fix_line(ctx, swap_last_factors(ctx.line)) if right.param is not None and not ctx.earlier else NOTHING
+    is_last = right.param is not None and not ctx.earlier and right.shape[-1] != inner_left
+    chain = fix_line(ctx, swap_last_factors(ctx.line)) if is_last else NOTHING
     if chain:
         return Diagnosis(f"{reason}; of three factors the weight is multiplied last", expected, chain)
     turner = ctx.flow.producer(right.link)

@@ -61,7 +61,7 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
             fix = fix_setting(ctx, ctx.function, name, 1, -1) if name == "dim" else NOTHING
             if name == "dim" and ctx.is_torch_layer and ctx.fact is not None:
                 fix = set_value(ctx.fact.path, f"nn.{ctx.fact.type_name}(dim=-1)")
-            if (kept := _keep_batch(ctx, x)) is not None:
+            if (kept := explain_squeezed(ctx, x)) is not None:
                 return kept
             return Diagnosis(reason, f"at least {value + 1 if value >= 0 else -value} dims", fix, RESHAPE)
     return None
@@ -102,7 +102,7 @@ def _explain_matrices(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     return Diagnosis(reason, write_shape(wanted), fix)
 
 
-def _keep_batch(ctx: FailureContext, x: Operand) -> Diagnosis | None:
+def explain_squeezed(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     """A ``squeeze()`` without a dim dropped the batch of one."""
     for call in ctx.flow.walk_back(x.link, 6):
         before = call.inputs[0].shape if call.inputs else ()

@@ -235,7 +235,7 @@ def _explain_state(
         order = fix_module(ctx, batch_first=not is_first)
     if is_cell and state.shape[1:] == wanted and (giver := _find_encoder(ctx, state)) is not None:
         reason += f": the state of '{giver.path}' is of {state.shape[0]} layers, a cell has one"
-        return Diagnosis(reason, expected, _read_last_state(ctx, giver))
+        return Diagnosis(reason, expected, _read_state(ctx, giver, "{}[-1]"))
     if is_cell and state.shape == (1, *wanted):
         reason += ": a cell's state has no dim of layers"
         pair = "tuple(item[0] for item in {})" if ctx.function == "lstm_cell" else ""
@@ -312,13 +312,14 @@ def _name_layers(ctx: FailureContext, layers: int) -> str:
     return next((f"self.{name}" for name, value in settings.items() if "layer" in name and value == layers), "")
 
 
-def _read_last_state(ctx: FailureContext, giver: Call) -> Candidate:
-    """Take the last layer's state in a line after the one that made it: ``h, c = h[-1], c[-1]``."""
+def _read_state(ctx: FailureContext, giver: Call, change: str) -> Candidate:
+    """Change the states in a line after the one that made them: ``h, c = h[-1], c[-1]``."""
     line, found = read_line(ctx, giver.source), re.findall(r"\w+", ctx.line)
-    names = [name for name in find_targets(line) if name in found and name != "_"]
-    if not names:
+    targets = find_targets(line)
+    names = [name for name in targets if name in found] if giver.parent == ctx.call.parent else targets[1:]
+    if not names or "_" in names or (giver.type_name == "LSTM" and len(names) != 2):
         return NOTHING
-    changed = f"{', '.join(names)} = {', '.join(f'{name}[-1]' for name in names)}"
+    changed = f"{', '.join(names)} = {', '.join(change.format(name) for name in names)}"
     return place_line(ctx, giver, f"{line}\n{changed}")
 
 
@@ -340,7 +341,7 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
         f"{ctx.owner} needs {write_shape(wanted)}"
     )
     expected = f"a state {write_shape(wanted)}"
-    fix = narrower = NOTHING
+    fix = narrower = merged = NOTHING
     depth = state.shape[0] // (2 if ctx.setting("bidirectional") else 1)
     deeper = fix_module(ctx, num_layers=depth) if state.shape[1:] == wanted[1:] and depth else NOTHING
     wider = NOTHING
@@ -353,11 +354,9 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
         fix = _change_states(
             ctx, "torch.cat([{0}[::2], {0}[1::2]], -1)", "tuple(torch.cat([s[::2], s[1::2]], -1) for s in {})"
         ) if ctx.function == "lstm" else _change_states(ctx, "torch.cat([{0}[::2], {0}[1::2]], -1)")  # fmt: skip
-    elif state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and giver.type_name != "LSTM":
-        summed = "{}.sum(0, keepdim=True)" if layers == 1 else f"{{}}.unflatten(0, ({layers}, 2)).sum(1)"
-        fix = fix_argument(ctx, summed, position=1)
-        if fact is not None:
-            narrower = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
     elif state.shape[1:] == wanted[1:] and both and state.shape[0] == 2 * wanted[0] and fact is not None:
-        fix = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
-    return Diagnosis(reason, expected, [fix, narrower, deeper, wider])
+        summed = "{}.sum(0, keepdim=True)" if layers == 1 else f"{{}}.unflatten(0, ({layers}, 2)).sum(1)"
+        fix = fix_argument(ctx, summed, position=1) if giver.type_name != "LSTM" else NOTHING
+        merged = _read_state(ctx, giver, summed)
+        narrower = set_value(giver.path, write_module(fact, ctx.trace, bidirectional=False))
+    return Diagnosis(reason, expected, [fix, merged, narrower, deeper, wider])

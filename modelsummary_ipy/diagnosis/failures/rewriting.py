@@ -27,12 +27,12 @@ def list_statements(ctx: FailureContext) -> Iterator[Statement]:
     if ctx.statement is None:
         return
     yield ctx.statement
-    wanted, found = _read_names(ctx.line), 0
+    wanted, found = _read_names(ctx.line), [ctx.statement]
     for node in sorted(list_stored(ctx.failure.source), key=lambda node: -node.lineno):
         there = ctx.read_at(node.lineno) if node.id in wanted and node.lineno < ctx.statement.first else None
-        if there is None or there == ctx.statement or found == _MOST_LINES:
+        if there is None or there in found or len(found) > _MOST_LINES:
             continue
-        found += 1
+        found.append(there)
         wanted |= _read_names(there.text)
         yield there
 

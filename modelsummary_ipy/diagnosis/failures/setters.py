@@ -96,13 +96,18 @@ def find_item(value: ast.expr | None, name: str) -> ast.expr | None:
 
 def find_conditions(fact: ModuleFact) -> list[str]:
     """List the attributes that a class's forward calls only if they are set: ``if self.downsample is not None``."""
-    found = []
-    for node in list_nodes(fact.forward_file, ast.FunctionDef):
-        if fact.forward_line in (node.lineno, *(item.lineno for item in node.decorator_list)):
-            called = {item.func.attr for item in ast.walk(node) if isinstance(item, ast.Call) and _is_self(item.func)}
-            for test in [item.test for item in ast.walk(node) if isinstance(item, (ast.If, ast.IfExp))]:
-                found += [item.attr for item in ast.walk(test) if _is_self(item) and item.attr in called]
-    return found
+    nodes = find_forward(fact)
+    called = {item.func.attr for item in nodes if isinstance(item, ast.Call) and _is_self(item.func)}
+    tests = [item.test for item in nodes if isinstance(item, (ast.If, ast.IfExp))]
+    return [item.attr for test in tests for item in ast.walk(test) if _is_self(item) and item.attr in called]
+
+
+def find_forward(fact: ModuleFact) -> list[ast.AST]:
+    """List the nodes of a module's forward; none where it can't be read."""
+    return [
+        item for node in list_nodes(fact.forward_file, ast.FunctionDef) for item in ast.walk(node)
+        if fact.forward_line in (node.lineno, *(item.lineno for item in node.decorator_list))
+    ]  # fmt: skip
 
 
 def list_tests(source: Source) -> list[str]:

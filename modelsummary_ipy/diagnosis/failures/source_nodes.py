@@ -184,3 +184,15 @@ def read_unpacking(line: str) -> tuple[list[str], str] | None:
         if isinstance(node.targets[0], (ast.Tuple, ast.List)):
             return [read_text(line, item) for item in node.targets[0].elts], read_text(line, node.value)
     return None
+
+
+def find_set_twice(methods: Sequence[ast.FunctionDef]) -> tuple[list[str], list[str]]:
+    """Return the attributes that the methods of a class set more than once, and those that they call and never set."""
+    nodes = [node for method in methods for node in ast.walk(method)]
+    own = [node for node in nodes if isinstance(node, ast.Attribute) and read_name(node.value) == "self"]
+    stored = [node.attr for node in own if isinstance(node.ctx, ast.Store)]
+    called = [node.func for node in nodes if isinstance(node, ast.Call)]
+    unset = [
+        node.attr for node in own if node in called and node.attr not in {*stored, *(item.name for item in methods)}
+    ]
+    return [name for name in dict.fromkeys(stored) if stored.count(name) > 1], list(dict.fromkeys(unset))

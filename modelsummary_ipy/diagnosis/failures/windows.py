@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelsummary_ipy.diagnosis.failures.context import GROW, NOTHING, RESHAPE, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.convolution import find_window
+from modelsummary_ipy.diagnosis.failures.convolution import explain_positions, find_window
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_giver,
@@ -102,7 +102,10 @@ def _explain_mode(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     mode, fitting = ctx.given("mode"), _MODES.get(x.rank)
     if fitting is None or mode not in _MODES.values() or mode == fitting:
         return None
-    reason = f"mode '{mode}' enlarges {3 + list(_MODES.values()).index(mode)} dims, {write_shape(x.shape)} has {x.rank}"
+    spatial = 1 + list(_MODES.values()).index(mode)
+    if (made := explain_positions(ctx, x, spatial, f"{spatial + 2} dims")) is not None:
+        return made
+    reason = f"mode '{mode}' enlarges {spatial + 2} dims, {write_shape(x.shape)} has {x.rank}"
     fix = fix_line(ctx, add_keyword(ctx.line, "interpolate", "mode", f"'{fitting}'"))
     if ctx.is_torch_layer and ctx.fact is not None:
         given = {name: ctx.setting(name) for name in ("size", "scale_factor", "align_corners")}

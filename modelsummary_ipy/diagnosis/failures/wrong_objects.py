@@ -10,9 +10,9 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, Fail
 from modelsummary_ipy.diagnosis.failures.fixes import fix_line, set_value
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, explain_rewrite, rewrite, write_statement, write_words
-from modelsummary_ipy.diagnosis.failures.setters import find_setter
+from modelsummary_ipy.diagnosis.failures.setters import find_forward, find_module, find_setter
 from modelsummary_ipy.diagnosis.failures.source_edits import write_loop
-from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_name
 from modelsummary_ipy.diagnosis.failures.statements import find_loops, list_names_before
 from modelsummary_ipy.diagnosis.failures.wrong_names import write_functional
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -136,6 +136,15 @@ def _explain_module(ctx: FailureContext) -> Diagnosis | None:
             made = make_attribute(ctx, name, lambda value: f"{ast.unparse(value)}()", "old()")
             called = fix_line(ctx, ctx.line.replace(f"{name}(", f"{name}()("))
             return Diagnosis(reason, f"{held.words[0]}()", [made, called])
+    kind = ctx.failure.message.rpartition(" ")[2]
+    if kind in LAYERS and (kept := _find_kept_class(ctx)) is not None:
+        fact, name = kept
+        alike = [other for other in ctx.trace.modules if other.type_name == fact.type_name]
+        each = [make_attribute(ctx, f"self.{name}", lambda value: f"{ast.unparse(value)}()", "old()", x) for x in alike]
+        lines = [write_change(join_path(other.path, name), f"nn.{kind}()") for other in alike]
+        fix = Candidate("\n".join(lines), tuple(edit for one in each for edit in one.edits))
+        reason = f"self.{name} of '{fact.path}' is the class {kind}, and no layer of it was made"
+        return Diagnosis(reason, f"{kind}()", fix)
     names = list_names_before(ctx.failure.source)
     found: list[tuple[str, ModuleFact]] = []
 
@@ -155,6 +164,22 @@ def _explain_module(ctx: FailureContext) -> Diagnosis | None:
     text, fact = found[0]
     reason = f"{text} is the {fact.type_name} itself, and not what it returns: it is not called"
     return Diagnosis(reason, "a tensor", fixes)
+
+
+def _find_kept_class(ctx: FailureContext) -> tuple[ModuleFact, str] | None:
+    """Find a class that the module before kept, and called as if it were a layer: ``self.act = act``."""
+    before = reversed(ctx.trace.calls[: max(ctx.call.index, 0)])
+    odd = (call for call in before if call.kind == "module" and call.status == "ran" and not call.outputs)
+    fact = ctx.flow.module_of(next(odd, None))
+    funcs = [node.func for node in find_forward(fact) if isinstance(node, ast.Call)] if fact is not None else []
+    for func in funcs:
+        is_own = isinstance(func, ast.Attribute) and read_name(func.value) == "self"
+        if not isinstance(func, ast.Attribute) or not is_own or fact is None:
+            continue
+        setters = (find_setter(fact, func.attr) or ([],))[0]
+        if find_module(ctx.trace, join_path(fact.path, func.attr)) is None and len(setters) == 1:
+            return (fact, func.attr) if isinstance(setters[0].value, (ast.Name, ast.Attribute)) else None
+    return None
 
 
 # -- what can't be called ---------------------------------------------------------------------------------------------
@@ -267,7 +292,11 @@ def _explain_condition(ctx: FailureContext, tree: ast.AST) -> Diagnosis | None:
 
 
 def make_attribute(
-    ctx: FailureContext, name: str, write: Callable[[ast.expr], str], code: str = "int(old)"
+    ctx: FailureContext,
+    name: str,
+    write: Callable[[ast.expr], str],
+    code: str = "int(old)",
+    fact: ModuleFact | None = None,
 ) -> Candidate:
     """Make another thing of what ``__init__`` sets.
 
@@ -275,8 +304,9 @@ def make_attribute(
         name: ``"self.act"``.
         write: Writes the new value from the one that is written there.
         code: The same, made of the value itself, which is ``old``.
+        fact: The module whose ``__init__`` it is, by default the user's whose line failed.
     """
-    fact, attribute = find_users_module(ctx), name.rpartition(".")[2]
+    fact, attribute = fact or find_users_module(ctx), name.rpartition(".")[2]
     found = find_setter(fact, attribute) if fact is not None else None
     if fact is None or found is None or len(found[0]) != 1:
         return NOTHING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import itertools
 import operator
@@ -15,10 +16,11 @@ from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import write_at
 from modelsummary_ipy.diagnosis.failures.rebuilds import find_made, list_root_calls
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite_statement
-from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, find_targets, read_name
+from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, find_set_twice, find_targets, read_name
 from modelsummary_ipy.diagnosis.failures.statements import (
     Statement,
     find_function,
+    list_methods,
     name_file,
     parse_file,
     read_statement,
@@ -68,7 +70,7 @@ def list_makings(ctx: FailureContext) -> Iterator[Candidate]:
             f"{name}=old.{name}" for name in kept if name in {item.arg for item in needed} or name in fact.settings
         ]
         code = f"{fact.type_name}({', '.join(words)})"
-        yield Candidate(code, (RemadeEdit(code),))
+        yield from (Candidate(text, (RemadeEdit(text),)) for text in dict.fromkeys((code, f"{fact.type_name}()")))
 
 
 def list_constructor_slips(ctx: FailureContext, making: Candidate) -> Iterator[Candidate]:
@@ -99,9 +101,11 @@ def _list_all(ctx: FailureContext, making: Candidate) -> Iterator[Candidate]:
 
 def _list_changes(ctx: FailureContext, places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
     scale = edits.scale_by([place.function for place in places], find_function(ctx.failure.source))
-    for kind in range(8):
+    for kind in range(10):
         for place in places:
             changes = (
+                _name_second(list_methods(place.source)),
+                _keep_copy(place.function),
                 edits.keep_order,
                 edits.turn_order,
                 edits.move_bounds(place.function),
@@ -113,10 +117,10 @@ def _list_changes(ctx: FailureContext, places: Sequence[_Place], making: Candida
             )
             for candidate in itertools.islice(_rewrite(place, changes[kind]), _MOST_OF_A_KIND):
                 yield Candidate(candidate.text, (*making.edits, *candidate.edits), -1)
-        if kind == 1:  # all convolutions of a class together
+        if kind == 3:  # all convolutions of a class together
             padded = [candidate for place in places for candidate in _rewrite(place, edits.pad(place.function))]
             if padded:
-                together = functools.reduce(operator.add, padded)
+                together = functools.reduce(operator.add, dict.fromkeys(padded))
                 yield Candidate(together.text, (*making.edits, *together.edits), -1)
 
 
@@ -138,16 +142,23 @@ def leaves_out(before: Trace, trial: Trial) -> bool:
 
 
 def _list_owners(ctx: FailureContext) -> Iterator[ModuleFact]:
-    """List the modules of the user's classes around the failed layer and around those that made its input."""
+    """List the modules of the user's classes around the failed layer and around those that made its input.
+
+    A class that inherits its forward from torch, an ``nn.Sequential``, is looked for in the file of the model's.
+    """
+    root = ctx.trace.modules[0]
     makers = (call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS))
     paths = dict.fromkeys(call.path for call in (ctx.call, *ctx.flow.around(ctx.call), *makers) if call.path)
     by_path = {path: fact for fact in ctx.trace.modules for path in fact.paths}
     for path in paths:
         while path:
-            if path in by_path:
-                yield by_path[path]
+            fact = by_path.get(path)
+            is_inherited = fact is not None and fact.forward_file.startswith(PACKAGES)
+            if fact is not None:
+                is_own = is_inherited and fact.type_module == root.type_module
+                yield fact._replace(forward_file=root.forward_file) if is_own else fact
             path = path.rpartition(".")[0]
-    yield ctx.trace.modules[0]
+    yield root
 
 
 def _list_places(ctx: FailureContext) -> list[_Place]:
@@ -216,3 +227,35 @@ def _take_names(place: _Place) -> Change:
         return sorted(others, key=lambda name: not words & set(re.split(r"[._]", name)))  # head_dim for dim first
 
     return change
+
+
+def _name_second(methods: Sequence[ast.FunctionDef]) -> Change:
+    """Set an attribute that a forward calls and nothing sets, where another is set twice: ``self.bn3`` for ``bn2``."""
+    twice, unset = find_set_twice(methods)
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        del write
+        is_set = isinstance(around, ast.Assign) and isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        if isinstance(node, ast.Attribute) and is_set and node.attr in twice:
+            yield from (f"self.{name}" for name in difflib.get_close_matches(node.attr, unset, 3))
+
+    return change
+
+
+def _keep_copy(function: ast.FunctionDef) -> Change:
+    """Keep a list of its own where the function then changes the one that it was given: ``self.dims = list(dims)``."""
+    calls = [node.func for node in ast.walk(function) if isinstance(node, ast.Call)]
+    changed = {read_name(func.value) for func in calls if isinstance(func, ast.Attribute) and func.attr in _IN_PLACE}
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        is_kept = (
+            isinstance(around, ast.Assign) and around.value is node and isinstance(around.targets[0], ast.Attribute)
+        )
+        if is_kept and isinstance(node, ast.Name) and node.id in changed:
+            yield f"list({write(node)})"
+
+    return change
+
+
+#: What changes a list itself.
+_IN_PLACE = ("reverse", "append", "insert", "pop", "extend", "remove", "sort")

@@ -59,7 +59,7 @@ def take_numbers(ctx: FailureContext) -> Change:
     unpacked = [
         [item.id for item in node.targets[0].elts if isinstance(item, ast.Name)]
         for node in walk_function(ctx.failure.source)
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and _is_shape(node.value)
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and is_shape(node.value)
     ]  # fmt: skip
     numbers: dict[str, str] = {name: name for names in unpacked for name in names}  # of a caller values aren't known
     numbers |= {name: held.words[0] for name, held in ctx.failure.names.items() if held.kind == "int"}
@@ -89,7 +89,7 @@ def take_numbers(ctx: FailureContext) -> Change:
     return change
 
 
-def _is_shape(node: ast.expr) -> bool:
+def is_shape(node: ast.expr) -> bool:
     """Return whether an expression is the sizes of a tensor: ``x.shape``, ``x.size()``."""
     called = node.func if isinstance(node, ast.Call) else node
     return isinstance(called, ast.Attribute) and called.attr in ("shape", "size")
@@ -231,20 +231,25 @@ def pad(function: ast.FunctionDef) -> Change:
             is_causal = "- 1" in (old := ast.unparse(node)) and "//" not in old  # the end is to be cut off
             return (kept,) if kept and not is_causal else ()
         padding, kept = _read_padding(node)
+        old = ast.unparse(node)
+        if padding is None and kept.isdigit():
+            return (f"{old[:-1]}, padding={kept})",)
         if padding is None or not kept or (isinstance(padding, ast.Name) and padding.id in stored):
             return ()
-        old = ast.unparse(node)
         return (old.replace(f"padding={ast.unparse(padding)}", f"padding={kept}"),)
 
     return change
 
 
 def _read_padding(node: ast.AST) -> tuple[ast.expr | None, str]:
-    """Return how a convolution is padded, and what would keep the size; ``""`` for a kernel that is no name."""
+    """Return how a convolution is padded, and what would keep the size; ``""`` where that is not known."""
     if not isinstance(node, ast.Call) or read_name(node.func) not in ("Conv1d", "Conv2d", "Conv3d"):
         return None, ""
     given = {word.arg: word.value for word in node.keywords} | dict(zip(_OF_CONVOLUTIONS, node.args, strict=False))
     kernel, dilation = given.get("kernel_size"), given.get("dilation")
+    strides = "stride" in given and ast.unparse(given["stride"]) != "1"
+    if isinstance(kernel, ast.Constant) and type(kernel.value) is int and dilation is None and not strides:
+        return given.get("padding"), str(kernel.value // 2) if kernel.value > 1 and kernel.value % 2 else ""
     if not isinstance(kernel, ast.Name) or "stride" in given:
         return given.get("padding"), ""
     reach = kernel.id if dilation is None else f"{ast.unparse(dilation)} * ({kernel.id} - 1)"
@@ -271,7 +276,6 @@ def stride_index(ctx: FailureContext) -> Change:
 
 def take_dims(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Run along another dim: ``scores.max(dim=2)`` for ``scores.max(dim=1)``."""
-    del write
     if isinstance(around, ast.keyword):
         is_dim = around.arg in ("dim", "axis") and around.value is node
     else:
@@ -279,6 +283,14 @@ def take_dims(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[s
     number = _read_number(node) if is_dim and isinstance(node, ast.expr) else None
     if number is not None:
         yield from (str(dim) for dim in ((1, 2, 3, 0) if number >= 0 else (-2, -1, 1, -3)) if dim != number)
+
+
+def give_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Part the features where the first dim, the batch, is parted: ``qkv.chunk(3, dim=-1)`` for ``qkv.chunk(3)``."""
+    del around
+    is_parted = isinstance(node, ast.Call) and read_name(node.func) in ("chunk", "split")
+    if isinstance(node, ast.Call) and is_parted and _read_dim(node) is None and not node.keywords:
+        yield from (f"{write(node)[:-1]}, dim={dim})" for dim in (-1, 1))
 
 
 def _read_dim(call: ast.Call) -> ast.expr | None:
@@ -377,10 +389,10 @@ def is_tensor(ctx: FailureContext, name: str) -> bool:
 
 def turn_pairs(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Pad the width first, as ``pad`` counts from the last dim: ``[dx, dx, dy, dy]`` for ``[dy, dy, dx, dx]``."""
-    if isinstance(around, ast.Call) and isinstance(node, (ast.List, ast.Tuple)) and len(node.elts) == 4:
-        top, bottom, left, right = map(write, node.elts)
+    if isinstance(around, ast.Call) and isinstance(node, (ast.List, ast.Tuple)) and len(node.elts) in (4, 6):
+        *features, top, bottom, left, right = map(write, node.elts)
         ends = "[]" if isinstance(node, ast.List) else "()"
-        yield f"{ends[0]}{left}, {right}, {top}, {bottom}{ends[1]}"
+        yield f"{ends[0]}{', '.join([*features, left, right, top, bottom])}{ends[1]}"
 
 
 def turn_size(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

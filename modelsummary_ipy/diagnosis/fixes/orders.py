@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import list_names_before, walk_function
-from modelsummary_ipy.diagnosis.fixes.edits import ALONG_FIRST, NUM_REDUCTIONS, SIDES, is_tensor, take_numbers
+from modelsummary_ipy.diagnosis.fixes.edits import ALONG_FIRST, NUM_REDUCTIONS, SIDES, is_shape, is_tensor, take_numbers
 from modelsummary_ipy.records.trace import Call
 
 _REDUCTIONS = ALONG_FIRST[:NUM_REDUCTIONS]
@@ -29,12 +29,16 @@ def keep_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[st
 
 
 def turn_sides(ctx: FailureContext) -> Change:
-    """Read the width where the height is read: ``self.cols[:W]`` for ``self.cols[:H]``."""
+    """Read the width where the height is read, or before it: ``self.cols[:W]``, ``merge(windows, H, W)``."""
     change = take_numbers(ctx)
 
-    def turn(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        is_side = isinstance(node, ast.Name) and node.id in SIDES
-        return [text for text in change(node, around, write) if text in SIDES] if is_side else ()
+    def turn(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        words = [*map(write, node.args)] if isinstance(node, ast.Call) and not node.keywords else []
+        for at, (one, other) in enumerate(itertools.pairwise(words)):
+            if SIDES.get(one) == other:
+                yield f"{write(node.func)}({', '.join([*words[:at], other, one, *words[at + 2 :]])})"  # type: ignore[attr-defined]  # a call
+        if isinstance(node, ast.Name) and node.id in SIDES:
+            yield from (text for text in change(node, around, write) if text in SIDES)
 
     return turn
 
@@ -47,6 +51,22 @@ def swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Itera
         words = [write(item) for item in node.args if not isinstance(item, (ast.Constant, ast.Starred))]
         if len(words) == 2 and words[0] != words[1] and is_module:
             yield f"{write(node.func)}({words[1]}, {words[0]})"
+
+
+def take_own_size(ctx: FailureContext) -> Change:
+    """Read a size of the tensor that is parted, where one of another is read: ``heat.view(B, heat.size(1), -1)``."""
+    assigned = [node for node in walk_function(ctx.failure.source) if isinstance(node, ast.Assign)]
+    targets = {node.targets[0] for node in assigned if isinstance(node.targets[0], ast.Tuple) and is_shape(node.value)}
+    places = {item.id: at for target in targets for at, item in enumerate(target.elts) if isinstance(item, ast.Name)}
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        func = around.func if isinstance(around, ast.Call) else None
+        at = places.get(node.id) if isinstance(node, ast.Name) else None
+        is_parted = isinstance(func, ast.Attribute) and func.attr in ("view", "reshape") and func is not node
+        if at and isinstance(func, ast.Attribute) and is_parted and isinstance(func.value, ast.Name):
+            yield f"{write(func.value)}.size({at})"
+
+    return change
 
 
 def swap_sizes(call: Call) -> Change:

@@ -7,6 +7,7 @@ import re
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, ELEMENTWISE, LINEARS, LOSSES, RECURRENTS
 from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
+from modelsummary_ipy.records.trace import Source
 
 #: More changes than so many are counted.
 _MANY = 3
@@ -74,7 +75,8 @@ def _num_fixed_sizes(ctx: FailureContext, trial: Trial) -> int:
     count = 0
     for edit in trial.candidate.edits:
         if isinstance(edit, LineEdit):
-            before = re.findall(r"\b\d+\b", ctx.line)
+            there = ctx.read(Source("", edit.first, "", edit.filename))
+            before = re.findall(r"\b\d+\b", f"{ctx.line} {there.text if there is not None else ''}")
             after = re.findall(r"\b\d+\b", edit.text)
             count += sum(int(number) in sizes for number in after if after.count(number) > before.count(number))
     return count

@@ -101,6 +101,7 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         found += rewrite(ctx, edits.turn_product, alone=True)
     if ctx.function in ("reshape", "view"):
         found += rewrite(ctx, edits.take_numbers(ctx), alone=True)
+    found += rewrite(ctx, edits.give_dim, alone=True)
     found += _undo_pairs(ctx)
     if ctx.function in CATS or ctx.function == "add":
         found += rewrite(ctx, edits.turn_skips(ctx), alone=True)
@@ -118,11 +119,17 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")
         if call.type_name == "permute" and is_folded:
             found += rewrite(ctx.at_line_of(call), edits.move_otherwise, here=True, alone=True)
+        elif call.type_name == "getitem" and len(call.inputs) == 2:
+            found += rewrite(ctx.at_line_of(call), edits.take_other_part, here=True, alone=True)
+        elif call.type_name in CATS and ctx.function.startswith("conv"):
+            found += rewrite(ctx.at_line_of(call), edits.turn_skips(ctx.at_line_of(call)), alone=True)
         elif call.type_name in ("pad", "constant_pad_nd"):
             found += rewrite(ctx.at_line_of(call), edits.drop_step, here=True, alone=True)
             found += rewrite(ctx.at_line_of(call), edits.turn_pairs, here=True, alone=True)
         elif call.type_name in ("view", "reshape"):
-            found += rewrite(ctx.at_line_of(call), orders.swap_sizes(call), here=True, alone=True)
+            at = ctx.at_line_of(call)
+            found += rewrite(at, orders.swap_sizes(call), here=True, alone=True)
+            found += rewrite(at, orders.take_own_size(at), here=True, alone=True)
         elif call.type_name in POOLS and len(call.inputs[0].shape) == 3:
             found += rewrite(ctx.at_line_of(call), orders.turn_around, here=True, alone=True)
         elif call.type_name in _ALONG or call.type_name in edits.ALONG_FIRST[: edits.NUM_REDUCTIONS]:
@@ -267,7 +274,8 @@ def _list_lines(ctx: FailureContext) -> list[Source]:
         return []
     beside = (call.lines for call in reversed(ctx.trace.calls[: ctx.call.index]) if call.parent == ctx.call.parent)
     lines = next((at for at in beside if at and at[0][2:] == here[2:]), ())
-    return [here, *(ctx.call.lines or lines)]
+    made = [call.source for x in ctx.operands[:2] if ctx.function in CATS for call in ctx.flow.walk_back(x.link, 4)]
+    return [here, *(ctx.call.lines or lines), *(source for source in made if source is not None)]
 
 
 def _index_steps(ctx: FailureContext, source: Source) -> Candidate:
@@ -276,13 +284,18 @@ def _index_steps(ctx: FailureContext, source: Source) -> Candidate:
     loops = [
         node
         for node in walk_function(ctx.failure.source)
-        if isinstance(node, ast.For) and isinstance(node.target, ast.Name)
+        if isinstance(node, ast.For) and ctx.statement is not None and _spans(node, ctx.statement.first)
     ]
     held = ctx.failure.names
-    loop = next((node for node in reversed(loops) if ctx.statement and _spans(node, ctx.statement.first)), None)
-    if loop is None or not isinstance(loop.target, ast.Name):
+    loop = loops[-1] if loops else None
+    counted = (
+        loop.target.elts[0]
+        if loop is not None and isinstance(loop.target, ast.Tuple)
+        else getattr(loop, "target", None)
+    )
+    if loop is None or not isinstance(counted, ast.Name):
         return Candidate()
-    index = loop.target.id
+    index = counted.id
     made = Candidate()
     for node in loop.body:
         names = {

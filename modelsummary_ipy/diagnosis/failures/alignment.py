@@ -13,17 +13,15 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosi
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_giver,
+    fix_made,
     fix_operand,
-    place_line,
     read_arguments,
-    read_line,
     remake,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, find_param_name, reshape_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
 from modelsummary_ipy.records.fixes import Candidate
@@ -348,10 +346,10 @@ def _move_count(ctx: FailureContext, x: Operand, axis: int, size: int) -> Diagno
         moved[axis + 1], moved[wrong[0] + 1] = moved[wrong[0] + 1], moved[axis + 1]
         return moved
 
-    line = change_operation(read_line(ctx, maker.source), "repeat", swap)
+    fix = fix_made(ctx, maker, swap)
     shape = write_shape(maker.inputs[0].shape)
     reason = f"repeat{counts} of {shape} repeats along dim {wrong[0]}, the {size} samples are in dim {axis}"
-    return Diagnosis(reason, f"{size} in dim {axis}", place_line(ctx, maker, line)) if line else None
+    return Diagnosis(reason, f"{size} in dim {axis}", fix) if fix else None
 
 
 def explain_ones(pair: Pair) -> Diagnosis | None:

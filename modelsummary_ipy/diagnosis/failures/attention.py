@@ -397,16 +397,10 @@ class _Heads:
         change, why = _fit_mask(mask.shape, wanted)
         if kind == "key_padding_mask" and mask.rank == 2 and mask.shape[0] == wanted[0] and not change:
             change, why = self._pad_mask(mask, wanted)
-        if kind == "key_padding_mask" and not change and mask.rank == len(wanted) == 2 and mask.shape[0] == wanted[0]:
-            if name and wanted[1] and not mask.shape[1] % wanted[1]:  # a pool strides
-                change = f"{{0}}[:, ::{{0}}.size(1) // {name}]"
-                why = f"one of {mask.shape[1] // wanted[1]} steps is kept"
-            elif mask.shape[1] and not wanted[1] % mask.shape[1]:
-                times = wanted[1] // mask.shape[1]
-                made = {call.type_name for call in self.ctx.flow.walk_back(self.key.link, 12)}
-                one_by_one = "stack" in made or "repeat_interleave" in made
-                change = f".repeat_interleave({times}, 1)" if one_by_one else f".repeat(1, {times})"
-                why = f"{times} keys of each step" if one_by_one else f"{times} times as many keys as steps"
+        is_of_keys = kind == "key_padding_mask" and mask.rank == len(wanted) == 2 and mask.shape[0] == wanted[0]
+        if is_of_keys and not change and name and wanted[1] and not mask.shape[1] % wanted[1]:  # a pool strides
+            change = f"{{0}}[:, ::{{0}}.size(1) // {name}]"
+            why = f"one of {mask.shape[1] // wanted[1]} steps is kept"
         fix = self._fix_mask(kind, change) if change else NOTHING
         if fix:
             candidates = self.ctx.change_input(mask, shape=wanted)

@@ -20,6 +20,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
     remake,
     resize_operand,
+    wrap_made,
 )
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
@@ -330,9 +331,8 @@ def explain_padded_steps(pair: Pair) -> Diagnosis | None:
             reason = f"'{call.path}' of kernel {kernel[0]} gives {counts}: an odd one keeps them"
             return Diagnosis(reason, "equal steps", remake(ctx, fact, kernel_size=(kernel[0] + 1,)))
         if gap > 0:
-            cut = wrap_argument(read_line(ctx, call.source), name_member(call.path), "{}", around=f"{{}}[..., :-{gap}]")
             reason = f"{x.shape[1]} steps against {other.shape[1]}: '{call.path}' pads by {gap} more than it takes off"
-            return Diagnosis(reason, "equal steps", place_line(ctx, call, cut))
+            return Diagnosis(reason, "equal steps", wrap_made(ctx, call, "{}", f"{{}}[..., :-{gap}]"))
     return None
 
 

@@ -9,27 +9,19 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.alignment import (
-    explain_angles,
-    explain_bias,
-    explain_centers,
-    explain_matrix,
-    explain_order,
-    explain_other_mask,
-    explain_pieces,
-    explain_scaled_rows,
-    explain_table,
-    explain_turned,
-    explain_vector,
-)
-from modelsummary_ipy.diagnosis.failures.branch_sizes import (
-    explain_branches,
-    explain_grown,
-    explain_margin,
-    explain_output_padding,
-    explain_padded_steps,
-    explain_pooled,
-    explain_spectrum,
+from modelsummary_ipy.diagnosis.failures import (
+    alignment,
+    branch_sizes,
+    convolution,
+    earlier_reshapes,
+    heads_order,
+    learned_queries,
+    linear,
+    moving_averages,
+    repeated_states,
+    row_counts,
+    skip_connections,
+    unpacking,
 )
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
@@ -39,14 +31,6 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
     Pair,
-)
-from modelsummary_ipy.diagnosis.failures.convolution import explain_unbatched
-from modelsummary_ipy.diagnosis.failures.earlier_reshapes import (
-    explain_cut_batch,
-    explain_cut_table,
-    explain_empty,
-    explain_folded,
-    explain_longest,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
@@ -59,32 +43,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
-from modelsummary_ipy.diagnosis.failures.heads_order import explain_unmoved_heads
-from modelsummary_ipy.diagnosis.failures.learned_queries import explain_folded_queries
-from modelsummary_ipy.diagnosis.failures.linear import explain_joined
-from modelsummary_ipy.diagnosis.failures.moving_averages import explain_differences, explain_moving
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_origin
-from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept, explain_repeat
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.row_counts import (
-    explain_edges,
-    explain_other_size,
-    explain_parted_rows,
-    explain_repeated_steps,
-    explain_same_place,
-    explain_square_mask,
-)
-from modelsummary_ipy.diagnosis.failures.skip_connections import (
-    explain_coarser,
-    explain_enlarged,
-    explain_residual,
-    explain_shortcut,
-    explain_unstrided,
-    explain_upsampling,
-    find_lost,
-    write_lost,
-)
-from modelsummary_ipy.diagnosis.failures.unpacking import explain_swapped
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
@@ -289,7 +249,7 @@ def _explain_constant(pair: Pair) -> Diagnosis | None:
         text = find_name(texts[there]) if there < len(texts) else ""
         name = name_input_size(ctx, other.shape[0]) or (f"{text}.size(0)" if text else "")
         fix = fix_creation(ctx, x, other.shape, {0: name} if name else {})
-        unpadded = explain_branches(ctx, pair.both) if pair.is_spatial else None
+        unpadded = branch_sizes.explain_branches(ctx, pair.both) if pair.is_spatial else None
         if unpadded is not None:
             return replace(unpadded, fix=[*unpadded.fixes, fix])
         if fix:
@@ -304,7 +264,7 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
     is_loss, rank = ctx.function in LOSSES, max(left.rank, right.rank)
     if axes != [-1] and not (axes == [1 - rank] and rank > 2 and is_loss):
         return None
-    if rank > 2 and (margin := explain_margin(pair)) is not None:
+    if rank > 2 and (margin := branch_sizes.explain_margin(pair)) is not None:
         return margin
     if not is_loss and ctx.function not in ("mul", "div"):
         return None
@@ -314,7 +274,8 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
     resize = resize_origin if axis == -1 else functools.partial(fix_giver, axis=axis)
     ways = [resize(ctx, right, sizes[0]), resize(ctx, left, sizes[1])]
     fixes = [fix for fix in (ways[::-1] if is_loss else ways) if fix]  # of a loss, what is compared with the target
-    shortcut = explain_residual(pair) if not is_loss else None  # a gate of what a layer gives and of what it was given
+    # A gate is of what a layer gives and of what it was given.
+    shortcut = skip_connections.explain_residual(pair) if not is_loss else None
     fixes += shortcut.fixes if shortcut is not None else []
     return Diagnosis(reason, "equal shapes", fixes) if fixes else None
 
@@ -383,7 +344,7 @@ def explain_half_pixel(pair: Pair) -> Diagnosis | None:
     """Two feature maps of one origin: between down- and upsampling half a pixel was dropped."""
     ctx, (left, right), places, axes = pair
     is_near = all(abs(left.shape[axis] - right.shape[axis]) <= max(2, left.shape[axis] // 4) for axis in axes)
-    found = find_lost(ctx, left, right, axes[0]) if pair.is_spatial and is_near else None
+    found = skip_connections.find_lost(ctx, left, right, axes[0]) if pair.is_spatial and is_near else None
     if found is None:
         return None
     lost, came_from_left = found
@@ -391,7 +352,7 @@ def explain_half_pixel(pair: Pair) -> Diagnosis | None:
     kept = right if came_from_left else left
     sides = [write_times([x.shape[axis] for axis in sorted(axes)]) for x in (left, right)]
     where = " and ".join(str(left.rank + axis) for axis in sorted(axes))
-    reason = f"{sides[0]} against {sides[1]} in dim {where}: {write_lost(lost)}"
+    reason = f"{sides[0]} against {sides[1]} in dim {where}: {skip_connections.write_lost(lost)}"
     fixes = [resize_operand(ctx, up, other)]
     return Diagnosis(reason, f"two feature maps of {write_shape(kept.shape[2:])}", fixes, STEP)
 
@@ -399,7 +360,9 @@ def explain_half_pixel(pair: Pair) -> Diagnosis | None:
 def _explain_joined(pair: Pair) -> Diagnosis | None:
     """One was joined behind the other, along the batch, whose features were to be joined."""
     for x, other, *_ in pair.each():
-        found = explain_joined(pair.ctx, x, other.shape[-1], "equal shapes") if x.rank == other.rank > 1 else None
+        found = (
+            linear.explain_joined(pair.ctx, x, other.shape[-1], "equal shapes") if x.rank == other.rank > 1 else None
+        )
         if found is not None:
             return found
     return None
@@ -440,16 +403,20 @@ def _explain_permuted(pair: Pair) -> Diagnosis | None:
 
 #: What may explain a pair that does not fit, the surest first.
 _OF_PAIRS: tuple[Callable[[Pair], Diagnosis | None], ...] = (
-    explain_unmoved_heads,
-    explain_edges, explain_folded_queries, explain_cut_batch, explain_cut_table, explain_empty, explain_folded,
-    explain_longest, explain_other_mask, _explain_shuffled, _explain_flat, _explain_joined, _explain_each,
-    explain_order, explain_repeat, explain_kept, explain_count, explain_unbatched, _explain_ranks, explain_swapped,
-    explain_differences, _explain_missing_axes, _explain_layout, _explain_outer, _explain_noise,
-    explain_scaled_rows, explain_matrix, explain_square_mask, _explain_constant, explain_same_place,
-    explain_parted_rows, explain_repeated_steps, explain_turned, explain_bias, explain_angles,
-    explain_centers, explain_table, explain_spectrum, explain_grown, explain_output_padding, explain_half_pixel,
-    explain_moving, explain_other_size, _explain_widths, _explain_heads, explain_pieces, explain_vector,
-    explain_upsampling, explain_enlarged, explain_unstrided, explain_coarser, explain_shortcut, explain_residual,
-    explain_margin,
-    explain_pooled, explain_padded_steps, _explain_rows, _explain_permuted,
+    heads_order.explain_unmoved_heads, row_counts.explain_edges, learned_queries.explain_folded_queries,
+    earlier_reshapes.explain_cut_batch, earlier_reshapes.explain_cut_table, earlier_reshapes.explain_empty,
+    earlier_reshapes.explain_longest, alignment.explain_other_mask, _explain_shuffled,
+    _explain_flat, _explain_joined, _explain_each, alignment.explain_order, repeated_states.explain_repeat,
+    repeated_states.explain_kept, repeated_states.explain_count, convolution.explain_unbatched, _explain_ranks,
+    unpacking.explain_swapped, moving_averages.explain_differences, _explain_missing_axes, _explain_layout,
+    _explain_outer, _explain_noise, alignment.explain_scaled_rows, alignment.explain_matrix,
+    row_counts.explain_square_mask, _explain_constant, row_counts.explain_same_place, row_counts.explain_parted_rows,
+    row_counts.explain_repeated_steps, alignment.explain_turned, alignment.explain_bias, alignment.explain_angles,
+    alignment.explain_centers, alignment.explain_table, branch_sizes.explain_spectrum, branch_sizes.explain_grown,
+    branch_sizes.explain_output_padding, explain_half_pixel, moving_averages.explain_moving,
+    row_counts.explain_other_size, _explain_widths, _explain_heads, alignment.explain_pieces, alignment.explain_vector,
+    skip_connections.explain_upsampling, skip_connections.explain_enlarged, skip_connections.explain_unstrided,
+    skip_connections.explain_coarser, skip_connections.explain_shortcut, skip_connections.explain_residual,
+    branch_sizes.explain_margin, branch_sizes.explain_pooled, branch_sizes.explain_padded_steps, _explain_rows,
+    _explain_permuted,
 )  # fmt: skip

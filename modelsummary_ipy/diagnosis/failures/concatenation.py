@@ -24,10 +24,11 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
-from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_cut_batch, explain_folded, undo_move
+from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_cut_batch, undo_move
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_line,
+    fix_made,
     fix_operand,
     fix_setting,
     name_input_size,
@@ -40,7 +41,7 @@ from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creat
 from modelsummary_ipy.diagnosis.failures.repeated_states import explain_count, explain_kept
 from modelsummary_ipy.diagnosis.failures.row_counts import explain_edges, explain_other_size
 from modelsummary_ipy.diagnosis.failures.skip_connections import explain_enlarged, explain_unstrided
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, put_before
+from modelsummary_ipy.diagnosis.failures.source_edits import put_before
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
     find_nodes,
     find_operation,
@@ -77,7 +78,6 @@ def explain_cat(ctx: FailureContext) -> Diagnosis | None:
             found = (
                 explain_edges(pair)
                 or explain_cut_batch(pair)
-                or explain_folded(pair)
                 or explain_kept(pair)
                 or explain_count(pair)
                 or explain_lengths(ctx)
@@ -198,10 +198,7 @@ def _find_rank(
     if maker is not None and big.rank == 3 and along == 2 and counts == (1, big.shape[1]) and big.shape[1] > 1:
         whole = maker.inputs[0].shape
         words = f": repeat{counts} of {write_shape(whole)} puts {counts[1]} times the {whole[1]} features in a row"
-        line = change_operation(
-            read_line(ctx, maker.source), "repeat", lambda items: f"{items[0]}.unsqueeze(1).repeat(1, {items[2]}, 1)"
-        )
-        return words, place_line(ctx, maker, line)
+        return words, fix_made(ctx, maker, lambda items: f"{items[0]}.unsqueeze(1).repeat(1, {items[2]}, 1)")
     if small.rank == 2 and big.rank > 2 and along == big.rank - 1 and small.shape[0] == big.shape[0]:
         words = f": a vector of each sample is repeated over the {write_times(big.shape[1:-1])} positions first"
         sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(1, big.rank - 1))

@@ -179,17 +179,8 @@ class FailureContext:
         for index, spec in enumerate(call.inputs):
             link = call.input_links[index] if index < len(call.input_links) else None
             param = call.input_params[index] if index < len(call.input_params) else None
-            formula = formulas[index] if index < len(formulas) else None
-            found.append(Operand(spec, link, param, formula or self.formula_of(link)))
+            found.append(Operand(spec, link, param, formulas[index] if index < len(formulas) else None))
         return tuple(found)
-
-    def formula_of(self, link: Link | None) -> Formula | None:
-        """Return the formula of a tensor's size by where it was made."""
-        if link is None or link.call < 0:
-            return None
-        row = self.story.row_of_call.get(link.call)
-        formulas = self.story.formulas.get(row, ()) if row is not None else ()
-        return formulas[link.leaf] if link.leaf < len(formulas) else None
 
     @lazy
     def data(self) -> tuple[Operand, ...]:

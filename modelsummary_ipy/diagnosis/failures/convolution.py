@@ -26,19 +26,19 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_giver,
     fix_line,
+    fix_made,
     fix_module,
     fix_operand,
-    place_line,
     read_arguments,
-    read_line,
     remake,
+    set_made,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.frames import list_foldings
 from modelsummary_ipy.diagnosis.failures.linear import explain_stacked, find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_param
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, EMBEDDINGS, SIZED_FACTORIES
 from modelsummary_ipy.diagnosis.windows import Window, read_windows
@@ -197,10 +197,9 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         if joined % x.rank == axis:
             giver = f"cat outputs {' + '.join(map(str, sizes))} = {got} channels"
         if maker.inputs and sum(sizes) == channels != got:
-            line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1")
             counts = f"{' + '.join(map(str, sizes))} = {channels} channels in dim {axis}"
             reason = f"cat joins along dim {joined}: there are {counts}"
-            return Diagnosis(reason, expected, place_line(ctx, maker, line), search, goal)
+            return Diagnosis(reason, expected, set_made(ctx, maker, "dim", 1, "1"), search, goal)
     if ctx.call.kind == "op" and channels == 1 and ctx.operands[1].shape[0] == 1:
         reason = f"the kernel is of one channel, the input has {got}: as many groups filter each with it"
         own = f"{{0}}.size({axis})"
@@ -263,8 +262,7 @@ def _move_where_made(ctx: FailureContext, x: Operand, axis: int) -> Candidate:
     if maker.source.function == source.function:
         return NOTHING
     around = write_move(x.rank, x.rank - 1, axis)
-    line = change_operation(read_line(ctx, maker.source), maker.type_name, lambda items: items, around=around)
-    return place_line(ctx, maker, line)
+    return fix_made(ctx, maker, lambda items: items, around)
 
 
 def explain_unbatched(pair: Pair) -> Diagnosis | None:
@@ -310,8 +308,7 @@ def _keep_dims(ctx: FailureContext, x: Operand) -> Candidate:
             return NOTHING
         if len(made.outputs[0].shape) != len(made.inputs[0].shape) - 1:
             return NOTHING
-        line = set_argument(read_line(ctx, made.source), made.type_name, "keepdim", 2, "True")
-        fix = place_line(ctx, made, line)
+        fix = set_made(ctx, made, "keepdim", 2, "True")
         if not fix or not isinstance(fix.edits[0], LineEdit):
             return NOTHING
         fixes[fix.edits[0].first] = fix

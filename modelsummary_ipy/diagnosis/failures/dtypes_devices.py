@@ -44,9 +44,6 @@ def explain_dtype(ctx: FailureContext) -> Diagnosis | None:
         return None
     if ctx.function in _LOOKUPS:
         return _explain_lookup(ctx)
-    if ctx.function == "repeat_interleave" and ctx.operands[-1].spec.dtype in FLOATING and len(ctx.operands) == 2:
-        reason = f"how often each is repeated is {ctx.operands[1].spec.dtype}, and must be an integer"
-        return Diagnosis(reason, "repeats of int64", fix_operand(ctx, 1, "{}.long()"))
     if ctx.function in ("sub", "sub_", "neg", "rsub"):
         return _explain_boolean(ctx)
     if ctx.function in _WEIGHTED:
@@ -77,25 +74,8 @@ def _explain_lookup(ctx: FailureContext) -> Diagnosis | None:
     x = ctx.operands[0]
     if x.spec.dtype in ("int64", "int32"):
         return None
-    if (places := _take_places(ctx, x)) is not None:
-        return places
     reason = f"embedding indices must be integers, got {x.spec.dtype}"
     return Diagnosis(reason, "int64 indices", fix_argument(ctx, "{}.long()"), candidates=retype_input(ctx, x, "int64"))
-
-
-def _take_places(ctx: FailureContext, x: Operand) -> Diagnosis | None:
-    """The largest or smallest values were looked up, where they stand is in the other result: ``.min(1).indices``."""
-    link = x.link
-    for call in ctx.flow.walk_back(link, 6):
-        if call.type_name in ("max", "min", "topk", "sort") and len(call.outputs) == 2:
-            line = read_line(ctx, call.source)
-            new = re.sub(rf"(\.{call.type_name}\([^()]*\))(?:\[0\]|\.values)", r"\1.indices", line)
-            if new == line:
-                new = re.sub(r"^(\w+), (_\w*) = ", r"\2, \1 = ", line)
-            fix = place_line(ctx, call, new if new != line else "")
-            reason = f"{call.type_name} returns values and where they stand: the values are looked up"
-            return Diagnosis(reason, "int64 indices", fix) if fix else None
-    return None
 
 
 def retype_input(ctx: FailureContext, x: Operand, dtype: str) -> tuple[tuple[TensorSpec, ...], ...]:

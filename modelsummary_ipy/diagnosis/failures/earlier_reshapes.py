@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_giver, place_line, read_line
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_operation, set_argument
+from modelsummary_ipy.diagnosis.failures.fixes import find_name, fix_giver, fix_made, place_line, read_line, set_made
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_call, read_text, splice_node
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import TRANSPOSES
@@ -31,14 +31,12 @@ def explain_folded_batch(ctx: FailureContext, x: Operand, samples: int) -> Diagn
         if before[0] != samples or after[:1] != x.shape[:1] or len(after) != 2 or 0 in (*before, *after):
             continue
         each, row = math.prod(before[1:]), after[1]
-        line = change_operation(
-            read_line(ctx, call.source), call.type_name, lambda items: f"{items[0]}.flatten(1)" if items else None
-        )
+        fix = fix_made(ctx, call, lambda items: f"{items[0]}.flatten(1)" if items else None)
         reason = (
             f"{call.type_name} made {after[0]} rows of {samples} samples: a sample has {write_times(before[1:])} = "
             f"{each} numbers, a row {row}"
         )
-        return Diagnosis(reason, f"a batch of {samples}", place_line(ctx, call, line))
+        return Diagnosis(reason, f"a batch of {samples}", fix)
     return None
 
 
@@ -85,8 +83,7 @@ def cut_features(ctx: FailureContext, x: Operand, wanted: int) -> tuple[Call, Ca
         dim = dict(call.arguments).get("dim", 0)
         if not isinstance(dim, int) or dim % len(before) == len(before) - 1 or before[-1] != wanted * made:
             return None
-        line = set_argument(read_line(ctx, call.source), call.type_name, "dim", 2, "-1")
-        fix = place_line(ctx, call, line) if call.type_name == "chunk" else NOTHING
+        fix = set_made(ctx, call, "dim", 2, "-1") if call.type_name == "chunk" else NOTHING
         return (call, fix) if fix else None
     return None
 
@@ -97,11 +94,8 @@ def move_thirds(ctx: FailureContext, x: Operand) -> tuple[str, Candidate] | None
         whole = call.inputs[0].shape if call.type_name == "getitem" and call.inputs else ()
         maker = ctx.flow.producer(call.input_links[0]) if len(whole) == 5 and whole[2] == 3 else None
         if maker is not None and maker.type_name in _RESHAPES and call.outputs[0].shape == whole[1:]:
-            line = change_operation(
-                read_line(ctx, maker.source), maker.type_name, lambda items: items, around="{}.permute(2, 0, 3, 1, 4)"
-            )
             words = f"dim 0 of {write_shape(whole)} has the samples, and its thirds are in dim 2"
-            return words, place_line(ctx, maker, line)
+            return words, fix_made(ctx, maker, lambda items: items, "{}.permute(2, 0, 3, 1, 4)")
     return None
 
 
@@ -117,8 +111,7 @@ def list_reordered(ctx: FailureContext, x: Operand) -> list[Candidate]:
     before, after = call.inputs[0].shape, call.outputs[0].shape
     if len(before) != 4 or after != x.shape or before[:2] != (after[0], after[2]) or after[1] == after[2]:
         return []
-    line = change_operation(read_line(ctx, call.source), call.type_name, _swap_last)
-    return [found] if (found := place_line(ctx, call, line)) else []
+    return [found] if (found := fix_made(ctx, call, _swap_last)) else []
 
 
 def _swap_last(items: list[str]) -> list[str] | None:
@@ -142,15 +135,6 @@ def explain_cut_batch(pair: Pair) -> Diagnosis | None:
             reason = f"{write_shape(before)} was cut to {write_shape(call.outputs[0].shape)}: dim 0 has the samples"
             return Diagnosis(reason, f"{other.shape[0]} samples", place_line(ctx, call, line)) if found else None
     return None
-
-
-def explain_folded(pair: Pair) -> Diagnosis | None:
-    """One of two tensors has the rows of a reshape that parted each sample, the other the samples."""
-    return next(
-        (found for x, other, *_ in pair.each() if other.rank and pair.axes[-1] == -other.rank
-         if (found := explain_folded_batch(pair.ctx, x, other.shape[0])) is not None),
-        None,
-    )  # fmt: skip
 
 
 def explain_empty(pair: Pair) -> Diagnosis | None:

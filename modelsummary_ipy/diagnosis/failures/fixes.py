@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_change, write_insertion, write_module
@@ -339,6 +339,24 @@ def place_line(ctx: FailureContext, call: Call, line: str) -> Candidate:
     line = use_imports(found.filename, line)
     text = line if found == ctx.statement else f"at {call.source.text}: {line}"
     return Candidate(text, (LineEdit(*found[:3], line),))
+
+
+def fix_made(
+    ctx: FailureContext, call: Call, edit: Callable[[list[str]], str | Sequence[str] | None], around: str = "{}"
+) -> Candidate:
+    """Write anew the operation that made a tensor, on its line: ``edit`` and ``around`` as of ``change_operation``."""
+    return place_line(ctx, call, change_operation(read_line(ctx, call.source), call.type_name, edit, around=around))
+
+
+def set_made(ctx: FailureContext, call: Call, keyword: str, position: int, value: str) -> Candidate:
+    """Set one plain argument of the operation that made a tensor, on its line."""
+    return place_line(ctx, call, set_argument(read_line(ctx, call.source), call.type_name, keyword, position, value))
+
+
+def wrap_made(ctx: FailureContext, call: Call, template: str, around: str = "{}") -> Candidate:
+    """Change what a layer that ran was given, or what is made of its result, on its line."""
+    line = wrap_argument(read_line(ctx, call.source), name_member(call.path), template, around=around)
+    return place_line(ctx, call, line)
 
 
 def write_at(source: Source | None, statement: Statement, line: str) -> Candidate:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, place_line, read_line, write_at
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, read_line, wrap_made, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.source_edits import change_value, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_operands, find_targets
@@ -79,10 +79,9 @@ def explain_unparted(ctx: FailureContext) -> Diagnosis | None:
         if not is_fold or before[0] not in batches or before[0] * before[1] != rows:
             continue
         name = next(iter(find_operands(read_line(ctx, call.source), call.type_name)), "")
-        template = f"{{}}.unflatten(0, {name}.shape[:2])"
-        line = wrap_argument(read_line(ctx, layer.source), name_member(layer.path), template)
+        fix = wrap_made(ctx, layer, f"{{}}.unflatten(0, {name}.shape[:2])")
         reason = f"'{layer.path}' reads {write_shape(layer.inputs[0].shape)} as one sequence: its rows are "
         reason += f"{before[0]} × {before[1]} that were folded into one batch"
         expected = write_shape((before[0], before[1], layer.inputs[0].shape[1]))
-        return Diagnosis(reason, expected, place_line(ctx, layer, line)) if name.isidentifier() and line else None
+        return Diagnosis(reason, expected, fix) if name.isidentifier() and fix else None
     return None

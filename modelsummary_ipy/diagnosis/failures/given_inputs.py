@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis
 from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, Given, PackageCall
-from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, write_rebuild
+from modelsummary_ipy.diagnosis.failures.rebuilds import write_rebuild
 from modelsummary_ipy.diagnosis.failures.size_moves import read_channels
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
@@ -44,7 +44,6 @@ def list_givens(package: PackageCall) -> Iterator[Diagnosis]:
             yield _write(package, given, way, givens)
             if way.template and given.is_floating and _find_dtype(package) not in ("", given.spec.dtype):
                 yield _write(package, given, way, givens, _find_dtype(package))
-        yield from _list_lengths(package, given)
     for given in givens[1:]:
         for way in _list_unequal(givens[0], given):
             yield _write(package, given, way, givens[1:])
@@ -207,25 +206,6 @@ def _list_ranks(package: PackageCall, given: Given) -> Iterator[_Way]:
     if rank == 2 and "MultipleChoice" in package.fact.type_name:
         reason = f"{given.text} has no dim of choices: the model takes [B, choices, T]"
         yield _Way("{}.unsqueeze(1)", (shape[0], 1, shape[1]), reason)
-
-
-def _list_lengths(package: PackageCall, given: Given) -> Iterator[Diagnosis]:
-    """More steps, or another number of frames, than the model has positions for."""
-    is_clip = len(given.shape) == 5 and given.is_floating
-    if not is_clip and (len(given.shape) != 2 or given.spec.dtype not in _INTEGERS):
-        return
-    pattern = "num_frames" if is_clip else r"max_position_embeddings|n_positions|max_target_positions"
-    count = given.shape[1]
-    for most in _list_fields(package, pattern):
-        if count > most or (is_clip and count != most):
-            field = _name_field(package, most, pattern)
-            what = "frames" if is_clip else "steps"
-            reason = f"{given.name} has {count} {what}, the model has positions for {most}{field}"
-            alike = [given] if is_clip else [other for other in package.givens if other.shape[1:2] == (count,)]
-            changed = {other: other.spec._replace(shape=(other.shape[0], most, *other.shape[2:])) for other in alike}
-            expected = f"{given.name} {write_shape(changed[given].shape)}"
-            fixes = list(list_rebuilds(package.ctx, most, count))
-            yield _diagnose(package, reason, expected, fixes, changed)
 
 
 # -- dtypes -----------------------------------------------------------------------------------------------------------

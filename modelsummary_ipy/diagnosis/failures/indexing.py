@@ -8,18 +8,10 @@ from collections.abc import Iterable, Iterator
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    fix_line,
-    fix_operand,
-    fix_setting,
-    place_line,
-    read_arguments,
-    read_line,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_line, fix_made, fix_operand, fix_setting, read_arguments
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets, parse_line
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.fixes import Candidate
@@ -307,11 +299,11 @@ def explain_gathered(ctx: FailureContext, x: Operand, wanted: int, expected: str
         if len(whole) < 3 or index[-1] != 1 or whole[-1] != wanted:
             return None
         sizes = ", ".join(["-1"] * (len(whole) - 1))
-        line = change_operation(
-            read_line(ctx, call.source),
-            "gather",
+        fix = fix_made(
+            ctx,
+            call,
             lambda items: [items[0], items[1], f"{items[2]}.expand({sizes}, {items[0]}.size(-1))"],  # noqa: B023  # it returns
         )
         reason = f"the index {write_shape(index)} reads the first of {whole[-1]} features: it is expanded over them"
-        return Diagnosis(reason, expected, place_line(ctx, call, line))
+        return Diagnosis(reason, expected, fix)
     return None

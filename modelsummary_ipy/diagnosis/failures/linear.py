@@ -24,12 +24,14 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_argument,
     fix_giver,
     fix_line,
+    fix_made,
     fix_module,
     fix_operand,
     place_line,
     read_arguments,
     read_line,
     remake,
+    set_made,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.frames import explain_unparted
@@ -39,7 +41,7 @@ from modelsummary_ipy.diagnosis.failures.parameters import resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.setters import find_module
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, set_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import set_argument
 from modelsummary_ipy.diagnosis.formatting import factor_like, write_move, write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CATS, FLATTENERS, MAP_LAYERS, RECURRENTS, UPSAMPLERS
 from modelsummary_ipy.records.fixes import Candidate
@@ -217,8 +219,7 @@ def _pool_squeezed(ctx: FailureContext, x: Operand) -> Candidate:
         return NOTHING
     averages = any("avg" in step.type_name.lower() for step in ctx.flow.walk_back(call.input_links[0], 3))
     method = "mean" if averages else "amax"
-    line = change_operation(read_line(ctx, call.source), "squeeze", lambda items: f"{items[0]}.{method}(2)")
-    return place_line(ctx, call, line)
+    return fix_made(ctx, call, lambda items: f"{items[0]}.{method}(2)")
 
 
 def _fix_pixels(ctx: FailureContext, x: Operand) -> Candidate:
@@ -288,9 +289,7 @@ def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
     maker = _find_flattener(ctx, x)
     if maker is None or maker.kind != "op":
         return NOTHING
-    line = read_line(ctx, maker.source)
-    new = change_operation(line, maker.type_name, lambda items: f"{items[0]}.flatten({start})")
-    return place_line(ctx, maker, new)
+    return fix_made(ctx, maker, lambda items: f"{items[0]}.flatten({start})")
 
 
 def resize_recurrent(ctx: FailureContext, x: Operand, size: int) -> Candidate:
@@ -384,8 +383,7 @@ def explain_joined(ctx: FailureContext, x: Operand, taken: int, expected: str) -
     )
     if dim in (-1, rank - 1) or sum(sizes) != taken:
         return None
-    line = set_argument(read_line(ctx, maker.source), maker.type_name, "dim", 1, "1" if rank == 2 else "-1")
-    fix = place_line(ctx, maker, line)
+    fix = set_made(ctx, maker, "dim", 1, "1" if rank == 2 else "-1")
     reason = f"cat joins along dim {dim}: there are {' + '.join(map(str, sizes))} = {taken} features in the last dim"
     return Diagnosis(reason, expected, fix) if fix else None
 

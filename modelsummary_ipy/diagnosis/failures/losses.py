@@ -299,10 +299,6 @@ def _explain_lengths(ctx: FailureContext, name: str, x: Operand) -> Diagnosis:
 def _explain_alike(ctx: FailureContext, name: str) -> Diagnosis | None:
     first = ctx.data[0]
     for position, x in enumerate(ctx.data[1:3], 1):
-        axes = [axis for axis in range(x.rank) if x.shape[axis] == 1 and x.rank == first.rank + 1]
-        if axes:
-            reason = f"{name} compares samples one to one: {write_shape(first.shape)} against {write_shape(x.shape)}"
-            return Diagnosis(reason, "equal shapes", fix_argument(ctx, f"{{}}.squeeze({axes[0]})", position=position))
         if name == "triplet_margin_loss" and x.rank == first.rank + 1 and x.shape[:1] == first.shape[:1]:
             reason = f"{name} got {x.shape[1]} vectors for each of {first.shape[0]} anchors: {write_shape(x.shape)}"
             line = change_operation(

@@ -15,6 +15,7 @@ from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_giver,
     fix_line,
+    fix_made,
     fix_operand,
     name_input_size,
     place_line,
@@ -33,23 +34,12 @@ from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.records.fixes import Candidate
 
 
-def _explain_outer(ctx: FailureContext) -> Diagnosis | None:
-    """An outer product is of two vectors, and one of them has dims of one."""
-    for at, x in enumerate(ctx.operands[:2]):
-        if x.rank > 1:
-            reason = f"{ctx.function} multiplies two vectors, got {write_shape(x.shape)}"
-            return Diagnosis(reason, "1 dim each", fix_operand(ctx, at, "{}.flatten()"))
-    return None
-
-
 def explain_matmul(ctx: FailureContext) -> Diagnosis | None:
     """Explain a matrix product whose inner dims differ, or a transpose of what is no matrix."""
     if ctx.function == "t":
         return _explain_turn(ctx)
     if ctx.function == "cdist" and len(ctx.operands) == 2:
         return _explain_distances(*ctx.operands, ctx)
-    if ctx.function in ("outer", "ger"):
-        return _explain_outer(ctx)
     if ctx.function not in ("matmul", "mm", "bmm", "mv", "addmm", "baddbmm") or len(ctx.operands) < 2:
         return None
     left, right = ctx.operands[-2:]
@@ -189,10 +179,7 @@ def _explain_inner(ctx: FailureContext, left: Operand, right: Operand, inner_lef
         given, whole = [ctx.flow.setting(turner, name) for name in ("dim0", "dim1")], turner.inputs[0].shape
         if 0 in given and whole[-1] == inner_left and left.shape[:-2] in ((), whole[:-2]):
             reason += f"; transpose({given[0]}, {given[1]}) moves the batch of {write_shape(whole)}"
-            line = change_operation(
-                read_line(ctx, turner.source), turner.type_name, lambda items: [items[0], "-2", "-1"]
-            )
-            return Diagnosis(reason, expected, place_line(ctx, turner, line))
+            return Diagnosis(reason, expected, fix_made(ctx, turner, lambda items: [items[0], "-2", "-1"]))
     if right.rank > 1 and right.shape[-1] == inner_left:
         turn = "{}.t()" if right.rank == 2 and right.param is not None else "{}.transpose(-2, -1)"
         reason += f"; transposed, the second has {inner_left} there"

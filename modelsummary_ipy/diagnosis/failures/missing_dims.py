@@ -13,15 +13,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     dim_of,
 )
-from modelsummary_ipy.diagnosis.failures.fixes import (
-    add_batch,
-    fix_operand,
-    fix_setting,
-    place_line,
-    read_line,
-    set_value,
-)
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
+from modelsummary_ipy.diagnosis.failures.fixes import add_batch, fix_made, fix_operand, fix_setting, set_value
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import FLATTENERS, RECURRENTS, spatial_rank
 from modelsummary_ipy.records.fixes import Candidate, InputEdit
@@ -82,8 +74,7 @@ def _explain_kept_dim(ctx: FailureContext, x: Operand, reason: str) -> Diagnosis
 
 
 def _read_otherwise(ctx: FailureContext, squeeze: Call, method: str) -> Candidate:
-    line = change_operation(read_line(ctx, squeeze.source), "squeeze", lambda items: f"{items[0]}.{method}")
-    return place_line(ctx, squeeze, line)
+    return fix_made(ctx, squeeze, lambda items: f"{items[0]}.{method}")
 
 
 def _explain_matrices(ctx: FailureContext, x: Operand) -> Diagnosis | None:
@@ -108,11 +99,11 @@ def explain_squeezed(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         before = call.inputs[0].shape if call.inputs else ()
         if call.type_name == "squeeze" and ctx.flow.setting(call, "dim", None) is None and before[:1] == (1,):
             after = call.outputs[0].shape
-            line = change_operation(read_line(ctx, call.source), "squeeze", lambda items: f"{items[0]}.flatten(1)")
+            fix = fix_made(ctx, call, lambda items: f"{items[0]}.flatten(1)")
             reason = (
                 f"squeeze() drops every dim of 1, the batch too: {write_shape(before)} becomes {write_shape(after)}"
             )
-            return Diagnosis(reason, "the batch in dim 0", place_line(ctx, call, line), RESHAPE)
+            return Diagnosis(reason, "the batch in dim 0", fix, RESHAPE)
     return None
 
 

@@ -6,7 +6,6 @@ import math
 
 from modelsummary_ipy.diagnosis.failures.context import (
     ANYWHERE,
-    GROW,
     NOTHING,
     RESHAPE,
     STEER,
@@ -60,9 +59,6 @@ def _explain_channels(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         expected = "more than one value per channel in train mode"
         fix = Candidate("model.eval()", (ModeEdit(training=False),))
         return Diagnosis(reason, expected, fix, candidates=candidates)
-    if ctx.function == "instance_norm" and math.prod(x.shape[2:]) == 1:
-        reason = f"the variance is over the positions of one feature map, and {write_shape(x.shape)} has one position"
-        return Diagnosis(reason, "more than one position per channel", NOTHING, GROW)
     return None
 
 

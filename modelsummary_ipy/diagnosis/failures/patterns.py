@@ -299,9 +299,6 @@ def _explain_names(ctx: FailureContext, call: _Call) -> Diagnosis | None:
         f"{', '.join(names)} only on the {side}" for names, side in ((lost, "left"), (new, "right")) if names
     )
     reason = f'"{call.pattern}" has {where}: each name is on both sides'
-    if len(lost) == len(new) == 1:
-        renamed = re.sub(rf"\b{new[0]}\b", lost[0], right.strip())
-        return Diagnosis(reason, "the same names on both sides", _write_pattern(ctx, f"{left.strip()} -> {renamed}"))
     if not lost or new:
         return Diagnosis(reason, "the same names on both sides")
     groups = _read_axes(right)

@@ -16,6 +16,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_call,
     fix_giver,
     fix_line,
+    fix_made,
     fix_module,
     name_input_size,
     place_line,
@@ -36,7 +37,7 @@ from modelsummary_ipy.diagnosis.failures.parameters import (
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds
 from modelsummary_ipy.diagnosis.failures.repeated_states import drop_kept_state
 from modelsummary_ipy.diagnosis.failures.rewriting import write_statement
-from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_call, change_operation, wrap_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword, change_call, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, find_targets, put_in_brackets, read_call
 from modelsummary_ipy.diagnosis.failures.statements import drop_remark, walk_function
 from modelsummary_ipy.diagnosis.formatting import write_shape
@@ -183,11 +184,9 @@ def _explain_literal_batch(ctx: FailureContext, x: Operand, taken: int) -> Diagn
         return None
     name = name_input_size(ctx, samples)
     place = 1 if ctx.setting("batch_first") else 2
-    line = change_operation(
-        read_line(ctx, maker.source), maker.type_name, lambda items: [*items[:place], name, *items[place + 1 :]]
-    )
+    fix = fix_made(ctx, maker, lambda items: [*items[:place], name, *items[place + 1 :]])
     reason = f"{maker.type_name}(1, 1, -1) is for a batch of one: of {samples} samples it makes one of {x.shape[-1]}"
-    return Diagnosis(f"{reason} features", "", place_line(ctx, maker, line)) if name and line else None
+    return Diagnosis(f"{reason} features", "", fix) if name and fix else None
 
 
 def _find_state_size(ctx: FailureContext, x: Operand, state: Operand, hidden: int, is_cell: bool) -> tuple[int, ...]:

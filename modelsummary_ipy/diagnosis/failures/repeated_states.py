@@ -7,11 +7,17 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, Pair
-from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_operand, place_line, read_arguments, read_line
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_call,
+    fix_made,
+    fix_operand,
+    read_arguments,
+    read_line,
+    wrap_made,
+)
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
 from modelsummary_ipy.diagnosis.failures.parameters import find_param_name
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS
@@ -79,11 +85,9 @@ def _explain_front(ctx: FailureContext, call: Call) -> Diagnosis | None:
         reason = f"the state of '{giver.path}' is {write_shape(shape)}, layers first: repeat{counts}"
         template = "{}[-1].unsqueeze(1)"
     reason += f" repeats the batch: {write_shape(call.outputs[0].shape)}"
-    line = change_operation(
-        read_line(ctx, call.source), "repeat", lambda items: [template.format(items[0]), *items[1:]]
-    )
+    fix = fix_made(ctx, call, lambda items: [template.format(items[0]), *items[1:]])
     wanted = (shape[-2], counts[1], shape[-1])
-    return Diagnosis(reason, f"{write_shape(wanted)} to read", place_line(ctx, call, line))
+    return Diagnosis(reason, f"{write_shape(wanted)} to read", fix)
 
 
 def _explain_state_read(ctx: FailureContext, call: Call, other: Operand) -> Diagnosis | None:
@@ -107,8 +111,7 @@ def _explain_state_read(ctx: FailureContext, call: Call, other: Operand) -> Diag
     if not text.isidentifier():
         return Diagnosis(reason, expected)
     template = f"{{}}[-1].unsqueeze(1).repeat(1, {text}.size({int(given_first)}), 1)"
-    line = wrap_argument(read_line(ctx, call.source), name_member(call.path), template)
-    return Diagnosis(reason, expected, place_line(ctx, call, line))
+    return Diagnosis(reason, expected, wrap_made(ctx, call, template))
 
 
 def drop_kept_state(ctx: FailureContext) -> Candidate:

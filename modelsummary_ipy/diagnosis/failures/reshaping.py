@@ -335,9 +335,6 @@ def _write_sides(ctx: FailureContext, wanted: tuple[int, ...], side: int) -> Can
 
 
 def _explain_expand(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> Diagnosis | None:
-    if len(wanted) < x.rank:
-        reason = f"expand adds dims in front and never removes one: {x.rank} dims to {len(wanted)}"
-        return Diagnosis(reason, f"at least {x.rank} sizes", NOTHING, ANYWHERE)
     for axis in range(1, x.rank + 1):
         if wanted[-axis] not in (-1, x.shape[-axis]) and x.shape[-axis] != 1:
             at = len(wanted) - axis

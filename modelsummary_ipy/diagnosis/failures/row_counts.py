@@ -8,9 +8,16 @@ import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand, Pair, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, place_line, read_arguments, read_line, remake
+from modelsummary_ipy.diagnosis.failures.fixes import (
+    fix_made,
+    fix_operand,
+    place_line,
+    read_arguments,
+    read_line,
+    remake,
+)
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, list_statements, rewrite, write_statement
-from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, splice_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
 from modelsummary_ipy.diagnosis.failures.source_nodes import (
     find_nodes,
     find_operation,
@@ -40,8 +47,8 @@ def explain_same_place(pair: Pair) -> Diagnosis | None:
         maker = ctx.flow.producer(x.link)
         if maker is None or maker.type_name != "unsqueeze" or ctx.flow.setting(maker, "dim") != axis + 1:
             continue
-        line = change_operation(read_line(ctx, maker.source), "unsqueeze", lambda items: [items[0], str(axis)])
-        fixes = [place_line(ctx, maker, line), fix_operand(ctx, place, f"{{}}.transpose({axis}, {axis + 1})")]
+        moved = fix_made(ctx, maker, lambda items: [items[0], str(axis)])
+        fixes = [moved, fix_operand(ctx, place, f"{{}}.transpose({axis}, {axis + 1})")]
         reason = f"{write_shape(left.shape)} and {write_shape(right.shape)} have their dim of 1 at the same place: "
         return Diagnosis(f"{reason}each with each needs it at two", "dims of 1 at two places", fixes)
     return None

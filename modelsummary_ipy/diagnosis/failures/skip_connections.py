@@ -8,15 +8,13 @@ from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, Fail
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_giver,
     fix_operand,
-    place_line,
     read_arguments,
-    read_line,
     remake,
     resize_operand,
+    set_made,
     set_value,
 )
 from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
-from modelsummary_ipy.diagnosis.failures.source_edits import set_argument
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
@@ -214,8 +212,7 @@ def explain_enlarged(pair: Pair) -> Diagnosis | None:
         if min(had) < 2 or 0 in factors or max(factors) < 2:
             continue
         if call.type_name == "interpolate" and len({*factors}) == 1:
-            line = set_argument(read_line(ctx, call.source), "interpolate", "scale_factor", 2, str(factors[0]))
-            fix, name = place_line(ctx, call, line), "interpolate"
+            fix, name = set_made(ctx, call, "scale_factor", 2, str(factors[0])), "interpolate"
         elif fact is not None:
             fix, name = _enlarge(ctx, fact, factors), f"'{fact.path}'"
         else:

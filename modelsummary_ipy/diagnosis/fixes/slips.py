@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
-from modelsummary_ipy.diagnosis.failures.fixes import fix_operand, remake
+from modelsummary_ipy.diagnosis.failures.fixes import remake
 from modelsummary_ipy.diagnosis.failures.rewriting import (
     Write,
     change_alike,
@@ -102,7 +102,6 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     if ctx.function in ("reshape", "view"):
         found += rewrite(ctx, edits.take_numbers(ctx), alone=True)
     found += rewrite(ctx, edits.give_dim, alone=True)
-    found += _undo_pairs(ctx)
     if ctx.function in CATS or ctx.function == "add":
         found += rewrite(ctx, edits.turn_skips(ctx), alone=True)
         found += _take_names(ctx, _LIKELY)
@@ -175,21 +174,6 @@ def _swap_sizes(ctx: FailureContext) -> Iterator[Candidate]:
                 rows, width = fact.settings["num_embeddings"], fact.settings["embedding_dim"]
                 if rows != width and rows in other.shape[-1:]:
                     yield remake(ctx, fact, num_embeddings=width, embedding_dim=rows)
-
-
-def _undo_pairs(ctx: FailureContext) -> Iterator[Candidate]:
-    """Add a dim where samples were laid on another's dim of one, and paired each with each: (B, T) on (B, 1, T)."""
-    for x in ctx.operands[:3]:
-        if x.rank < 2 or x.shape[0] != x.shape[1] or x.shape[0] < 2:
-            continue
-        for call in ctx.flow.walk_back(x.link, _MOST_STEPS_BACK):
-            shapes = [spec.shape for spec in call.inputs]
-            one = next((shape for shape in shapes if shape[:2] == (x.shape[0], 1)), ())
-            places = [at for at, shape in enumerate(shapes) if shape[:1] == x.shape[:1] and len(shape) == len(one) - 1]
-            made = call.outputs[0].shape if call.outputs else ()
-            if one and places and made[:2] == x.shape[:2]:
-                yield fix_operand(ctx.at_line_of(call), places[0], "{}.unsqueeze(1)")
-                return
 
 
 # -- names ------------------------------------------------------------------------------------------------------------

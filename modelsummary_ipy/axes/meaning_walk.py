@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
@@ -21,18 +21,10 @@ _JOINS = frozenset({"aten.stack", "aten.cat"})
 class MeaningWalk(Meanings):
     """Walks over the operations of a trace."""
 
-    def steps(self, skip: Callable[[int], int]) -> Iterator[Step]:
-        """Walk to the end, and yield every operation whose results have axes now.
-
-        Args:
-            skip: Returns how many operations from one on are not walked over, as others like them were.
-        """
-        walked = 0
+    def steps(self) -> Iterator[Step]:
+        """Walk to the end, and yield every operation whose results have axes now."""
         for index, event in enumerate(self.ops.events):
-            if index < walked:
-                continue
-            walked = index + skip(index)
-            if walked == index and event.outputs:
+            if event.outputs:
                 yield self._step(index, event)
 
     # -- one operation ------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor, input_axis, plain_axis, write_axis
-from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, Repeat, TensorRef
+from modelsummary_ipy.records.op_events import AxisFinding, AxisFindingKind, OpEvent, OpEvents, TensorRef
 
 #: Of a reshape its call, what each dim was made of, and what each is.
 Dealt = tuple[int, Sequence[Axis], Sequence[Axis]]
@@ -21,7 +21,6 @@ class Meanings:
         others: The same operations at another batch, aligned, ``None`` where one was not made; or ``None`` if nothing
             is to be compared.
         is_own: Whether all sizes but the batch are those that the user gave.
-        repeats: What repeats the same operations, in ``others`` too, by the place where it begins.
     """
 
     def __init__(
@@ -33,11 +32,9 @@ class Meanings:
         others: Sequence[OpEvent | None] | None,
         *,
         is_own: bool,
-        repeats: Mapping[int, Repeat] | None = None,
     ) -> None:
         self.ops = ops
         self.paths = paths
-        self.repeats = repeats or {}
         self._others = others
         self.is_own = is_own
         self.axes: dict[int, list[Axis]] = {}

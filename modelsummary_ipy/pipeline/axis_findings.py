@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.align_events import align_events, find_repeats
+from modelsummary_ipy.axes.align_events import align_events
 from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.axes.meanings import Dealt
 from modelsummary_ipy.diagnosis.axis_checks.coincidences import fails_between_tensors, find_coincidence
 from modelsummary_ipy.diagnosis.axis_checks.findings import find_against_meaning
 from modelsummary_ipy.diagnosis.axis_checks.sides import find_sides, find_uneven_sides
-from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents, Repeat
+from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
 from modelsummary_ipy.records.retraced import Retraced
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
@@ -82,17 +82,16 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
     if found.works and found.ops is not None and found.ops.is_whole:
         is_own = [*joint] == [name]
         other = retracer.at({}) if found is one_more else one_more
-        others, repeats = None, dict[int, Repeat]()
+        others = None
         if other.ops is not None:
             others = align_events(found.ops, other.ops, _partners(found, other))
-            repeats = find_repeats(found.ops, [other.ops], [others])
         moved = {dim for dim, size in joint.items() if size not in used}
-        walk = _walk(batch, trace, found, moved, others, repeats, is_own=is_own)
+        walk = _walk(batch, trace, found, moved, others, is_own=is_own)
         findings += walk.findings
         origins = find_origins(trace, found, walk.walk, own, name)
         if not is_own and one_more.works and one_more.ops.is_whole and _regroups(one_more.ops):
             # A number that is written down fits the sizes that the user gave: there it is seen what it cuts.
-            again = _walk(batch, trace, one_more, set(), None, one_more.ops.repeats, is_own=True)
+            again = _walk(batch, trace, one_more, set(), None, is_own=True)
             findings += [finding for finding in again.findings if finding.kind == "carved"]
             findings += _find_dealt_otherwise(walk.dealt, again.dealt)
     return AxisFacts(tuple(dict.fromkeys(findings)), origins)
@@ -131,7 +130,6 @@ def _walk(
     found: Retraced,
     moved: Collection[str],
     others: Sequence[OpEvent | None] | None,
-    repeats: Mapping[int, Repeat],
     *,
     is_own: bool,
 ) -> _Walked:
@@ -142,7 +140,7 @@ def _walk(
     dims = [["B" if dim == name else dim for dim in names] for names in batch.names.dims]
     paths = {call.index: call.path for call in found.trace.calls}
     moved = frozenset("B" if dim == name else dim for dim in moved)
-    walk = MeaningWalk(found.ops, dims, moved, paths, others, is_own=is_own, repeats=repeats)
+    walk = MeaningWalk(found.ops, dims, moved, paths, others, is_own=is_own)
     mine = {there: call for call, there in enumerate(align_calls(trace, found.trace)) if there is not None}
     items = [
         item._replace(call=mine[item.call]) for item in find_against_meaning(walk) if mine.get(item.call) is not None

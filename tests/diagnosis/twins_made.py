@@ -61,7 +61,7 @@ class BertClassifier(nn.Module):
         return self.fc(self.bert(ids).pooler_output)
 
 
-@twin(BertClassifier, ints(2, 60), reason="the model has positions for 40 (config.max_position_embeddings)")
+@twin(BertClassifier, ints(2, 60), reason="has 40 (config.max_position_embeddings); needs T ≤ 40")
 class BertClassifierT(BertClassifier):
     def __init__(self):
         super().__init__()

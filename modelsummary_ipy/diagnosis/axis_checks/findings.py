@@ -8,7 +8,6 @@ from modelsummary_ipy.axes.meaning import Axis
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.checks import Checks
 from modelsummary_ipy.diagnosis.axis_checks.operations import MOVES
-from modelsummary_ipy.diagnosis.axis_checks.repeats import Repeats
 from modelsummary_ipy.records.op_events import AxisFinding
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
@@ -24,7 +23,7 @@ _PARTS = MOVES | {"aten.slice", "aten.select"}
 def find_against_meaning(walk: MeaningWalk) -> list[AxisFinding]:
     """Walk to the end; of findings that reach no output only those that stand by themselves are kept."""
     checks = Checks(walk, frozenset(walk.ops.params))
-    for step in walk.steps(Repeats(walk, checks).skip):
+    for step in walk.steps():
         checks.follow(*step)
     checks.finish(walk.ops.call_outputs.get(0, ()))
     kinds = {found.kind for _, found in walk.found}

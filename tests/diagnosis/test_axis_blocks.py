@@ -1,4 +1,4 @@
-"""Blocks that are alike: a walk for meaning renames what it made of one, and finds what a walk over all finds."""
+"""Blocks that are alike: what is wrong in one is found in each, and features are named by each one's own layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from modelsummary_ipy import ModelSummary
-from modelsummary_ipy.diagnosis.axis_checks.repeats import Repeats
 from modelsummary_ipy.pipeline.axis_findings import AxisFacts, find_axis_facts
 
 
@@ -76,29 +75,15 @@ MODELS = {
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_it_finds_what_a_walk_over_all_blocks_finds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_weights_are_found_in_every_block(name: str) -> None:
     torch.manual_seed(0)
-    skipped: list[int] = []
-    skip = Repeats.skip
-
-    def count(self: Repeats, index: int) -> int:
-        length = skip(self, index)
-        skipped.append(length)
-        return length
-
-    monkeypatch.setattr(Repeats, "skip", count)
     found, ms = _find(MODELS[name]())
-    monkeypatch.setattr(Repeats, "skip", lambda self, index: 0)
-    again, _ = _find(MODELS[name]())
-    assert found == again
-    is_renamed = name in ("first", "last", "another from the fourth on", "each other", "mirrored")
-    assert any(skipped) == is_renamed
     rows = {call.index: call.path for call in ms.pipeline.traced.trace.calls}
     wrong = {rows[finding.call].partition(".attn")[0] for finding in found.findings if finding.kind == "softmax"}
     assert wrong == ({f"blocks.{number}" for number in range(6)} if name == "wrong weights" else set())
 
 
-def test_features_of_a_renamed_block_are_named_by_its_own_layers() -> None:
+def test_features_of_a_block_are_named_by_its_own_layers() -> None:
     found, ms = _find(MODELS["first"]())
     paths = {call.path: call.index for call in ms.pipeline.traced.trace.calls if call.kind == "module"}
     origins = [found.origins[paths[f"blocks.{number}.qkv"]][0][-1] for number in range(6)]

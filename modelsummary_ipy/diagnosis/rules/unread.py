@@ -21,6 +21,7 @@ from modelsummary_ipy.diagnosis.rules.unread_names import (
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, params_of
 from modelsummary_ipy.diagnosis.windows import read_windows
 from modelsummary_ipy.model.torch_layers import classes_of
+from modelsummary_ipy.records.packages import INSTALLED
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, Severity, Source, TensorSpec
 
@@ -45,6 +46,7 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
         return
     reached = {step.index for link in evidence.calls[0].output_links for step in evidence.flow.before(link)}
     yield from _find_dead_layers(evidence, reached)
+    yield from _find_ignored_arguments(evidence, reached)
     yield from find_unread_names(evidence, reached)
     yield from find_repeated_entries(evidence)
     yield from _find_skipped_entries(evidence)
@@ -68,7 +70,11 @@ def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
     It is a note where the forward mentions it, or can be called without it.
     """
     root = evidence.calls[0]
-    read = {link.leaf for call in evidence.calls[1:] for link in call.input_links if link is not None and link.call < 0}
+    read = {
+        link.leaf
+        for link, pairs in evidence.flow.reads.items()
+        if link.call < 0 and not all(pair[0].index == 0 or _ignores(evidence, *pair) for pair in pairs)
+    }
     function = find_function(Source("", evidence.modules[0].forward_line + 1, "", evidence.modules[0].forward_file))
     for leaf, fact in enumerate(evidence.inputs):
         spec = fact.spec
@@ -124,6 +130,35 @@ def _find_dead_layers(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
             yield evidence.flag("unread-result", "warning", call, message, f"let the next line read {name}",
                 "overwritten", num_params=count,
             )  # fmt: skip
+
+
+def _find_ignored_arguments(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
+    """What layers made is given to modules alone, and none of their forwards reads the argument that it is."""
+    used = {index for step in evidence.flow.steps if step.index in reached for index in params_of(step)}
+    for link, pairs in evidence.flow.reads.items():
+        if link.call < 0 or link.call in reached or not all(_ignores(evidence, *pair) for pair in pairs):
+            continue
+        made = {index for before in evidence.flow.before(link) for index in params_of(before)} - used
+        count = sum(evidence.params[index].num for index in made if evidence.params[index].trainable)
+        if count:
+            (call, position), owner = pairs[0], evidence.flow.module_of(pairs[0][0])
+            spec = call.inputs[position]
+            message = f"{owner.type_name if owner else ''}.forward does not read {spec.name} of "
+            message += f"{write_size(spec.shape)}: what {count:,} parameters made reaches no output"
+            yield evidence.flag("unread-result", "warning", call, message, f"read {spec.name} in it", "argument",
+                shape=spec.shape, num_params=count,
+            )  # fmt: skip
+
+
+def _ignores(evidence: Evidence, call: Call, position: int) -> bool:
+    """Return whether a module of the user's is given a tensor by an argument that its forward does not mention."""
+    fact, name = evidence.flow.module_of(call), call.inputs[position].name
+    if fact is None or not fact.forward_file or fact.forward_file.startswith(INSTALLED):
+        return False
+    function = find_function(Source("", fact.forward_line + 1, "", fact.forward_file))
+    arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs if function is not None else []
+    is_named = any(argument.arg == name for argument in arguments)
+    return is_named and function is not None and not reads(function, name)
 
 
 def _before(evidence: Evidence, step: Call) -> Iterator[Call]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from modelsummary_ipy.model.torch_layers import classes_of, names_of, spatial_dims
+from modelsummary_ipy.model.written_dims import match_written_dims
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
 
@@ -75,9 +76,10 @@ def name_dims(trace: Trace) -> InputNames:
     renamed: dict[str, str] = {}
     roles: dict[str, str] = {}
     named: dict[int, tuple[str, ...]] = {}
+    written = match_written_dims(trace)
     has_encoder = len({fact.spec.name.startswith(_OF_DECODER) for fact in trace.inputs}) == 2
-    # Inputs that the user named come first: the others are named after them.
-    for leaf in sorted(range(len(trace.inputs)), key=lambda leaf: not any(trace.inputs[leaf].dims)):
+    # Inputs that the user named come first: the others are named after them, and squares, of edges, after those.
+    for leaf in sorted(range(len(trace.inputs)), key=lambda leaf: _rank_input(trace.inputs[leaf])):
         fact = trace.inputs[leaf]
         length, other = "T", ""
         if has_encoder:
@@ -85,6 +87,11 @@ def name_dims(trace: Trace) -> InputNames:
         sizes = {name: size for name, size in known.items() if name != other}
         reader = readers.find(leaf)
         wanted = _wanted_names(fact, reader, sizes)
+        nodes = known.get("T", 0)
+        if reader is None and wanted == ("B", "F") and fact.spec.shape == (nodes, nodes) and nodes != known.get("B"):
+            wanted = ("T", "T")  # the edges between as many nodes
+        if leaf in written:
+            wanted = _follow_text(wanted, written[leaf].roles)
         names = [length if name == "T" else name for name in wanted]
         if reader is None and "T" not in known:  # labels of a signal's samples, which no layer reads
             names = [
@@ -117,13 +124,17 @@ def list_tied(names: InputNames, trace: Trace) -> list[InputNames]:
     """
     size = next((fact.spec.shape[dims.index(names.batch)] for dims, fact in zip(names.dims, trace.inputs, strict=True)
                  if names.batch in dims), 0)  # fmt: skip
+    written = match_written_dims(trace)
+    readers = _Readers(trace)
     found: list[InputNames] = []
     for most, has_squares in ((None, False), (1, False), (None, True)):
         dims = []
-        for own, fact in zip(names.dims, trace.inputs, strict=True):
+        for leaf, (own, fact) in enumerate(zip(names.dims, trace.inputs, strict=True)):
             given = fact.dims or ("",) * len(own)
             free = [axis for axis, name in enumerate(own) if fact.spec.shape[axis] == size and not given[axis] and name]
-            is_square = has_squares and fact.spec.shape == (size, size)
+            is_square = has_squares and fact.spec.shape == (size, size) and leaf not in written
+            if is_square and (reader := readers.find(leaf)) is not None and reader[0].type_name in _BY_RANK:
+                is_square = False  # as many words as samples
             taken = free[:most] if names.batch not in own or is_square else []
             dims.append(tuple(names.batch if axis in taken else name for axis, name in enumerate(own)))
         tied = replace(names, dims=_rename_numbered(tuple(dims), names))
@@ -179,6 +190,22 @@ def _wanted_names(
             if any(names):
                 return _fill(names)
     return _names_by_rank(shape, fact.spec.dtype)
+
+
+def _rank_input(fact: InputFact) -> tuple[bool, bool]:
+    shape = fact.spec.shape
+    return not any(fact.dims), len(shape) == 2 and shape[0] == shape[1]
+
+
+def _follow_text(guess: tuple[str, ...], roles: tuple[str, ...]) -> tuple[str, ...]:
+    """Put the batch where the text of the forward says that it is, and steps and features where they are."""
+    if roles.count("B") != 1 or guess.count("B") != 1:
+        return guess
+    names, at, place = list(guess), roles.index("B"), guess.index("B")
+    names[at], names[place] = "B", names[at]
+    if sorted(roles) == ["B", "F", "T"] and names[roles.index("T")] in _FEATURES:
+        return roles
+    return tuple(names)
 
 
 def _fill(names: list[str]) -> tuple[str, ...]:

@@ -25,13 +25,14 @@ def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
     """
     if evidence.again is None or evidence.batch < 1:
         return
+    chance = {found.call for found in evidence.story.axis_findings if found.kind == "coincident" and "B" in found.axes}
     for step in evidence.flow.steps:
         if step.type_name.rstrip("_") in ELEMENTWISE and len(step.inputs) > 1 and step.outputs:
             pair = _find_pair(evidence, step)
             if pair is not None and not _is_asked_for(evidence, step, *pair):
                 one, two = (step.inputs[leaf].shape for leaf in pair)
                 is_unit = tuple(size for size in one if size > 1) == tuple(size for size in two if size > 1)
-                sure = len(one) == 2 or is_unit or _share_a_source(evidence, step)
+                sure = len(one) == 2 or is_unit or step.index in chance or _share_a_source(evidence, step)
                 yield _write_pair(evidence, step, *pair, "warning" if sure else "note")
         elif step.type_name == "matmul" and len(step.inputs) == 2 and _multiplies_batches(evidence, step):
             yield _write_product(evidence, step)

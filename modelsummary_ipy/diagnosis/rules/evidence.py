@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.diagnosis.call_arguments import Dims
 from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, is_weighted, params_of
+from modelsummary_ipy.model.written_dims import match_written_dims
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.lazy import lazy
 from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
@@ -23,6 +24,7 @@ class Evidence:
         story: The story.
         flow: Which call made each tensor, and which read it.
         again: The trace at B + 1, also if it failed; ``None`` if there is none.
+        written: By leaf what the text of the model's forward says an input's dims are.
     """
 
     def __init__(self, story: Story) -> None:
@@ -34,6 +36,7 @@ class Evidence:
         self.inputs = story.trace.inputs
         self.retraces = story.retraces
         self.again: Retrace | None = next((r for r in story.retraces if set(r.sizes) == {"B"}), None)
+        self.written = match_written_dims(story.trace)
         self._params_below: dict[int, frozenset[int]] = {}
 
     # -- the batch ----------------------------------------------------------------------------------------------------

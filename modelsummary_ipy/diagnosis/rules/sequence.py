@@ -46,6 +46,17 @@ def find_swapped_sequences(evidence: Evidence) -> Iterator[Flag]:
     seen: set[int] = set()
     for layer in layers:
         row = _outermost(flow, layer)
+        taken = time.takes_a_sample(layer)
+        if taken is not None and row.index not in seen:
+            seen.add(row.index)
+            shape = layer.outputs[0].shape
+            message = f"{taken.text}, of the {shape[1]} samples: {row.type_name}, batch_first=False, makes "
+            message += f"{write_size(shape)}, its {shape[0]} steps first"
+            fix = "out[-1] takes the last step of all samples"
+            yield evidence.flag(
+                "sequence-order", "warning", evidence.calls[taken.call], message, fix, "sample", shape=shape
+            )
+            continue
         found = _judge(flow, time, layer, row) if row.index not in seen else None
         if found is not None:
             seen.add(row.index)
@@ -179,6 +190,21 @@ class _TimeEvidence:
                 return event.text
         return self.is_batch(layer, batch) or ""
 
+    def takes_a_sample(self, layer: Call) -> _Event | None:
+        """Return what takes the samples for the steps behind a layer that has them in dim 1, as its input has."""
+        layout = self.evidence.layout_in(layer)
+        if self._flow.setting(layer, "batch_first") or layout[1] != ("B",) or "B" in layout[0] or not layer.outputs:
+            return None
+        before = self._flow.before(layer.input_links[0])
+        if not any(step.type_name in TRANSPOSES and self.evidence.layout_in(step)[:1] == (("B",),) for step in before):
+            return None  # what the dims are called is a guess
+        behind = (
+            event
+            for event in self._events
+            if event.call > layer.index and event.time == {"B"} and " takes " in event.text
+        )
+        return next((event for event in behind if event.batch & {*layout[0]}), None)
+
     def takes_for_batch(self, layer: Call, axis: set[str]) -> str:
         """Return what takes an axis for the samples before a layer; ``""`` if nothing does, or it is a time too."""
         before = [event for event in self._events if event.call < layer.index]
@@ -207,6 +233,11 @@ class _TimeEvidence:
     def _batches(self) -> list[tuple[int, frozenset[str], str]]:
         """Axes that another layer takes for the batch, with the text for it."""
         found: list[tuple[int, frozenset[str], str]] = []
+        for leaf, said in self.evidence.written.items():
+            dims = self.evidence.inputs[leaf].dims
+            if said.roles.count("B") == 1 and len(dims) == len(said.roles):
+                dim = said.roles.index("B")
+                found.append((-1, frozenset([dims[dim]]), f"the text says {said.text}"))
         for call in self._flow.trace.calls:
             if not call.inputs or self._is_torches(call):
                 continue

@@ -11,18 +11,23 @@ from modelsummary_ipy.diagnosis.rules.meaning import find_axis_flags
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, spatial_rank
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.summary import Flag
-from modelsummary_ipy.records.trace import Call, Severity
+from modelsummary_ipy.records.trace import Call, Link
 
 _NORMS = names_of("layer norm")
+_OF_SIGNALS = frozenset(
+    {"Conv1d", "conv1d", "BatchNorm1d", "InstanceNorm1d", "AvgPool1d", "avg_pool1d", "MaxPool1d", "max_pool1d"}
+)
 
 
 def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
     """Find a Linear or LayerNorm over the last spatial dim of a feature map whose channels are just as wide.
 
-    Finds ``nn.Linear(16, 10)`` on ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d.
-    Leaves alone nets that permute first, that mix tokens or frequencies on purpose (the widths differ, or
-    a Linear made the last dim), and shapes whose sizes are all equal, which show nothing.
+    Finds ``nn.Linear(16, 10)`` on ``(B, 16, 16, 16)``, ``nn.LayerNorm(32)`` on ``(B, 32, 32)`` of a Conv1d, and a
+    Conv1d on ``(B, T, C)`` where the text of the forward calls it that. Leaves alone nets that permute first, that mix
+    tokens or frequencies on purpose (the widths differ, or a Linear made the last dim), and shapes whose sizes are all
+    equal, which show nothing.
     """
+    told: set[int] = set()
     for step in evidence.flow.steps:
         if (step.type_name not in LINEARS and step.type_name not in _NORMS) or not step.inputs or not step.outputs:
             continue
@@ -38,9 +43,24 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
         )
         message += f" it reads dim {len(shape) - 1}, {maker.path or maker.type_name} made the channels in dim 1"
         fix = _write_fix(len(shape), step)
-        severity: Severity = "warning"
-        yield evidence.flag("wrong-axis", severity, step, message, fix, "layer", shape=shape, size=shape[-1])
-    yield from (flag for flag, _ in find_axis_flags(evidence, "wrong-axis"))
+        told.add(step.index)
+        yield evidence.flag("wrong-axis", "warning", step, message, fix, "layer", shape=shape, size=shape[-1])
+    yield from _find_steps_as_channels(evidence)
+    yield from (flag for flag, call in find_axis_flags(evidence, "wrong-axis") if call.index not in told)
+
+
+def _find_steps_as_channels(evidence: Evidence) -> Iterator[Flag]:
+    """A layer of signals, ``(B, C, L)``, on an input that the text calls ``(batch, steps, features)``."""
+    for leaf, said in evidence.written.items():
+        for call, _ in evidence.flow.reads.get(Link(-1, leaf), ()) if said.roles == ("B", "T", "F") else ():
+            if call.type_name in _OF_SIGNALS:
+                shape = call.inputs[0].shape
+                message = (
+                    f"{call.type_name} of {write_size(shape)} reads dim 1 as its {shape[1]} channels: the text says "
+                )
+                message += said.text
+                fix = f"transpose(1, 2) before it, and {shape[2]} channels"
+                yield evidence.flag("wrong-axis", "warning", call, message, fix, "steps", shape=shape)
 
 
 def _is_one_wide(evidence: Evidence, step: Call) -> bool:

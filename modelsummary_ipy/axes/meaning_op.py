@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,6 +105,7 @@ class MeaningOp(Op):
         made: list[Axis] = []
         if not self._known.is_own:
             self._check_swap(data, sizes)
+            self._check_apart(left, sizes)
         for place, size in enumerate(sizes):
             got: list[Factor] = []
             self._check_windows(left[:2], sizes[place : place + 2])
@@ -123,6 +126,22 @@ class MeaningOp(Op):
         if 1 not in sizes and all(value_of(size) != 1 for size in data):  # a part of 1 is no factor
             self._known.dealt.append((self.event.call, [axis for axis in data if isinstance(axis, Axis)], [*made]))
         return made
+
+    def _check_apart(self, parts: Sequence[Factor], sizes: Sequence[int]) -> None:
+        """Ask for height and width of windows, ``(rows, columns, ws, ws)``, whose two halves are not side by side."""
+        ends, cuts = (
+            list(itertools.accumulate(of, operator.mul, initial=1)) for of in ([part.size for part in parts], sizes)
+        )
+        # What is made of whole parts in their order may have such sizes by chance.
+        pairs = [[*sizes[at : at + 2]] for at in range(len(sizes) - 1) if not {*cuts[at : at + 3]} <= {*ends}]
+        for one, two in itertools.pairwise(parts):
+            halves = [part for part in (one, two) if part.half == "outer" and part.kind == "input"]
+            wholes = [part.whole for part in halves if part.whole is not None]
+            if len(wholes) == 2 and wholes[0] is not wholes[1]:
+                asked = [whole.size for whole in wholes]
+                inner = [whole.halves[part.size][1] for whole, part in zip(wholes, halves, strict=True)]
+                if all(part in parts for part in inner) and asked in pairs:
+                    self._known.find("carved", self._index, Axis(halves))
 
     def _check_swap(self, data: Axes, sizes: Sequence[int]) -> None:
         """Positions and the features at each change their places, also at sizes that nobody gave."""

@@ -97,7 +97,7 @@ AxisFindingKind = Literal[
     "numbered", "labels", "offset", "apart", "regrouped", "laid", "row", "interleaved",
     "carried", "chosen", "swapped", "unscaled", "strided", "tiled", "weighted", "degrees",
     "shifted", "spread", "grid", "first", "mosaic", "running", "ends", "fields", "length",
-    "ones", "best",
+    "ones", "best", "averaged", "nearest", "unshifted", "rows", "exchanged", "descended", "met",
 ]  # fmt: skip
 
 

@@ -110,11 +110,19 @@ def test_the_fix_of_a_reshape_gives_the_shape_that_was_wanted() -> None:
         ((2, 32, 4, 4), (2, 16, 32)): lambda x: x.flatten(2).transpose(1, 2),
         ((2, 27, 8, 8), (2, 192, 9)): lambda x: x.permute(0, 2, 3, 1).reshape(2, -1, 9),
         ((2, 3, 32, 32), (2, 16, 192)): lambda x: nn.functional.unfold(x, 8, stride=8).transpose(1, 2),
+        ((15, 32), (5, 3, 32)): lambda x: x.view(3, 5, 32).transpose(0, 1),
+        ((2, 6, 12), (6, 24)): lambda x: x.transpose(0, 1).flatten(1),
+        ((3, 10, 14), (42, 10)): lambda x: x.transpose(1, 2).reshape(-1, 10),
+        ((2, 32, 4, 40), (2, 40, 128)): lambda x: x.permute(0, 3, 1, 2).flatten(2),
+        ((2, 3, 5, 4, 4, 24), (2, 12, 20, 24)): lambda x: x.permute(0, 1, 3, 2, 4, 5).reshape(2, 12, 20, 24),
+        ((2, 3, 2, 2, 5, 6), (2, 3, 10, 12)): lambda x: x.permute(0, 1, 4, 2, 5, 3).reshape(2, 3, 10, 12),
     }
     written = [
         "view(B, 10, 4, 8).transpose(1, 2)", "transpose(1, 2).flatten(2)", "nn.PixelShuffle(2)",
         "nn.PixelUnshuffle(2)", "flatten(2).transpose(1, 2)", "permute(0, 2, 3, 1).reshape(B, -1, 9)",
-        "F.unfold(x, 8, stride=8).transpose(1, 2)",
+        "F.unfold(x, 8, stride=8).transpose(1, 2)", "view(3, 5, 32).transpose(0, 1)", "transpose(0, 1).flatten(1)",
+        "transpose(1, 2).reshape(-1, 10)", "permute(0, 3, 1, 2).flatten(2)",
+        "permute(0, 1, 3, 2, 4, 5).reshape(B, 12, 20, 24)", "permute(0, 1, 4, 2, 5, 3).reshape(B, 3, 10, 12)",
     ]  # fmt: skip
     assert [write_reshape_fix(*shapes) for shapes in cases] == written
     for (before, after), fix in cases.items():

@@ -16,6 +16,7 @@ from modelsummary_ipy.diagnosis.axis_checks.operations import (
     RANDOM,
     REDUCTIONS,
     SAME_SHAPE,
+    SCORES,
     SOFTMAXES,
 )
 from modelsummary_ipy.diagnosis.axis_checks.samples_as_steps import StepChecks
@@ -31,6 +32,8 @@ _KEEPS_PARTS = _KEEPS | MOVES
 _KEEPS_NOISE = _KEEPS | ELEMENTWISE | {"aten.log", "aten.sqrt", "aten.cos"}
 _MEETS = PRODUCTS | ELEMENTWISE
 _CUTS = frozenset({"aten.split", "aten.chunk", "aten.unsafe_split"})
+_SUMS = frozenset({"aten.mean", "aten.sum"})
+_SCALES = MOVES | {"aten.mul", "aten.div", "aten.neg", "aten._to_copy", "aten.clone", "aten.detach"}
 _CHOOSES = frozenset({"aten.topk", "aten.sort", "aten.argmax"})
 
 
@@ -63,6 +66,9 @@ class BatchChecks:
         #: Tables that are cut to the size of the batch and that nothing has read so far: the operation that did.
         self._cuts: dict[int, tuple[int, Axis]] = {}
         self._steps = steps
+        #: Products of each sample with all; halves of the batch: the operation that cut, and which half.
+        self._paired: set[int] = set()
+        self._halves: dict[int, tuple[int, int]] = {}
 
     def follow(
         self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]],
@@ -94,10 +100,17 @@ class BatchChecks:
             if event.op == "aten.roll" and not event.args.get("dims"):
                 places = range(len(axes))  # the tensor is rolled flat
             for place in places:
-                if axes[place].has("B") and len(axes) > 1 and not self._steps.numbers_rows(event, refs):
+                is_mixed = any(factor.kind == "mixed" for factor in axes[place].factors)  # a reshape is to blame
+                is_of_batch = axes[place].has("B") and len(axes) > 1 and not is_mixed
+                if is_of_batch and not self._steps.numbers_rows(event, refs):
                     self._walk.find("along", index, axes[place])
-        elif event.op in _CUTS and len(event.outputs) > 2 and _is_cut_along(event, axes):
-            self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
+        elif event.op in _CUTS and len(event.outputs) > 1 and _is_cut_along(event, axes):
+            cuts = {part.number: (index, place) for place, part in enumerate(event.outputs)}
+            if len(cuts) > 2:
+                self._parts |= cuts
+            elif axes[event.args.get("dim", 0)].factors[0].name == "B":  # and not two batches behind one another
+                self._halves |= cuts
+        self._check_paired(index, event, refs, places)
         self._follow_weights(index, event, refs, axes, places)
         if event.op in PICKS:
             self._check_pick(index, event, axes, places)
@@ -171,8 +184,9 @@ class BatchChecks:
         if len(refs) == 1:
             if event.op in _KEEPS and refs[0].number in self._of_tables:
                 self._of_tables.add(made.number)
-            if event.op in _KEEPS_PARTS and refs[0].number in self._parts:
-                self._parts[made.number] = self._parts[refs[0].number]
+            for known in (self._parts, self._halves):
+                if event.op in _KEEPS_PARTS and refs[0].number in known:
+                    known[made.number] = known[refs[0].number]
             if event.op in _UNARY and refs[0].number in self._counts:
                 self._counts.add(made.number)
         # What is made of random numbers and of nothing that has a batch is as random, and as shared.
@@ -215,6 +229,10 @@ class BatchChecks:
                 return
         for place in places[:1]:
             if axes[place].has("B") and len(axes) > 1:
+                parts = axes[place].factors
+                if len(parts) > 1 and event.op in _BEST and any(axis.factors == parts for axis in axes[:place]):
+                    self._walk.find("nearest", index, axes[place])
+                    continue
                 is_best = event.op in _BEST and axes[place].roots == {"B"}
                 is_best = is_best and (event.op != "aten.topk" or len(axes) > 2)  # experts choose among all tokens
                 self._walk.find("along" if is_best else "picked", index, axes[place])
@@ -233,8 +251,23 @@ class BatchChecks:
         parts = [self._walk.axes_of(ref)[event.args.get("dim", 0)] for ref in refs]
         batches = [part for part in parts if part.has("B")]
         rest = [ref for ref, part in zip(refs, parts, strict=True) if not part.has("B")]
+        halves = [self._halves[ref.number] for ref in refs if ref.number in self._halves]
+        is_turned = len(halves) == len(refs) == 2 and halves[0][0] == halves[1][0] and halves[0][1] > halves[1][1]
+        if is_turned and parts[0].roots == {"B"}:
+            self._walk.find("exchanged", index, parts[0])
         if batches and rest and all(ref.number in self._of_tables for ref in rest):
             self._walk.find("joined", index, batches[0])
+
+    def _check_paired(self, index: int, event: OpEvent, refs: Sequence[TensorRef], places: Sequence[int]) -> None:
+        """``(u @ v.T).mean(1)``: what each sample makes with all is added up, and nothing was done to it before."""
+        made = event.outputs[0]
+        is_product = event.op in SCORES and sum(axis.roots == {"B"} for axis in self._walk.axes_of(made)) == 2
+        if is_product or (event.op in _SCALES and len(refs) == 1 and refs[0].number in self._paired):
+            self._paired.add(made.number)
+        elif event.op in _SUMS and len(places) == 1 and refs[0].number in self._paired:
+            axis = self._walk.axes_of(refs[0])[places[0]]
+            if axis.roots == {"B"} and self._has_batch(made):
+                self._walk.find("averaged", index, axis)
 
     def _check_contracted(self, index: int, made: TensorRef, met: Sequence[tuple[Axis, Axis]]) -> None:
         """A product sums over the batch."""

@@ -62,13 +62,17 @@ class Checks:
         self._doubled: dict[Factor, int] = {}
         self._scale = ScaleChecks(walk)
         self._halves = GateChecks(walk)
-        self._angles = AngleChecks(walk)
+        self._angles = AngleChecks(walk, tables)
         self._rows = RowChecks(walk, tables)
         #: Products of two tensors of features, entry by entry: their sum is a score of each position.
         self._paired: set[int] = set()
         #: Numbers of the tensors that an operation has read.
         self._seen: set[int] = set()
         self._shrunk: set[int] = set()
+        #: Maps that a resize made larger, and what was made of them; the first, and its heights; what became smaller.
+        self._grown: set[int] = set()
+        self._first_grown = 0, 0, 0
+        self._back: set[int] = set()
         #: What a dropout keeps, and what that is scaled to.
         self._kept: set[int] = set()
         self._steps = StepChecks(walk)
@@ -129,6 +133,8 @@ class Checks:
                 self._featureless[made.number] = self._featureless[first.number]
         if event.op in RESIZES:
             self._check_resize(index, first, made)
+        elif self._grown and any(ref.number in self._grown and ref.shape[2:] == made.shape[2:] for ref in refs):
+            self._grown.add(made.number)
         self._note_contracted(event, axes, met)
         if event.op in PRODUCTS:
             self._softmax.check_product(index, refs)
@@ -146,7 +152,11 @@ class Checks:
             self._check_aligned(index, refs, event, met)
             if event.op == "aten.add" and len(refs) == 2 and any(ref.number in self._shrunk for ref in refs):
                 axes = next(self._walk.axes_of(ref) for ref in refs if ref.number in self._shrunk)
-                self._walk.find("shrunk", index, axes[-1])
+                back = [ref.number in self._back for ref in refs]
+                skip = refs[back.index(False)] if back.count(True) == 1 else None
+                grown, low, high = self._first_grown  # what was made before, of a size that the first step up left out
+                is_left = skip is not None and skip.number < grown and low < made.shape[2] < high
+                self._walk.find("descended" if is_left else "shrunk", index, axes[-1])
         is_pair = event.op == "aten.mul" and len(refs) == 2 and refs[0].number != refs[1].number
         if is_pair and refs[0].shape == refs[1].shape and not any(is_plain(self._walk, ref) for ref in refs):
             self._paired.add(made.number)
@@ -230,6 +240,12 @@ class Checks:
             self._walk.find("idle", index, self._walk.axes_of(ref)[-1])
         elif all(new < old for old, new in zip(before, after, strict=True)):
             self._shrunk.add(made.number)
+            if ref.number in self._grown:
+                self._back.add(made.number)
+        elif all(new > old for old, new in zip(before, after, strict=True)):
+            if not self._grown:
+                self._first_grown = made.number, before[0], after[0]
+            self._grown.add(made.number)
 
     # -- axes that meet -----------------------------------------------------------------------------------------------
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.trace import Call, Trace
 
 #: What lays a mask, or positions, on a tensor.
 _LAID = frozenset({"add", "masked_fill", "where"})
+_PRODUCTS = frozenset({"matmul", "mm", "bmm"})
 _CLASSES = frozenset({"cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss"})
 
 
@@ -39,6 +41,8 @@ def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | Non
         return AxisFinding("pinned", f"aten.{call.type_name}", call.index, (name,))
     pairs = [(spec.shape, its.shape) for spec, its in zip(call.inputs, then.inputs, strict=False)]
     moved = [places for places in (_find_moved(*pair) for pair in pairs) if places]
+    if call.type_name in _PRODUCTS and len(moved) == 2 and _is_summed(moved) and _are_of_inputs(trace, call):
+        return AxisFinding("met", f"aten.{call.type_name}", call.index, (name,))
     lengths = {one[place] for one, other in pairs for place in _find_moved(one, other)}
     if len(lengths) != 1:  # a view(-1, …) put what is more into the batch
         return None
@@ -46,6 +50,16 @@ def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | Non
         return None
     places = " and ".join(str(min(places)) for places in moved)
     return AxisFinding("coincident", f"aten.{call.type_name}", call.index, (name, places))
+
+
+def _is_summed(moved: list[frozenset[int]]) -> bool:
+    """Return whether a product sums a dim of a square whose dims both moved with one that did not: features."""
+    return (moved[1] == {-1, -2} and -1 not in moved[0]) or (moved[0] == {-1, -2} and -2 not in moved[1])
+
+
+def _are_of_inputs(trace: Trace, call: Call) -> bool:
+    """Return whether what a step reads comes from inputs of the model, and not from a parameter alone."""
+    return all(link is not None and bool(Dataflow(trace).sources(link)) for link in call.input_links)
 
 
 def _is_pinned(trace: Trace, call: Call, then: Call) -> bool:

@@ -11,7 +11,7 @@ from modelsummary_ipy.diagnosis.axis_checks.operations import MOVES
 from modelsummary_ipy.records.op_events import AxisFinding
 
 #: What is no mistake where it only leads to a single number: a loss, a statistic.
-_LIVE = frozenset({"along", "carried", "picked", "best", "contracted", "noise"})
+_LIVE = frozenset({"along", "carried", "picked", "best", "contracted", "noise", "averaged", "nearest", "exchanged"})
 #: What is no mistake where no output is of samples: correlations of features, say.
 _STATISTICS = frozenset({"reduced", "laid"})
 #: What is no mistake where it leads to no output: a queue of keys that the next forward reads.

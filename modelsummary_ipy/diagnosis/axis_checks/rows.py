@@ -34,6 +34,12 @@ class RowChecks:
         self._last_rows: dict[int, tuple[int, Axis]] = {}
         #: Numbers of places along an axis of each sample.
         self._within: set[int] = set()
+        #: Those that an input has for each sample.
+        self._given: set[int] = {
+            ref.number
+            for ref in walk.ops.inputs
+            if ref is not None and "int" in ref.dtype and len(ref.shape) > 1 and _has_samples(walk.axes_of(ref))
+        }
         #: Differences of samples, their squares, and sums of those over the batch: the operation, the features.
         self._apart: set[int] = set()
         self._squares: set[int] = set()
@@ -55,8 +61,8 @@ class RowChecks:
             axis = axes[places[0] if places else -1]
             if not axis.has("B") and any(other.has("B") for other in axes):
                 self._within.add(event.outputs[leaf].number)
-        elif event.op in _KEEPING and len(refs) == 1 and refs[0].number in self._within:
-            self._within.add(event.outputs[0].number)
+        elif event.op in _KEEPING and len(refs) == 1 and refs[0].number in self._within | self._given:
+            (self._within if refs[0].number in self._within else self._given).add(event.outputs[0].number)
         elif event.op in RUNNING and places and is_heads(axes[places[0]]):
             if any(map(is_position, axes)):
                 self._walk.find("running", index, axes[places[0]])
@@ -128,6 +134,8 @@ class RowChecks:
             first, *rest = axes[place].factors or (None,)
             if ask.number in self._within and rest and first is not None and first.roots == {"B"}:
                 self._walk.find("offset", index, axes[place])
+            elif ask.number in self._given and rest and first is not None and first.roots == {"B"}:
+                self._walk.find("unshifted", index, axes[place])
 
     def _check_cut(self, index: int, axis: Axis, parts: int) -> None:
         """Rows of two views of each sample, which stand side by side, are halved: the first samples, and the last."""
@@ -195,3 +203,7 @@ class RowChecks:
         known = self._groups.setdefault(alone, order)
         if known != order and known == order[::-1]:
             self._walk.find("regrouped", index, Axis(groups))
+
+
+def _has_samples(axes: Sequence[Axis]) -> bool:
+    return any(axis.roots == {"B"} for axis in axes)

@@ -154,6 +154,25 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "{op} looks the rows {0} of all {batch} samples up by numbers that begin at 0 in each: all read the first",
         "add what comes before a sample: index + torch.arange(x.size(0)).view(-1, 1, 1) * x.size(1)",
     ),
+    "unshifted": Wording(
+        "batch-mixed", "warning",
+        "{op} looks the rows {0} of all {batch} samples up by numbers that an input has for each sample, as they are: "
+        "no line adds the rows before a sample",
+        "index + torch.arange(x.size(0)).view(-1, 1) * x.size(1), before it is flattened",
+    ),
+    "nearest": Wording(
+        "batch-mixed", "warning", "{op} of {what} looks for the best of the rows {0}, those of all {batch} samples",
+        "keep (B, N, C): torch.cdist and bmm make one matrix for each sample",
+    ),
+    "exchanged": Wording(
+        "batch-mixed", "warning",
+        "{op} of {all} puts the second half of the {batch} samples before the first: each takes the place of another",
+        "chunk(2, 1) and cat(…, 1) exchange the halves of the features",
+    ),
+    "averaged": Wording(
+        "batch-mixed", "warning", "{op} of {what} adds up the products of each sample with all {batch}",
+        "(u * v).sum(1) is the product of each with its own",
+    ),
     "apart": Wording(
         "batch-mixed", "warning", "{op} of {what} adds up the {batch} samples: a distance of each of {0}, not of each "
         "sample", "sum(1) is the distance of each pair of samples",
@@ -196,6 +215,10 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
     "angles": Wording(
         "wrong-axis", "warning", "{op} lays sines or cosines of positions on {0}, in {all}: those are the heads",
         "transpose(1, 2) before it, or angles of (T, 1, d)",
+    ),
+    "rows": Wording(
+        "wrong-axis", "warning", "{op} lays the first rows of a table on {0}, in {all}: those are the heads",
+        "transpose(1, 2) before it, so that the steps are dim -2",
     ),
     "thirds": Wording(
         "wrong-axis", "warning",
@@ -288,6 +311,10 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",
         "unsqueeze or transpose so that it lies on its like: sigma[:, None, None, None] on a feature map",
     ),
+    "met": Wording(
+        "wrong-axis", "warning", "{op} of {all} sums {0} of the one with another dim of the other: they only fit "
+        "because their sizes are equal here", "the other order, adjacency @ h, or a transpose",
+    ),
     "degrees": Wording(
         "wrong-axis", "warning",
         "{op} of {what} and what it is reduced to along dim {0}, without keepdim: that of row i lies on column i",
@@ -298,6 +325,10 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "the same for both sides: torch.cat(…, 1), a padding of four numbers, a size for each",
     ),
     "idle": Wording("idle-resize", "note", "a resize of {what} to the size that it has changes nothing"),
+    "descended": Wording(
+        "idle-resize", "warning", "a map that was made larger is made smaller again, to be added to {what}, which was "
+        "made before: the finest came first", "for up, skip in zip(ups, reversed(skips)): the coarsest first",
+    ),
     "shrunk": Wording(
         "idle-resize", "note", "a feature map was made smaller to be added here, to {what}: its details are lost",
         "enlarge the coarse one to the size of the fine one",

@@ -10,6 +10,7 @@ from modelsummary_ipy.diagnosis.failures.statements import read_statement
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.axis_wordings import WORDINGS
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.sample_rows import find_common_steps, find_unsorted_rows
 from modelsummary_ipy.diagnosis.torch_names import RECURRENTS, SOFTMAXES
 from modelsummary_ipy.records.op_events import AxisFinding
 from modelsummary_ipy.records.summary import Flag, Number
@@ -17,7 +18,7 @@ from modelsummary_ipy.records.trace import Call
 
 _SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce", "index_reduce"})
 #: In names of classes whose numbers are of a whole batch.
-_STATISTICS = ("norm", "stat", "whiten", "minibatch", "center", "critic", "discriminator", "bn")
+_STATISTICS = ("norm", "stat", "whiten", "minibatch", "center", "critic", "discriminator", "bn", "scaler")
 #: In names of buffers that keep statistics of batches.
 _KEPT = re.compile(r"mean|var|std|running|moving|ema|stat|cent|sum|count|momentum|max|scale|batches|log|init")
 
@@ -134,6 +135,8 @@ def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:
     alone what reaches no output (losses, statistics), and sequence-first models, whose first dim is not the batch.
     """
     yield from (flag for flag, _ in find_axis_flags(evidence, "batch-mixed"))
+    yield from find_unsorted_rows(evidence)
+    yield from find_common_steps(evidence)
     for call in evidence.calls:
         name = _find_kept_state(evidence, call) if call.type_name in RECURRENTS and call.kind == "module" else ""
         if name:

@@ -11,7 +11,7 @@ from modelsummary_ipy.diagnosis.call_arguments import Size
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.reshape_fixes import write_reshape_fix
-from modelsummary_ipy.diagnosis.torch_names import RESHAPES
+from modelsummary_ipy.diagnosis.torch_names import REDUCTIONS, RESHAPES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
@@ -47,7 +47,12 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
             or not _folds(evidence, step)
             or _unfolds_crosswise(evidence, step)
         )
-        if step.index in carved and is_plain and not _is_skew(evidence, step):
+        if step.index in carved and not of_channels and _is_of_several(evidence, step):
+            message = f"{step.type_name} of {write_size(before)} made {after[0]} rows, {write_size(after)}: each is of "
+            message += f"parts of several of the {before[0]} samples"
+            fix = f"{step.type_name}(x.size(0), {after[0]}, -1) keeps the samples apart"
+            yield evidence.flag("reshape-swap", "warning", step, message, fix, "rows", before=before, after=after)
+        elif step.index in carved and is_plain and not _is_skew(evidence, step):
             yield _write_swap(evidence, step, "at other sizes it cuts across dims")
         elif (
             (is_permuted(before, after) and _is_of_windows(evidence, step))
@@ -90,6 +95,14 @@ def _is_in_order(before: Size, after: Size) -> bool:
         if product != size:
             return False
     return not left
+
+
+def _is_of_several(evidence: Evidence, step: Call) -> bool:
+    """Return whether samples became so many rows, whatever their number, and a mean, say, is taken of each row."""
+    before, after = step.inputs[0].shape, step.outputs[0].shape
+    is_of_rows = len(after) == 2 and 1 < after[0] != before[0] and evidence.moving_out(step) == (1,)
+    readers = evidence.flow.readers(step)
+    return is_of_rows and evidence.moving_in(step) == (0,) and any(one.type_name in REDUCTIONS for one in readers)
 
 
 def _is_of_windows(evidence: Evidence, step: Call) -> bool:

@@ -15,10 +15,13 @@ def write_reshape_fix(before: Size, after: Size) -> str:
         'transpose(1, 2)'
         >>> write_reshape_fix((8, 20, 64), (8, 4, 20, 16))
         'view(B, 20, 4, 16).transpose(1, 2)'
+        >>> write_reshape_fix((15, 32), (5, 3, 32))
+        'view(3, 5, 32).transpose(0, 1)'
         >>> write_reshape_fix((8, 12, 6, 6), (8, 3, 12, 12))
         'nn.PixelShuffle(2)'
     """
-    special = _write_split(before, after) or _write_tokens(before, after) or _write_shuffle(before, after)
+    special = _write_split(before, after) or _write_rows(before, after) or _write_tokens(before, after)
+    special = special or _write_shuffle(before, after)
     if special:
         return special
     if len(before) == len(after):
@@ -40,6 +43,27 @@ def _write_split(before: Size, after: Size) -> str:
     if len(before) == 4 and len(after) == 3 and (before[0], before[2], before[1] * before[3]) == after:
         return "transpose(1, 2).flatten(2)"
     return ""
+
+
+def _write_rows(before: Size, after: Size) -> str:
+    """Rows of samples and steps, states of several layers, a map as steps, windows and parts of pixels as a map."""
+    features = math.prod(before[1:])
+    if len(after) > 1 and before[0] == after[0] * after[1] and features == math.prod(after[2:]):
+        return f"view({', '.join(map(str, (after[1], after[0], *after[2:])))}).transpose(0, 1)"
+    if len(before) == 3 and after == (before[1], before[0] * before[2]):
+        return "transpose(0, 1).flatten(1)"
+    if len(before) in (3, 4) and after == (before[0] * math.prod(before[2:]), before[1]):
+        moved = "transpose(1, 2)" if len(before) == 3 else "permute(0, 2, 3, 1)"
+        return f"{moved}.reshape(-1, {before[1]})"
+    if len(before) == 4 and after == (before[0], before[3], before[1] * before[2]):
+        return "permute(0, 3, 1, 2).flatten(2)"
+    if len(before) != 6 or len(after) != 4:
+        return ""
+    size, one, two, three, four, last = before
+    shape = ", ".join(["B", *map(str, after[1:])])
+    if after == (size, one * three, two * four, last):
+        return f"permute(0, 1, 3, 2, 4, 5).reshape({shape})"
+    return f"permute(0, 1, 4, 2, 5, 3).reshape({shape})" if after == (size, one, two * four, three * last) else ""
 
 
 def _write_tokens(before: Size, after: Size) -> str:

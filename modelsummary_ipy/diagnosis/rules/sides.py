@@ -59,7 +59,7 @@ def find_idle_resizes(evidence: Evidence) -> Iterator[Flag]:
     found = {call.index for _, call in flags}
     for flag, call in flags:
         alike = [other for other in evidence.calls if other.source == call.source and other.type_name == call.type_name]
-        if all(other.index in found for other in alike) or call.source is None:
+        if flag.severity != "note" or call.source is None or all(other.index in found for other in alike):
             yield flag
 
 

@@ -156,9 +156,9 @@ def _ignores(evidence: Evidence, call: Call, position: int) -> bool:
     if fact is None or not fact.forward_file or fact.forward_file.startswith(INSTALLED):
         return False
     function = find_function(Source("", fact.forward_line + 1, "", fact.forward_file))
-    arguments = function.args.posonlyargs + function.args.args + function.args.kwonlyargs if function is not None else []
-    is_named = any(argument.arg == name for argument in arguments)
-    return is_named and function is not None and not reads(function, name)
+    if function is None or reads(function, name):
+        return False
+    return any(argument.arg == name for argument in (*function.args.args, *function.args.kwonlyargs))
 
 
 def _before(evidence: Evidence, step: Call) -> Iterator[Call]:

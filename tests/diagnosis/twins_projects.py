@@ -752,3 +752,46 @@ class NoiseTheOtherWay(nn.Module):
 class NoiseTheOtherWayT(NoiseTheOtherWay):
     def forward(self, x):
         return F.linear(x, self.mean), self.spread
+
+
+class HeightOfTwo(nn.Module):
+    """``squeeze(2)`` drops a height of one, and the map has two rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.along, self.out = nn.Conv2d(1, 4, (6, 3)), nn.Conv1d(4, 4, 3, padding=1), nn.Linear(4, 1)
+
+    def forward(self, x):
+        x = F.relu(self.conv(x))
+        x = x.squeeze(2)
+        x = x + self.along(x)
+        return self.out(x.transpose(1, 2)).squeeze(-1)
+
+
+@twin(HeightOfTwo, (3, 1, 7, 20), reason="squeeze(2) drops a dim of 1, and there are 2")
+class HeightOfTwoT(HeightOfTwo):
+    def forward(self, x):
+        x = self.conv(x).mean(2)
+        return self.out((x + self.along(x)).transpose(1, 2)).squeeze(-1)
+
+
+class TwoSumsInALine(nn.Module):
+    """Each step reads a sample, in a line that adds twice."""
+
+    def __init__(self, tags=5):
+        super().__init__()
+        self.emit, self.moves = nn.Linear(4, tags), nn.Parameter(torch.zeros(tags, tags))
+
+    def forward(self, x):
+        e = self.emit(x)
+        best = e[:, 0]
+        for t in range(1, e.size(1)):
+            scores = best.unsqueeze(2) + self.moves + e[t].unsqueeze(1)
+            best = scores.logsumexp(1)
+        return best.logsumexp(1)
+
+
+@twin(TwoSumsInALine, (2, 9, 4), reason="dim 0: 2 against 9")
+class TwoSumsInALineT(TwoSumsInALine):
+    def forward(self, x):
+        return self.emit(x).sum((1, 2))

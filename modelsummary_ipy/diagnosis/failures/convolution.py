@@ -36,6 +36,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
 )
 from modelsummary_ipy.diagnosis.failures.frames import list_foldings
 from modelsummary_ipy.diagnosis.failures.linear import explain_stacked, find_sides, is_map
+from modelsummary_ipy.diagnosis.failures.missing_dims import explain_kept_dim
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
@@ -107,6 +108,8 @@ def _explain_rank(ctx: FailureContext, x: Operand, channels: int, spatial: int) 
     if (stacked := explain_stacked(ctx, x, 1, channels, expected)) is not None:
         return stacked
     if x.rank == spatial + 3:
+        if (kept := explain_kept_dim(ctx, x, reason)) is not None:
+            return kept
         if x.shape[1] == channels != x.shape[2]:
             reason += f": dim 1 has the {channels} channels, the {x.shape[2]} of dim 2 go into the batch"
             fix = fix_argument(ctx, "{}.transpose(1, 2).flatten(0, 1)")

@@ -29,7 +29,7 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
         order = ctx.arguments.get("dims")
         if isinstance(order, tuple) and len(order) != x.rank:
             reason = f"permute has {len(order)} dims, {write_shape(x.shape)} has {x.rank}"
-            return _explain_kept_dim(ctx, x, reason) or Diagnosis(reason, f"{len(order)} dims", NOTHING, RESHAPE)
+            return explain_kept_dim(ctx, x, reason) or Diagnosis(reason, f"{len(order)} dims", NOTHING, RESHAPE)
     if ctx.function == "getitem":
         return _explain_index(ctx, x)
     if ctx.function == "affine_grid":
@@ -59,7 +59,7 @@ def explain_axis(ctx: FailureContext) -> Diagnosis | None:
     return None
 
 
-def _explain_kept_dim(ctx: FailureContext, x: Operand, reason: str) -> Diagnosis | None:
+def explain_kept_dim(ctx: FailureContext, x: Operand, reason: str) -> Diagnosis | None:
     """A dim was to be squeezed that has more than one item: the height of a map that is read as a sequence."""
     for call in ctx.flow.walk_back(x.link, 4):
         dim = ctx.flow.setting(call, "dim", None)

@@ -26,6 +26,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.linear import explain_joined
+from modelsummary_ipy.diagnosis.failures.missing_dims import explain_kept_dim
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.parameters import (
     find_param,
@@ -115,6 +116,8 @@ def _pair_states(arguments: list[str], keywords: dict[str, str]) -> tuple[list[s
 def _explain_rank(ctx: FailureContext, x: Operand, ranks: tuple[int, int]) -> Diagnosis:
     reason = f"{write_shape(x.shape)} has {x.rank} dims"
     fix = NOTHING
+    if x.rank == 4 and (kept := explain_kept_dim(ctx, x, reason)) is not None:
+        return kept
     if x.rank == 4:
         reason += ": flatten the feature map into a sequence, one step per position"
         fix = fix_argument(ctx, "{}.flatten(2).transpose(1, 2)")

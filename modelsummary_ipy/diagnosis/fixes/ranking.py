@@ -7,7 +7,7 @@ import re
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, ELEMENTWISE, LINEARS, LOSSES, RECURRENTS
 from modelsummary_ipy.records.fixes import LineEdit, Trial, Verdict
-from modelsummary_ipy.records.trace import Source
+from modelsummary_ipy.records.trace import Source, Trace
 
 #: More changes than so many are counted.
 _MANY = 3
@@ -114,11 +114,16 @@ def compares_by_chance(ctx: FailureContext, trial: Trial) -> bool:
     is_loss = ctx.function in LOSSES or ctx.function == "gaussian_nll_loss"
     if not (is_loss or (ctx.function in ELEMENTWISE and len(ranks) > 1 and ranks[0] == ranks[1])):
         return False
-    again = [
-        other for other in trial.trace.calls
-        if (other.type_name, other.path, other.source) == (call.type_name, call.path, call.source)
-    ]  # fmt: skip
-    later = [[spec.shape for spec in other.inputs[:2]] for other in again if len(other.inputs) > 1]
+
+    def list_pairs(trace: Trace) -> list[list[tuple[int, ...]]]:
+        alike = [
+            other for other in trace.calls if other.outputs
+            and (other.type_name, other.path, other.source) == (call.type_name, call.path, call.source)
+        ]  # fmt: skip
+        return [[spec.shape for spec in other.inputs[:2]] for other in alike if len(other.inputs) > 1]
+
+    ran = list_pairs(ctx.trace)  # another operation of the line
+    later = [pair for pair in list_pairs(trial.trace) if pair not in ran]
     if is_loss:
         return ctx.function not in ("cross_entropy", "nll_loss") and any(one != other for one, other in later)
     return any(len(one) != len(other) for one, other in later)

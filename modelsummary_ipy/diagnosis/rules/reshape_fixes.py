@@ -15,6 +15,8 @@ def write_reshape_fix(before: Size, after: Size) -> str:
         'transpose(1, 2)'
         >>> write_reshape_fix((8, 20, 64), (8, 4, 20, 16))
         'view(B, 20, 4, 16).transpose(1, 2)'
+        >>> write_reshape_fix((8, 32, 32, 3), (8, 3, 32, 32))  # not transpose(1, 3), which turns the picture too
+        'permute(0, 3, 1, 2)'
         >>> write_reshape_fix((15, 32), (5, 3, 32))
         'view(3, 5, 32).transpose(0, 1)'
         >>> write_reshape_fix((8, 12, 6, 6), (8, 3, 12, 12))
@@ -25,6 +27,11 @@ def write_reshape_fix(before: Size, after: Size) -> str:
     if special:
         return special
     if len(before) == len(after):
+        last = len(before) - 1
+        if last > 2 and before[0] == after[0] and (*before[2:], before[1]) == after[1:]:
+            return f"permute(0, {', '.join(map(str, range(2, last + 1)))}, 1)"
+        if last > 2 and before[0] == after[0] and (before[last], *before[1:last]) == after[1:]:
+            return f"permute(0, {last}, {', '.join(map(str, range(1, last)))})"
         moved = [dim for dim in range(len(before)) if before[dim] != after[dim]]
         if len(moved) == 2 and before[moved[0]] == after[moved[1]]:
             return f"transpose({moved[0]}, {moved[1]})"

@@ -132,7 +132,7 @@ class Walk:
             try:
                 made = entry(op)
             except EntryError as error:
-                self._contradict(event, str(error))
+                self._contradict(event, partners, str(error))
             except (OpaqueError, ArithmeticError):
                 made = None
         self.found.is_ambiguous = self.found.is_ambiguous or op.is_ambiguous
@@ -142,7 +142,7 @@ class Walk:
         elif not self._agrees(made, event, op):
             self.found.wrong.append((index, made, event.outputs))
             self._unknown.append(index)
-            self._contradict(event, f"gives {[tuple(map(op.value, axes)) for axes in made]}")
+            self._contradict(event, partners, f"gives {[tuple(map(op.value, axes)) for axes in made]}")
             made = None
         else:
             for key, demand in () if op.is_alone else op.demands.items():
@@ -185,13 +185,15 @@ class Walk:
                         axes[dim] = self._integers.unknown(values) if found is None else found
                 self.found.axes[ref.number] = axes
 
-    def _contradict(self, event: OpEvent, entry: str) -> None:
+    def _contradict(self, event: OpEvent, partners: Sequence[OpEvent], entry: str) -> None:
         """Write down, once an operation, that an entry says something else than torch.
 
-        Of this package's own only where no integer was guessed before, and all traces made the same operations: a wrong
-        guess is no fault of the entry, nor is the same operation in another turn of a loop.
+        Of this package's own only where no integer was guessed before, and all traces made the same operations of as
+        many dims: a wrong guess is no fault of the entry, nor is the same operation in another turn of a loop, nor a
+        ``squeeze`` of what is 1 at some sizes.
         """
-        may_be_fault = not self._integers.has_guessed and self._are_same
+        ranks = {tuple(len(ref.shape) for ref in each.outputs) for each in (event, *partners)}
+        may_be_fault = not self._integers.has_guessed and self._are_same and len(ranks) == 1
         if event.op in self.found.contradicted or not (is_own(event.op) or may_be_fault):
             return
         given = ", ".join(str(ref.shape) for ref in event.refs)

@@ -1,6 +1,6 @@
 """What torch's kernels make otherwise than its fakes tell: gradients of norms, their statistics, means of losses.
 
-One refuses what its fake takes: a convolution.
+Two refuse what their fakes take: a convolution, and a loss of labels for pixels.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ _ATEN = torch.ops.aten
 _BATCH_NORM_BACKWARD = _ATEN.native_batch_norm_backward.default
 _LAYER_NORM_BACKWARD = _ATEN.native_layer_norm_backward.default
 _LSTM_BACKWARD = find_operator("mkldnn_rnn_layer_backward.default")
+_LABELS_OF_MAP = find_operator("nll_loss2d_forward.default")
 _CTC_LOSS = find_operator("_ctc_loss.default")
 _CTC_LOSS_BACKWARD = find_operator("_ctc_loss_backward.default")
 _WEIGHT_NORM_BACKWARD = _ATEN._weight_norm_interface_backward.default
@@ -59,7 +60,15 @@ class Made(NamedTuple):
 
 
 def refuse_kernel(func: Any, args: Sequence[Any]) -> None:
-    """Raise what a convolution raises of a kernel of more dims than its settings: fakes of torch 2.15 take it."""
+    """Raise what kernels raise and fakes do not.
+
+    Of a convolution's kernel of more dims than its settings, which fakes of torch 2.15 take, and of labels of another
+    size than the map that they are for.
+    """
+    if func is _LABELS_OF_MAP and args[0].dim() == 4 and args[1].dim() == 3:
+        data, labels = args[:2]
+        if labels.shape != (data.shape[0], *data.shape[2:]):
+            raise RuntimeError(f"size mismatch (got input: {list(data.shape)} , target: {list(labels.shape)}")
     if func is not _ATEN.convolution.default or len(args) < 4 or args[1].dim() < 3:
         return
     data, weight, _, stride, *_ = args

@@ -115,6 +115,6 @@ def find_caller(error: BaseException, model: Any) -> tuple[str, str]:
     line = read_line(source)
     held = {**frame.f_globals, **frame.f_locals}
     called = re.findall(r"(?<![\w.])([^\W\d][\w.]*)\(", line or "")
-    function = type(model).__name__
+    function = type(model).__name__ if isinstance(vars(type(model)).get("forward"), staticmethod) else None
     names = (name for name in called if held.get(name) is model or name.rpartition(".")[2] == function)
     return ": ".join(filter(None, [source.text, line])), next(names, "")

@@ -33,7 +33,7 @@ from modelsummary_ipy.notebook.options import (
     write_help,
     write_option,
 )
-from modelsummary_ipy.records.errors import InputError
+from modelsummary_ipy.records.errors import InputError, write_error
 from modelsummary_ipy.records.trace import ENGINES, MODES
 from modelsummary_ipy.records.training import OPTIMIZERS, PRECISIONS
 from modelsummary_ipy.records.view import View, make_view
@@ -343,6 +343,9 @@ class SummaryMagics(Magics):
         made.pipeline.name = name or made.pipeline.name
         if place:
             print(f"the call that failed, {place}")  # noqa: T201  # a line of the cell's output, above the table
+        if made.error is None:
+            raised = f"{type(error).__name__}: {write_error(error).partition(chr(10))[0]}"
+            print(f"at these sizes it runs: values or state made it raise {raised}")  # noqa: T201
         return self._give(made, call.model, type(call.model).__name__, options, keeping)
 
     # -- the table of any module --------------------------------------------------------------------------------------

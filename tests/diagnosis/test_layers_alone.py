@@ -90,6 +90,17 @@ def test_or_it_is_made_anew(layer: nn.Module, given: tuple[Any, ...], text: str)
     scope["model"](*given)
 
 
+def test_labels_of_other_pixels_fail_as_they_do_for_real() -> None:
+    given = floats(4, 3, 64, 64), labels(4, 32, 32) % 3
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        CE(*given)
+    error = ModelSummary(CE, given).error
+    assert error is not None
+    assert error.reason.startswith(
+        "cross_entropy of predictions [4, 3, 64, 64] needs labels [4, 64, 64], got [4, 32, 32]"
+    )
+
+
 def test_the_width_of_a_transformer_alone_is_read() -> None:
     error = ModelSummary(nn.Transformer(16, 2, 1, 1, 32, batch_first=True), [(4, 10, 16), (3, 7, 16)]).error
     assert error is not None

@@ -129,6 +129,24 @@ def test_summary_alone_after_a_function_of_torchs_shows_its_call(
     assert (made.error.row, made.rows[0].type_name, made.error.fix) == (1, function, fix)
 
 
+def test_summary_alone_says_that_it_was_no_size_that_failed(shell: InteractiveShell) -> None:
+    with capture_output():
+        shell.run_cell("nn.BCELoss()(torch.full((4, 3), 9.0), torch.zeros(4, 3))")
+    with capture_output() as said:
+        made = shell.run_cell("%summary").result
+    assert made.error is None
+    assert (
+        "at these sizes it runs: values or state made it raise RuntimeError: all elements of input should be between"
+        in said.stdout
+    )
+
+
+def test_a_loss_that_a_line_makes_is_not_called_by_the_name_of_its_class(shell: InteractiveShell) -> None:
+    with capture_output():
+        shell.run_cell("nn.CrossEntropyLoss()(torch.zeros(4, 12, 50), torch.zeros(4, 12).long())")
+    assert run(shell, "%summary").error.fix == "model(input.transpose(1, 2), target)"
+
+
 def test_summary_alone_sees_through_what_was_raised_because_of_it(shell: InteractiveShell) -> None:
     cell = "try:\n    model(torch.zeros(1, 3, 8, 8))\nexcept RuntimeError as wrong:\n    raise ValueError from wrong"
     with capture_output():

@@ -201,6 +201,13 @@ def test_names_of_the_user_appear_in_the_formulas() -> None:
     assert ms.constraints == ("rows and cols ≥ 8", "ch = 3")
 
 
+def test_a_squeeze_of_what_is_one_at_some_sizes_is_no_fault_of_its_entry() -> None:
+    ms = ModelSummary(Net(lambda conv, _, x: conv(x).squeeze(), nn.Conv2d(1, 1, 7), nn.Identity()), (8, 1, 7, 7))
+    assert ms.formulas
+    assert ms.rows[0].outputs[0].shape == (8,)
+    assert not ms.story.internal_errors
+
+
 def test_a_batch_of_one_that_was_squeezed_away_is_seen_against_the_formula() -> None:
     model = Net(lambda conv, head, x: head(conv(x).mean((2, 3)).squeeze()), nn.Conv2d(3, 8, 3), nn.Linear(8, 5))
     ms = ModelSummary(model, (1, 3, 16, 16))

@@ -21,7 +21,7 @@ _OWN_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.s
 _STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
 
 #: Packages whose functions check or rearrange tensors on behalf of a line of the user's.
-_CHECKERS = ("einops", "jaxtyping", "beartype", "typeguard")
+_CHECKERS = ("einops", "jaxtyping", "beartype", "typeguard", "opt_einsum")
 
 
 @cache

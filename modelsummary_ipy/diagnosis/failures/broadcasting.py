@@ -273,7 +273,8 @@ def _explain_widths(pair: Pair) -> Diagnosis | None:
     reason = f"{ctx.function} {verb} numbers one to one: {write_shape(left.shape)} against {write_shape(right.shape)}"
     resize = resize_origin if axis == -1 else functools.partial(fix_giver, axis=axis)
     ways = [resize(ctx, right, sizes[0]), resize(ctx, left, sizes[1])]
-    fixes = [fix for fix in (ways[::-1] if is_loss else ways) if fix]  # of a loss, what is compared with the target
+    has_target = ctx.function.endswith("_loss")  # what is compared with it is made as wide
+    fixes = [fix for fix in (ways[::-1] if has_target else ways) if fix]
     # A gate is of what a layer gives and of what it was given.
     shortcut = skip_connections.explain_residual(pair) if not is_loss else None
     fixes += shortcut.fixes if shortcut is not None else []

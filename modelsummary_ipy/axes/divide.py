@@ -91,7 +91,9 @@ def _left_over(op: Op, data: Axes, taken: Axes) -> Size:
     if below:
         known = _product([size for size in above if op.known(size) is not None])
         moving = _product([size for size in above if op.known(size) is None])
-        return moving * known // (_product(below) * numbers)
+        left = moving * known // (_product(below) * numbers)
+        op.equal(left * (_product(below) * numbers), moving * known)
+        return left
     if not numbers:
         raise OpaqueError("nothing to divide")
     return op.divided(_product(above), numbers)

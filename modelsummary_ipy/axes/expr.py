@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 #: A name, a floor, a root, a minimum, or a sum in parentheses (sums are not multiplied out).
 Atom: TypeAlias = "str | Floor | Root | Least | Expr"
-#: Factors with their powers.
+#: Factors with their powers; a negative one divides, inside of a floor.
 Monomial = tuple[tuple[Atom, int], ...]
 #: A whole number is an ``int``: most are, and these are added and compared at a tenth of what a fraction costs.
 Coefficient = int | Fraction
@@ -84,7 +84,7 @@ class Expr:
     __rmul__ = __mul__
 
     def __floordiv__(self, other: Expr | int) -> Expr:
-        """Divide and round down; by an expression only where nothing is left.
+        """Divide and round down; by an expression only where nothing is left, or by a root.
 
         Raises:
             ArithmeticError: If what is left of a division by an expression is not known.
@@ -100,7 +100,7 @@ class Expr:
             above = dict(monomial)
             for atom, power in powers.items():
                 above[atom] = above.get(atom, 0) - power
-            if min(above.values(), default=0) < 0:
+            if any(power < 0 and not isinstance(atom, Root) for atom, power in above.items()):
                 raise ArithmeticError(f"{self} is not divided by {other}")
             terms.append((_sort_monomial(above.items()), Fraction(coefficient) / scale))
         return floor_of(_collect(terms))
@@ -148,6 +148,8 @@ class Expr:
             above, below = coefficient.as_integer_ratio()
             for atom, power in monomial:
                 top, bottom = _ratio_of(atom, sizes)
+                if power < 0:
+                    top, bottom, power = bottom, top or 1, -power  # nothing works where a root is 0
                 above *= top if power == 1 else top**power
                 if bottom != 1:
                     below *= bottom**power
@@ -178,6 +180,21 @@ def constant(number: int | Fraction) -> Expr:
 def symbol(name: str) -> Expr:
     """Return a named dim as an expression."""
     return Expr(((((name, 1),), 1),))
+
+
+def cancel(one: Expr, other: Expr) -> tuple[Expr, Expr]:
+    """Leave out the factors that two products have in common: ``H`` and ``4`` of ``B·H`` and ``4·B``."""
+    if len(one.terms) != 1 or len(other.terms) != 1:
+        return one, other
+    ((mine, first),), ((theirs, second),) = one.terms, other.terms
+    shared = {atom: min(power, dict(theirs).get(atom, 0)) for atom, power in mine}
+    by = math.gcd(first, second) if isinstance(first, int) and isinstance(second, int) else 1
+
+    def leave(monomial: Monomial, coefficient: Coefficient) -> Expr:
+        left = [(atom, power - max(shared.get(atom, 0), 0)) for atom, power in monomial]
+        return Expr(((_sort_monomial(left), _whole(Fraction(coefficient) / by)),))
+
+    return leave(mine, first), leave(theirs, second)
 
 
 def _lift(value: Expr | int) -> Expr:
@@ -278,6 +295,8 @@ def _open_inner_floor(expr: Expr) -> Expr:
 
 def _is_integer_term(monomial: Monomial, coefficient: Coefficient, steps: Mapping[str, int]) -> bool:
     for atom, power in monomial:
+        if power < 0:
+            return False
         if isinstance(atom, str):
             coefficient *= steps.get(atom, 1) ** power
         elif not isinstance(atom, Floor):

@@ -22,7 +22,7 @@ def _count_windows(size: Expr, length: int) -> Expr:
     return (size + (length - 1)) // length
 
 
-def fit_paddings(size: Expr, us: Sequence[int], values: Sequence[int], *, may_clip: bool) -> list[Expr]:
+def fit_paddings(size: Expr, us: Sequence[int], values: Sequence[int]) -> list[Expr]:
     """Return every ``m·⌈u/m⌉ + c`` that has these values, likely ones first, if what is added varies.
 
     ``c`` is 0 where windows of ``m`` are to fit, and ``kernel - m`` where a stride of ``m`` is to see all. Of
@@ -39,7 +39,7 @@ def fit_paddings(size: Expr, us: Sequence[int], values: Sequence[int], *, may_cl
         if len(more) == 1 and more != {0}:
             fits.append((m, more.pop()))
     found = [_count_windows(size, m).scaled(m) + c for m, c in fits]
-    if not found and may_clip:
+    if not found and 0 in added:
         common = math.gcd(*(v for u, v in zip(us, values, strict=True) if u != v))
         for m in range(max(added) + 1, common + 1):
             if common % m == 0 and all(v == -(-u // m) * min(u, m) for u, v in zip(us, values, strict=True)):

@@ -99,7 +99,9 @@ class Integers:
                 self._clipped[values] = one if one == size else None  # type: ignore[index]
             return
         known = self._known.setdefault(values, size)  # type: ignore[arg-type]  # whole numbers, equal as keys
-        if known != size and values not in self._inputs:
+        if is_unknown(known):
+            self._known[values] = size  # type: ignore[index]  # as above
+        elif known != size and values not in self._inputs:
             self._ambiguous.add(values)  # type: ignore[arg-type]
 
     def find(self, values: Values, near: Iterable[Expr | int] = ()) -> Expr | int | None:
@@ -135,14 +137,20 @@ class Integers:
         return self._later.get(values) if found is None else found
 
     def explain(self) -> dict[Values, Expr]:
-        """Return what unknown integers are by sizes met after them: products of windows that are cut to the input."""
+        """Return what unknown integers are by sizes met after them: a mask is as large as the map will be padded."""
         names = (f"?{number + 1}" for number in range(self._unknown))
-        met = {tuple(sample[name] for sample in self._samples) for name in names} if self._may_clip else set()
-        return {values: expr for values in met if (expr := self._clipped.get(values)) is not None}
+        met = {tuple(sample[name] for sample in self._samples) for name in names}
+        later = ((values, self._clipped.get(values) or self.find_known(values)) for values in met)
+        return {values: expr for values, expr in later if expr is not None and not is_unknown(expr)}
 
     def find_read(self, values: Values, near: Iterable[Expr]) -> tuple[Expr | None] | None:
         """Find which of some sizes has these values: ``(None,)`` where that is in doubt, ``None`` if none has."""
+        near = list(near)
         found = list(dict.fromkeys(size for size in near if self.values(size) == values))
+        roots = (root_of(size) for size in near if len(size.names) > 1)
+        if square := [root for root in roots if self.values(root) == values]:  # a side of a map, or the root of it
+            known = self._known.get(values)
+            found = list(dict.fromkeys([*found, *([known] if known is not None and not found else ()), *square]))
         if not found:
             return None
         pairs = [(found[0], size) for size in found[1:] if not is_unknown(found[0]) and not is_unknown(size)]
@@ -190,7 +198,7 @@ class Integers:
 
     def find_paddings(self, size: Expr, values: Values) -> list[Expr]:
         """Return every multiple that ``size`` may be padded to that has these values, likely ones first."""
-        return fit_paddings(size, [int(u) for u in self.values(size)], values, may_clip=self._may_clip)
+        return fit_paddings(size, [int(u) for u in self.values(size)], values)
 
     def _search(self, values: Values, near: list[Expr]) -> Iterator[Expr]:
         """Yield ``min(u, c)``, ``c·u``, ``u + c``, ``⌊u/c⌋``, ``⌈u/c⌉``, ``c·u·v``, ``min(u, v)``, ``c·u + d``, …."""

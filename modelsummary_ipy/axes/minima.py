@@ -65,7 +65,7 @@ def _lower_bound(expr: Expr) -> Coefficient | None:
         for atom, power in monomial:
             bounds = [1] if isinstance(atom, str) else [_lower_bound(part) for part in parts_of(atom)]
             known = [bound for bound in bounds if bound is not None]
-            if coefficient < 0 or len(known) < len(bounds) or (min(known) < 0 and len(monomial) > 1):
+            if coefficient < 0 or power < 0 or len(known) < len(bounds) or (min(known) < 0 and len(monomial) > 1):
                 return None
             least: Coefficient = math.floor(min(known)) if isinstance(atom, (Floor, Root)) else min(known)
             coefficient *= (math.isqrt(max(math.floor(least), 0)) if isinstance(atom, Root) else least) ** power
@@ -102,6 +102,10 @@ def simplify(expr: Expr, steps: Mapping[str, int], settle: Callable[[Least], Exp
     for monomial, coefficient in expr.terms:
         product = constant(1)
         for atom, power in monomial:
+            if power < 0 and isinstance(atom, Root):  # what a root divides
+                ((below, _),) = root_of(simplify(atom.inside, steps, settle)).terms
+                product = product * Expr(((tuple((each, more * power) for each, more in below), 1),))
+                continue
             if isinstance(atom, str):
                 factor = symbol(atom)
             else:

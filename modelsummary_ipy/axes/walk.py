@@ -227,7 +227,7 @@ class Walk:
             if isinstance(size, Expr) and (op.has_guessed or is_unknown(size)):
                 values = tuple(map(int, self._integers.values(size)))
                 known = self._integers.find(values) if is_unknown(size) else self._integers.find_known(values)
-                found[dim] = size if known is None else known
+                found[dim] = size if known is None or (isinstance(known, Expr) and is_unknown(known)) else known
         return found
 
     def _name(self, place: int, ref: TensorRef, op: TracedOp) -> list[Size]:

@@ -69,6 +69,8 @@ class _Finder(Scattered):
                 yield self._build(f"{one} = {two}{some}", fails[0])
         upper = self._find_upper_limits()
         lower, smallest_batch = self._find_lower_limits(upper)
+        yield from self.find_linked()
+        yield from self.find_shared(lower, upper)
         for names, limit in self.find_totals(upper):
             yield limit
             upper = {name: size for name, size in upper.items() if name not in names}
@@ -110,8 +112,10 @@ class _Finder(Scattered):
             else:
                 text = f"{what} ≤ {high}" if low is None else f"{low} ≤ {', '.join(names)} ≤ {high}"
             if parts is not None:
-                text = (f"{text} or " if parts.by else "") + parts.write(list(self._base))
+                text = (f"{text} or " if isinstance(parts.by, int) and parts.by else "") + parts.write(list(self._base))
                 written.append(parts)
+            if high is not None and parts is None and self.has_other_factors(names, upper, lower):
+                text += " or few others"
             ranges = {name: _build_range(self._step(name), low, high) for name in names}
             yield self._build(below + text, *outside, ranges=ranges)
             least = 1 if parts is None else self.find_least(parts, name)
@@ -125,15 +129,20 @@ class _Finder(Scattered):
         """Write the sizes that work below a limit: a map of one position is broadcast over a table of more."""
         step = self._step(name)
         first = self._smallest_by_formula(name)
-        tied = self._samples.tied_to(name)
-        may_be_broadcast = self._demands is None or self._demands.may_be_broadcast(tied, first)
-        if first < low and may_be_broadcast and self._works(self._with_partner(name, first)):
-            return write_besides(name, ((first, self._last_in_steps(name, first, low, step)),))
+        if first < low and self._is_broadcast(name, first) and self._works(self._with_partner(name, first)):
+            last = self._last_in_steps(name, first, low, step)
+            one = self._with_partner(name, 1)
+            runs = [(1, 1)] * (first > step == 1 and self._is_broadcast(name, 1) and self._works(one)) + [(first, last)]
+            ends = {size: self._is_as_written(self._with_partner(name, size)) for run in runs for size in run}
+            return write_besides(name, tuple((low, high, ends[low] and ends[high]) for low, high in runs))
         below = range(low % step or step, low - step, step)
         smallest = first if first < low else min(below, default=low)
         if self._fails_alike(self._with_partner(name, smallest), self._with_partner(name, low - step)):
             return ""
         return write_besides(name, self._find_besides(name, step, below, lambda _: False))
+
+    def _is_broadcast(self, name: str, size: int) -> bool:
+        return self._demands is None or self._demands.may_be_broadcast(self._samples.tied_to(name), size)
 
     def _fails_alike(self, one: dict[str, int], other: dict[str, int]) -> bool:
         """Return whether the model fails at two sizes at the same line of the same call: so it does between them."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.expr import Expr, symbol
+from modelsummary_ipy.axes.expr import Expr, constant, symbol
 from modelsummary_ipy.axes.integers import Integers
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.traced_op import Demand
 from modelsummary_ipy.axes.walk import Walk
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.shapes.multiple_of import MultipleOf, read_multiple
 from modelsummary_ipy.shapes.size_search import last_true
 
 #: Most steps in which sizes are tried against what is demanded, and how many of them.
@@ -54,18 +56,50 @@ class Demands:
                 return step
         return 0
 
+    def multiples(self, name: str, step: int) -> tuple[MultipleOf, ...] | None:
+        """Read what must be divisible of a dim that takes other sizes too than those in steps of ``step``.
+
+        Returns:
+            Conditions that no others imply; ``None`` if something else is demanded of these sizes.
+        """
+        found: list[MultipleOf] = []
+        base = self._base[name]
+        for demand in self._demands:
+            if names_of(demand) != {name} or demand.kind == "at least":
+                continue
+            one, other = (x if isinstance(x, Expr) else constant(x) for x in (demand.one, demand.other))
+            read = read_multiple(one, other, name, step)
+            if read is not None and read not in found:
+                found.append(read)
+        sizes = range(base, base + step)
+        for each in sorted(found, key=lambda each: -sum(map(each.takes, sizes))):
+            others = [other for other in found if other != each]
+            if all(each.takes(size) for size in sizes if all(other.takes(size) for other in others)):
+                found = others
+        takes = [self.take([name], size) for size in sizes]
+        if takes != [all(each.takes(size) for each in found) for size in sizes]:
+            return None
+        joined = (each._replace(by=math.prod(other.by for other in found)) for each in found)  # halves of halves
+        return next(((each,) for each in joined if takes == list(map(each.takes, sizes))), tuple(found))
+
     def take(self, names: Sequence[str], size: int) -> bool:
         """Return whether a size of dims that move together fits all that is demanded."""
         return self._hold(self._relevant(names), names, size)
 
+    def fit(self, sizes: Sizes) -> bool:
+        """Return whether some sizes fit all that is demanded, other dims as given."""
+        return all(_holds(demand, {**self._base, **sizes}) for demand in self._demands)
+
     def may_be_broadcast(self, names: Sequence[str], size: int) -> bool:
-        """Return whether a size of dims that move together fits, or is broadcast where it does not."""
+        """Return whether a size of dims that move together fits, or is broadcast: what follows then is not known."""
         sizes = {**self._base, **dict.fromkeys(names, size)}
-        return all(
-            _holds(demand, sizes)
-            or (demand.kind == "alike" and 1 in (_value(demand.one, sizes), _value(demand.other, sizes)))
-            for demand in self._relevant(names)
-        )
+        broken = [demand for demand in self._relevant(names) if not _holds(demand, sizes)]
+        if any(demand.kind == "at least" for demand in broken):
+            return False
+        pairs = [
+            (_value(demand.one, sizes), _value(demand.other, sizes)) for demand in broken if demand.kind == "alike"
+        ]
+        return not broken or any(1 in pair and 0 not in pair for pair in pairs)
 
     @property
     def all(self) -> Sequence[Demand]:

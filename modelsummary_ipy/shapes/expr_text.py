@@ -67,10 +67,12 @@ class _Writer:
         factors: list[str] = []
         if coefficient.numerator != 1 or not monomial:
             factors.append(str(coefficient.numerator))
+        below: list[str] = []
         for atom, power in monomial:
             text = self._write_atom(atom)
-            factors.append(text if power == 1 else text + "".join(_RAISED[int(digit)] for digit in str(power)))
-        text = "·".join(factors)
+            raised = "" if abs(power) == 1 else "".join(_RAISED[int(digit)] for digit in str(abs(power)))
+            (factors if power > 0 else below).append(text + raised)
+        text = "/".join(("·".join(factors or ["1"]), *below))
         return text if coefficient.denominator == 1 else f"{text}/{coefficient.denominator}"
 
     def _write_parts(self, parts: Sequence[Expr]) -> str:
@@ -173,7 +175,10 @@ def evaluate(text: str, sizes: Mapping[str, int]) -> int:
         KeyError: If a name has no size.
         ValueError: If the text is no formula, or its value at these sizes is no integer.
     """
-    value = work_out(text, sizes)
+    try:
+        value = work_out(text, sizes)
+    except ZeroDivisionError:
+        raise ValueError(f"{text} divides by 0 at {dict(sizes)}") from None
     if value.denominator != 1:
         raise ValueError(f"{text} is not whole at {dict(sizes)}")
     return int(value)

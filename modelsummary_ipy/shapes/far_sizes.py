@@ -26,6 +26,7 @@ class FarSizes(NamedTuple):
         small: As small as operations demand: where limits below are looked for too.
         far: Larger than all numbers.
         between, farther: To confirm what is found there: between the first and the given ones, and farther off.
+        beside: A little more than ``near``: a bound shows at two sizes.
     """
 
     near: Sizes
@@ -33,6 +34,7 @@ class FarSizes(NamedTuple):
     far: Sizes
     between: Sizes
     farther: Sizes
+    beside: Sizes
 
 
 def plan_far_sizes(
@@ -59,14 +61,15 @@ def plan_far_sizes(
     ]
     if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
         return None
-    planned = [dict(samples.base) for _ in range(5)]
+    planned = [dict(samples.base) for _ in range(6)]
     for place, name in enumerate(moving):
         step, base = samples.strides.get(name, 1), samples.base[name]
         demanded = Demands(demands, samples.base).first(samples.tied_to(name), step) if demands else 1
         largest = _LARGEST_SIDE if names.is_spatial(name) else _LARGEST
         end = max([2 * base, *(bound for bound in bounds if bound <= largest)])
         near, small = 2 + place * step, max(demanded, 2)
-        for sizes, size in zip(planned, (near, small, end + 1, (near + base) // 2, end + 18), strict=True):
+        wanted = (near, small, end + 1, (near + base) // 2, end + 18, near + (1 + place) * step)
+        for sizes, size in zip(planned, wanted, strict=True):
             more = size - base + (5 * (len(moving) - place) if size > base else 0)  # another one is the longest
             sizes[name] = base + -(-more // step) * step
     for one, two in samples.tied:
@@ -124,13 +127,14 @@ def plan_parting_sizes(samples: SampleSizes, names: InputNames, rivals: Collecti
     found: list[tuple[int, int, Sizes]] = []
     for name in samples.free:
         windows, base = samples.windows.get(name), samples.sizes[-1][name]
-        more = step = windows.patch * windows.length if windows else samples.strides.get(name, 1)
+        more = step = windows[0].period if windows else samples.strides.get(name, 1)
         largest = _LARGEST_SIDE if names.is_spatial(name) else 4 * base + 64
         while name != names.batch and not names.is_feature(name) and base + more <= largest:
-            at = {**samples.sizes[-1], **dict.fromkeys(samples.tied_to(name), base + more)}
-            parted = sum(is_parted(pair, at) for pair in rivals)
-            if parted:
-                found.append((-parted, more, at))
+            for size in (base + more, *([base - more] if more < base else ())):
+                at = {**samples.sizes[-1], **dict.fromkeys(samples.tied_to(name), size)}
+                parted = sum(is_parted(pair, at) for pair in rivals)
+                if parted:
+                    found.append((-parted, more, at))
             more += max(more // 2 // step, 1) * step
     return [at for _, _, at in sorted(found, key=lambda each: each[:2])]
 

@@ -72,6 +72,7 @@ class Formulas:
         samples: Which sizes were traced, and what is known of the dims.
         retracer: Traces the model again.
         contradicted: What an entry, the table's or a user's, says otherwise than torch.
+        walked: The formulas as expressions; ``None`` where there are none.
         demands: What operations demand of sizes; ``None`` where some operations are not in the table of axes.
     """
 
@@ -82,6 +83,7 @@ class Formulas:
     retracer: Retracer | None = None
     demands: tuple[Demand, ...] | None = None
     contradicted: tuple[str, ...] = ()
+    walked: WalkedFormulas | None = None
 
 
 def find_batch(
@@ -222,6 +224,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
         retracer,
         walked.demands if walked.is_whole else None,
         walked.contradicted,
+        walked,
     )
 
 
@@ -323,7 +326,7 @@ def _look_far(
     if plan is not None:
         near = plan.near if retracer.at(plan.near).works else plan.small
         tried: list[Sizes] = [near, plan.far]
-        later: list[Sizes] = [plan.between, plan.farther]
+        later: list[Sizes] = [plan.between, plan.farther, plan.beside]
     elif walked.has_guessed:
         smaller = plan_smaller_sizes(samples, names)
         is_small = [at for at in smaller[:1] if retracer.at(at).works]

@@ -10,9 +10,12 @@ from typing import NamedTuple
 
 from modelsummary_ipy.axes.expr import Expr, Floor, Least, Root, constant
 from modelsummary_ipy.axes.minima import simplify
+from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.traced_op import Demand
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.shapes.demands import Demands
+from modelsummary_ipy.shapes.demands import names_of as names_in
 from modelsummary_ipy.shapes.expr_text import write
 from modelsummary_ipy.shapes.tried_sizes import Constraint, TriedSizes
 
@@ -28,22 +31,23 @@ class Parts(NamedTuple):
 
     Attributes:
         product: The dims, without numbers.
-        by: What divides it; 0 where it must be a square.
+        by: What divides it: a number, or its root, rounded down; 0 where it must be a square.
         demand: Of which it was read.
     """
 
     product: Expr
-    by: int
+    by: Size
     demand: Demand
 
     def take(self, sizes: Sizes) -> bool:
         """Return whether nothing is left at some sizes."""
         value = int(self.product.value(sizes))
-        return value % self.by == 0 if self.by else math.isqrt(max(value, 0)) ** 2 == value
+        by = self.by.value(sizes) if isinstance(self.by, Expr) else self.by
+        return value % by == 0 if by else self.by != 0 or math.isqrt(max(value, 0)) ** 2 == value
 
     def write(self, order: Sequence[str]) -> str:
         """Write ``B·H·W divisible by 784``, ``H·W a square``."""
-        return write(self.product, order) + (f" divisible by {self.by}" if self.by else " a square")
+        return write(self.product, order) + (f" divisible by {_write(self.by)}" if self.by != 0 else " a square")
 
 
 class Total(NamedTuple):
@@ -88,11 +92,12 @@ class JointLimits(TriedSizes):
         return next((at for at in others if parts.product.value(at) != given and parts.take(at)), {})
 
     def _near(self, parts: Parts) -> Iterator[dict[str, int]]:
-        """Yield larger sizes of one dim, the batch last, that fit all else that is demanded."""
+        """Yield other sizes of one dim, larger ones first, the batch last, that fit all else that is demanded."""
         assert self._demands is not None
         others = self._demands.without(parts.demand)
         for name in sorted(parts.product.names & {*self._base}, key=lambda name: (name == self._names.batch, name)):
-            for size in range(self._base[name] + 1, self._base[name] * _MOST_TIMES + 2):
+            given = self._base[name]
+            for size in (*range(given + 1, given * _MOST_TIMES + 2), *range(given - 1, 0, -1)):
                 if others.take(self._samples.tied_to(name), size):
                     yield self._with_partner(name, size)
 
@@ -134,9 +139,77 @@ class JointLimits(TriedSizes):
         beyond, more, less = upper[one] + self._step(one), self._base[two], self._base[two]
         while total.size.value({**self._base, one: upper[one], two: more}) <= total.most:
             more += self._step(two)
-        while less > 0 and total.size.value({**self._base, one: beyond, two: less}) > total.most:
+        demands = self._demands
+        while less > 0 and demands is not None and not demands.fit({one: beyond, two: less}):
             less -= self._step(two)
         return less > 0 and self._works({one: beyond, two: less}) and self._fails({one: upper[one], two: more})
+
+    def find_linked(self) -> Iterable[Constraint]:
+        """Write ``⌈D2/4⌉ = D`` of dims that move in proportion: as operations demand, or as it was seen."""
+        for one, two in self._samples.linked:
+            alone = {one: self._base[one] + 1}
+            shared = self._demands.shared if self._demands is not None else ()
+            texts = [
+                f"{_write(demand.one)} = {_write(demand.other)}"
+                for demand in shared
+                if demand.kind != "at least" and names_in(demand) == {one, two}
+            ]
+            less, more = sorted((one, two), key=lambda name: self._base[name])
+            times, rest = divmod(self._base[more], self._base[less])
+            beside = {less: self._base[less] + 1, more: (self._base[less] + 1) * times}
+            if not texts and not rest and self._works(beside) and self._fails({more: self._base[more] + 1}):
+                texts = [f"{more} = {times}·{less}"]
+            texts = texts or [f"{name} = {self._base[name]} or few others" for name in (one, two)]
+            if self._fails(alone):
+                yield from (self._build(text, alone) for text in texts)
+            every = self._demands.all if self._demands is not None else ()
+            for name in (one, two):
+                own = Demands([each for each in every if names_in(each) == {name}], self._base)
+                step = own.step([name])
+                for each in (own.multiples(name, step) or ()) if step > 1 else ():
+                    yield self._build(each.write([name]), {name: each.beyond(self._base[name], 1)[0]})
+
+    def find_shared(self, lower: dict[str, int], upper: dict[str, int]) -> Iterable[Constraint]:
+        """Write ``L ≤ T`` where one dim may be as long as another is; the limits that follow are left out."""
+        for demand in self._demands.shared if self._demands is not None else ():
+            names = [name for name in self._base if name in names_in(demand)]
+            alone = Demands([demand], self._base)
+            if demand.kind != "at least" or len(names) != 2:
+                continue
+            for one, two in (names, names[::-1]):
+                step = self._step(one)
+                if one not in upper or alone.last([one], step) != upper[one]:
+                    continue
+                beyond = {one: upper[one] + step}
+                sizes = range(self._base[two], _MOST_TIMES * self._base[two], self._step(two))
+                longer = next((size for size in sizes if alone.fit({**beyond, two: size})), None)
+                if longer is None or not self._works({**beyond, two: longer}):
+                    continue
+                yield self._build(_write_at_least(demand), beyond)
+                upper_one = upper.pop(one)
+                if two in lower and alone.first([two], self._step(two)) == lower[two]:
+                    del lower[two]
+                    least = self._demands.without(demand).first([two], self._step(two)) if self._demands else 1
+                    fits = next(
+                        (size for size in range(upper_one, 0, -1) if alone.fit({one: size, two: least})), upper_one
+                    )
+                    if self._works({one: fits, two: least}) and self._fails({one: fits, two: least - 1}):
+                        lower[two] = least
+
+    def has_other_factors(self, names: Sequence[str], upper: Sizes, lower: Sizes) -> bool:
+        """Return whether sides beyond their limits work where another one is less: a layer takes as many pixels."""
+        demands = self._demands
+        for demand in demands.shared if demands is not None else ():
+            sides = [name for name in self._base if name in names_in(demand) and name in upper]
+            if demands is None or demand.kind == "at least" or len(sides) != 2 or not {*sides} & {*names}:
+                continue
+            for one, two in (sides, sides[::-1]):
+                beyond = range(upper[one] + 1, _MOST_TIMES * upper[one] + 1)
+                pairs = ({one: size, two: other} for size in beyond for other in range(1, lower.get(two, 1)))
+                at = next((sizes for sizes in pairs if demands.fit(sizes)), None)
+                if at is not None:
+                    return self._works(at)
+        return False
 
     def find_together(self, lower: Sizes) -> Iterable[Constraint]:
         """Write ``H or W ≥ 16 for B = 1``: in train mode a norm takes no single value of a channel.
@@ -165,6 +238,18 @@ class JointLimits(TriedSizes):
             yield self._build(words + f" for {self._names.batch} = 1" * is_single, below)
 
 
+def _write(size: Size) -> str:
+    return write(size) if isinstance(size, Expr) else str(size)
+
+
+def _write_at_least(demand: Demand) -> str:
+    """Write ``L ≤ T`` of ``T - L + 1 ≥ 1``."""
+    one, other = (x if isinstance(x, Expr) else constant(x) for x in (demand.one, demand.other))
+    more = (one - other).terms
+    smaller, larger = (Expr(tuple(term for term in more if (term[1] < 0) == is_less)) for is_less in (True, False))
+    return f"{write(smaller.scaled(-1))} ≤ {write(larger)}"
+
+
 def _read_parts(demand: Demand) -> Parts | None:
     """Read ``n·⌊x/n⌋ = x`` of several dims, or ``⌊√x⌋² = x``."""
     for whole, size in ((demand.one, demand.other), (demand.other, demand.one)):
@@ -173,6 +258,8 @@ def _read_parts(demand: Demand) -> Parts | None:
         squares = [atom for dims, _ in whole.terms for atom, power in dims if isinstance(atom, Root) and power == 2]
         if squares and _open_squares(whole) == size:
             return Parts(squares[0].inside, 0, demand)
+        if (root := _read_root(whole, size)) is not None:
+            return Parts(size, root, demand)
         (monomial, times), *more = whole.terms or (((), 0),)
         if more or len(monomial) != 1 or not isinstance(monomial[0][0], Floor):
             continue
@@ -180,6 +267,14 @@ def _read_parts(demand: Demand) -> Parts | None:
         if len(inside.names) > 1 and monomial[0][1] == 1 and len(inside.terms) == 1 and inside.scaled(times) == size:
             dims, part = inside.terms[0]
             return Parts(Expr(((dims, 1),)), Fraction(part).denominator, demand)
+    return None
+
+
+def _read_root(whole: Expr, size: Expr) -> Expr | None:
+    """Read ``⌊√x⌋·⌊x/⌊√x⌋⌋ = x``: patches are laid out in as many rows as their root."""
+    for root in (Expr(((((atom, 1),), 1),)) for dims, _ in whole.terms for atom, _ in dims if isinstance(atom, Root)):
+        if len(size.names) > 1 and root * (size // root) == whole:
+            return root
     return None
 
 

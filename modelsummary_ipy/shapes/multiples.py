@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import compress
 from typing import Any, TypeVar
 
 from modelsummary_ipy.shapes.far_sizes import find_bounds
 from modelsummary_ipy.shapes.joint_limits import JointLimits
+from modelsummary_ipy.shapes.multiple_of import MultipleOf
 from modelsummary_ipy.shapes.size_search import prime_factors
-from modelsummary_ipy.shapes.step_search import Windows
 from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join
 
+#: Most sizes that are tried for the smallest of windows.
+_MOST_LEAST = 3
 #: Most sizes that are tried where others than multiples may work.
 _MOST_BESIDES = 6
-#: The first and the last of sizes in a row.
-Runs = tuple[tuple[int, int], ...]
+#: The first and the last of sizes in a row, and whether the formulas hold there.
+Runs = tuple[tuple[int, int, bool], ...]
+#: What is said of sizes that work where other formulas hold: as something of 1 is broadcast there.
+OTHER_FORMULAS = " (other formulas)"
 Key = TypeVar("Key", bound=tuple[Any, ...])
 
 
@@ -35,7 +40,7 @@ class Multiples(JointLimits):
                 takes = range(rest or step, NO_LIMIT, step).__contains__
                 besides = self._find_besides(name, step, range(1, 2 * step + 2), takes)
                 groups.setdefault((step, rest, besides), []).append(name)
-                self._smallest[name] = min((low for low, _ in besides), default=self._base[name])
+                self._smallest[name] = min((low for low, _, _ in besides), default=self._base[name])
                 evidence[name] = {name: self._base[name] + step // min(prime_factors(step))}
         for (step, rest, besides), names in _apart(groups):
             what = join([f"{name} - {rest}" if rest else name for name in names])
@@ -46,21 +51,27 @@ class Multiples(JointLimits):
 
     def find_windows(self) -> Iterable[Constraint]:
         """Write ``⌊H/4⌋ divisible by 7``: a window more works, a patch more and one size less do not."""
-        groups: dict[tuple[Windows, Runs], list[str]] = {}
-        for name, window in self._samples.windows.items():
-            if all(self._fails(self._with_partner(name, self._base[name] + more)) for more in window.beyond):
-                step = window.patch * window.length
-                besides = self._find_besides(name, step, range(1, 2 * step + 2), window.takes)
-                groups.setdefault((window, besides), []).append(name)
-        for (window, besides), names in _apart(groups):
-            what = join([window.write(name) for name in names])
-            yield self._build(
-                write_besides(names[0], besides) + f"{what} divisible by {window.length}",
-                {names[0]: self._base[names[0]] + window.beyond[0]},
-            )
-            smallest = window.patch * window.length
-            if not (window.rounds_up or besides) and self._fails(self._with_partner(names[0], window.patch - 1)):
-                yield self._build(f"{join(names)} ≥ {smallest}", {names[0]: window.patch - 1})  # of 0 windows none
+        groups: dict[tuple[str, Runs], list[MultipleOf]] = {}
+        leasts: dict[int, list[tuple[str, int]]] = {}
+        for name, windows in self._samples.windows.items():
+            size, step = self._base[name], self._step(name)
+            takes = partial(_takes, windows, step, size % step)
+            for each in windows:
+                if all(self._fails(self._with_partner(name, other)) for other in each.beyond(size, step)):
+                    besides = self._find_besides(name, each.period, range(1, 2 * each.period + 2), takes)
+                    groups.setdefault((each.write(["n"]), besides), []).append(each)
+            starts = [at for at in range(1, size) if takes(at) and not (at > step and takes(at - step))][:_MOST_LEAST]
+            least = next((at for at in starts if self._works(self._with_partner(name, at))), size)
+            smaller = [at for at in range(1, least) if takes(at)]
+            if smaller and self._fails(self._with_partner(name, smaller[-1])):
+                leasts.setdefault(least, []).append((name, smaller[-1]))
+        for (_, besides), same in groups.items():
+            for some in [[each] for each in same] if besides else [same]:
+                name = some[0].name
+                text = write_besides(name, besides) + some[0].write([each.name for each in some])
+                yield self._build(text, {name: some[0].beyond(self._base[name], self._step(name))[0]})
+        for least, names in leasts.items():
+            yield self._build(f"{join([name for name, _ in names])} ≥ {least}", {names[0][0]: names[0][1]})
 
     def find_powers(self) -> Iterable[Constraint]:
         """Write ``T a power of two``: half as much more fails."""
@@ -90,7 +101,22 @@ class Multiples(JointLimits):
         found = {size for size in likely if self._works(self._with_partner(name, size))}
         if may_group and others[:1] == [1] and (1 in found or self._works(self._with_partner(name, 1))):
             found |= {size for size in others if size <= self._last_in_steps(name, 1, step, 1)}
-        return _find_runs(found, takes)
+        return self._find_runs(found, takes, name)
+
+    def _find_runs(self, found: Collection[int], takes: Callable[[int], bool], name: str) -> Runs:
+        """Join sizes to runs, between which are none but those that are taken anyway."""
+        runs: list[tuple[int, int, bool]] = []
+        for size in sorted(found):
+            holds = self._is_as_written(self._with_partner(name, size))
+            if runs and runs[-1][2] == holds and all(takes(between) for between in range(runs[-1][1] + 1, size)):
+                runs[-1] = runs[-1][0], size, holds
+            else:
+                runs.append((size, size, holds))
+        return tuple(runs)
+
+
+def _takes(windows: Collection[MultipleOf], step: int, rest: int, size: int) -> bool:
+    return size % step == rest and all(each.takes(size) for each in windows)
 
 
 def _apart(groups: Mapping[Key, list[str]]) -> Iterator[tuple[Key, list[str]]]:
@@ -99,21 +125,11 @@ def _apart(groups: Mapping[Key, list[str]]) -> Iterator[tuple[Key, list[str]]]:
         yield from ((key, each) for each in ([[name] for name in names] if key[-1] else [names]))
 
 
-def _find_runs(found: Collection[int], takes: Callable[[int], bool]) -> Runs:
-    """Join sizes to runs, between which are none but those that are taken anyway."""
-    runs: list[tuple[int, int]] = []
-    for size in sorted(found):
-        if runs and all(takes(between) for between in range(runs[-1][1] + 1, size)):
-            runs[-1] = runs[-1][0], size
-        else:
-            runs.append((size, size))
-    return tuple(runs)
-
-
 def write_besides(name: str, runs: Runs) -> str:
     """Write ``"H ≤ 2 or "``; ``""`` of no runs."""
     texts = [
-        f"{name} = {low}" if low == high else f"{name} ≤ {high}" if low == 1 else f"{low} ≤ {name} ≤ {high}"
-        for low, high in runs
+        (f"{name} = {low}" if low == high else f"{name} ≤ {high}" if low == 1 else f"{low} ≤ {name} ≤ {high}")
+        + ("" if holds else OTHER_FORMULAS)
+        for low, high, holds in runs
     ]
     return "".join(f"{text} or " for text in texts)

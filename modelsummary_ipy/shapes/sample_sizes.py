@@ -12,9 +12,10 @@ from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.demands import read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
+from modelsummary_ipy.shapes.multiple_of import MultipleOf
 from modelsummary_ipy.shapes.own_checks import meets_weights
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_sizes
-from modelsummary_ipy.shapes.step_search import LITTLE, StepSearch, Windows
+from modelsummary_ipy.shapes.step_search import LITTLE, StepSearch
 from modelsummary_ipy.tracing.retracer import Retracer
 
 #: What is added to the batch itself where it moves a little only.
@@ -40,8 +41,9 @@ class SampleSizes:
         narrow: Names of dims that move a little, and failed at a size far off, with that size.
         following: Sizes that are planned beside these and were not traced.
         squares: Pairs of sides whose product must be a square, of patches.
-        windows: By name, patches in windows where a side must be divisible into these.
+        windows: By name, what must be divisible of a side, other than itself: of patches in windows their number.
         powers: Names of dims that take powers of two.
+        linked: Pairs of names of which neither moves far alone, that move in proportion.
         is_wide: Whether they are on both sides of all numbers that the user's code compares with.
         doubted: Pairs of sizes that differ elsewhere: what may be either, as far as the traces tell, is unknown.
     """
@@ -58,10 +60,11 @@ class SampleSizes:
     narrow: Sizes = field(default_factory=dict)
     following: tuple[Sizes, ...] = ()
     is_wide: bool = False
-    windows: Mapping[str, Windows] = field(default_factory=dict)
+    windows: Mapping[str, tuple[MultipleOf, ...]] = field(default_factory=dict)
     doubted: tuple[Pair, ...] = ()
     squares: tuple[tuple[str, str], ...] = ()
     powers: tuple[str, ...] = ()
+    linked: tuple[tuple[str, str], ...] = ()
 
     @property
     def traces(self) -> tuple[Trace, ...]:
@@ -146,6 +149,7 @@ class _Chooser(StepSearch):
             if self._is_feature(name):
                 self._try_feature(name)
         self._join_rigid()  # a mask's second dim, or those of edges, has the name of features
+        self._link()
         return self._trace_all()
 
     def _moves_batch(self) -> bool:
@@ -185,8 +189,13 @@ class _Chooser(StepSearch):
             if base[one] == base[two]:
                 steps[one] = steps[two] = demands.step([one, two])
                 tied.append((one, two))
-        if any(demands.take([name], base[name] + more) for name in names if steps[name] > 1 for more in (1, -1)):
-            return False  # not multiples alone: of patches in windows a few sizes in a row
+        offsets = {  # where not multiples alone are taken: of patches in windows a few sizes in a row
+            name: [more for more in range(1, step) if demands.take([name], base[name] + more)]
+            for name, step in steps.items()
+        }
+        windows = {name: demands.multiples(name, steps[name]) for name, more in offsets.items() if more}
+        if not all(windows.values()):
+            return False
         steps |= {name: math.lcm(steps[name] or 1, step) for name, step in multiples.items()}
         if not all(steps.values()) or set(steps.values()) == {1}:
             return False
@@ -206,11 +215,18 @@ class _Chooser(StepSearch):
             first_size, size, *others = plans[name]
             plans[name] = (first_size, size + step * ((size - base[name]) // step % 2 == 0), *others)
         plans.update({two: plans[one] for one, two in tied})
+        for name in windows:  # another part of a step each time
+            steps[name] = math.gcd(*offsets[name], steps[name])
+            plans[name] = tuple(
+                size + (offsets[name] * len(plans[name]))[turn] for turn, size in enumerate(plans[name])
+            )
         if not self._works({**self._at(0), **{name: plan[0] for name, plan in plans.items()}}):
             return False
         self._plans.update(plans)
         self._tied += tied
         self._strides.update({name: step for name, step in steps.items() if step > 1})
+        for name, found in windows.items():
+            self._windows[name] = tuple(each for each in found or () if not each.is_plain)
         return True
 
     def _try_square(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
@@ -336,4 +352,5 @@ class _Chooser(StepSearch):
             windows=self._windows,
             squares=tuple(self._squares),
             powers=tuple(name for name in self._powers if name in self._plans),
+            linked=tuple(self._linked),
         )

@@ -67,6 +67,6 @@ class Scattered(Multiples):
     def _write_ranges(self, name: str, tried: Sequence[_Tried], fails: Sequence[int]) -> Constraint:
         runs = [list(run) for works, run in groupby(tried, lambda each: each[2]) if works]
         low = runs[-1][0][0]
-        below = tuple((run[0][0], run[-1][1]) for run in runs[:-1])
+        below = tuple((run[0][0], run[-1][1], True) for run in runs[:-1])
         text = write_besides(name, below) + f"{name} ≥ {low}"
         return self._build(text, {name: max(fails)}, ranges={name: range(low, NO_LIMIT)})

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from modelsummary_ipy.records.retraced import Sizes
 from modelsummary_ipy.records.trace import Source, Trace
 from modelsummary_ipy.shapes.dim_names import InputNames
-from modelsummary_ipy.shapes.own_checks import RAISES, find_fixed, find_steps
+from modelsummary_ipy.shapes.multiple_of import MultipleOf, in_patches
+from modelsummary_ipy.shapes.own_checks import RAISES, find_fixed, find_steps, meets_weights
 from modelsummary_ipy.shapes.planned_sizes import plan_sizes
 from modelsummary_ipy.shapes.size_search import last_true, prime_factors, smallest_step
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -19,32 +19,6 @@ from modelsummary_ipy.tracing.retracer import Retracer
 LITTLE = ((1, 3, 2, 5), (2, 1, 5, 3), (3, 2, 1, 4))
 #: Steps that are tried besides the size's own divisors: what works may be 64·k + 1.
 _OTHER_STEPS = (64,)
-
-
-class Windows(NamedTuple):
-    """Patches in windows.
-
-    Attributes:
-        patch, length: ``(4, 7)`` where ``⌊H/4⌋`` must be divisible by 7: patches of 4 in windows of 7.
-        rounds_up: Whether it is ``⌈H/4⌉``, as after layers with a stride that pad.
-    """
-
-    patch: int
-    length: int
-    rounds_up: bool = False
-
-    def write(self, name: str) -> str:
-        """Write what must be divisible."""
-        return f"⌈{name}/{self.patch}⌉" if self.rounds_up else f"⌊{name}/{self.patch}⌋"
-
-    def takes(self, size: int) -> bool:
-        """Return whether a size is of whole windows."""
-        return -(-size // self.patch) % self.length == 0 if self.rounds_up else size // self.patch % self.length == 0
-
-    @property
-    def beyond(self) -> tuple[int, int]:
-        """What is more and less than the given size by one too many."""
-        return (1, -self.patch) if self.rounds_up else (self.patch, -1)
 
 
 class StepSearch:
@@ -75,12 +49,14 @@ class StepSearch:
         #: What it takes multiples of alone, as far as its own code says.
         self._multiples: dict[str, int] = {}
         self._tied: list[tuple[str, str]] = []
+        #: Those that move in proportion.
+        self._linked: list[tuple[str, str]] = []
         self._plans: dict[str, tuple[int, ...]] = {}
         self._narrow: dict[str, int] = {}
         self._little: dict[str, int] = {}
         self._squares: list[tuple[str, str]] = []
         self._powers: list[str] = []
-        self._windows: dict[str, Windows] = {}
+        self._windows: dict[str, tuple[MultipleOf, ...]] = {}
 
     def _works(self, sizes: Sizes) -> bool:
         return self._retracer.at(sizes).works
@@ -116,7 +92,11 @@ class StepSearch:
                 self._plans.update({name: wide[name] for name in group})
             elif not self._search(group) and len(group) > 1:
                 for name in group:
-                    self._search([name], quickly=True)
+                    alone = ({name: size} for size in (self._base[name] + 1, wide[name][0]))
+                    if not self._fixed & {name} and all(map(self._works, alone)):
+                        self._plans[name] = wide[name]
+                    else:
+                        self._search([name], quickly=True)
         self._join_rigid()
 
     def _join_rigid(self) -> None:
@@ -132,6 +112,28 @@ class StepSearch:
                 wide = plan_sizes(self._names, self._base, group[:1])[group[0]]
                 if self._works(dict.fromkeys(group, wide[0])):
                     self._plans.update(dict.fromkeys(group, wide))
+
+    def _link(self) -> None:
+        """Move dims of two inputs in proportion of which neither moves far alone: frames, and samples of sound."""
+        base, leaves = self._base, self._names.dims
+        stiff = [name for name in base if name in {*self._rigid, *self._narrow, *self._capped} - self._checked]
+        for one, two in itertools.combinations(stiff, 2):
+            if any({one, two} <= {*names} for names in leaves) or any({one, two} & {*pair} for pair in self._linked):
+                continue
+            if not {one, two} & {*self._rigid} or any(map(self._meets_weights, (one, two))):
+                continue
+            if self._works({name: 2 * base[name] for name in (one, two)}):
+                self._linked.append((one, two))
+                for name in (one, two):
+                    self._plans[name] = tuple(base[name] * times for times in (2, 4, 3, 5))
+                    self._rigid = [each for each in self._rigid if each != name]
+                    for found in (self._narrow, self._little, self._strides):
+                        found.pop(name, None)
+                    self._capped.discard(name)
+
+    def _meets_weights(self, name: str) -> bool:
+        size = self._base[name]
+        return meets_weights(self._first, self._retracer.at({name: size + 1}), (size, size + 1))
 
     def _search(self, names: list[str], *, quickly: bool = False) -> bool:
         """Find sizes that work for some dims changed together; ``False`` leaves several to be tried one by one.
@@ -199,7 +201,8 @@ class StepSearch:
         """Return 1 if all sizes a little larger work, -1 if only smaller ones, 0 if neither."""
         for more in little:
             if self._works({name: self._base[name] + more + turn for turn, name in enumerate(names)}):
-                return 1
+                # One dim that is 3 more may move in steps of 3.
+                return int(len(names) > 1 or more == 1 or self._works({names[0]: self._base[names[0]] + 1}))
         smaller = {name: self._base[name] - 1 - turn for turn, name in enumerate(names)}
         batch = {self._batch: self._plans[self._batch][0]} if self._batch in self._plans else {}  # as is planned
         return -1 if min(smaller.values()) > 3 and self._works({**batch, **smaller}) else 0
@@ -307,7 +310,7 @@ class StepSearch:
         for turn, name in enumerate(names):
             more = [step * count + sign * ((count + turn) % patch) for count in LITTLE[turn % len(LITTLE)]]
             self._plans[name] = tuple(base[name] + each for each in more)
-            self._windows[name] = Windows(patch, step // patch, rounds_up)
+            self._windows[name] = (in_patches(name, patch, step // patch, rounds_up=rounds_up),)
         return True
 
     def _repair(self) -> bool:

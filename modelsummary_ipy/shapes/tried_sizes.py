@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -42,29 +43,32 @@ class TriedSizes:
 
     def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
         self._demands = None if formulas.demands is None else Demands(formulas.demands, samples.base)
+        self._walked = formulas.walked
         self._trace = trace
         self._retracer = retracer
         self._samples = samples
         self._names = formulas.names
         self._base = samples.base
         self._smallest: dict[str, int] = {}  # by name, of those that work beside multiples
-        self._samples = replace(samples, strides={**samples.strides, **self._find_strides()})
+        self._samples = self._find_steps(samples)
 
-    def _find_strides(self) -> dict[str, int]:
+    def _find_steps(self, samples: SampleSizes) -> SampleSizes:
         """Find steps that operations demand, and the sizes that were traced fit by chance: 129 is three times 43."""
-        found: dict[str, int] = {}
-        demands = self._demands
-        if demands is None:
-            return found
-        for name in self._samples.free:
-            tied, base = self._samples.tied_to(name), self._base[name]
-            is_found = name in self._samples.windows or name in self._samples.strides
-            if is_found or any(demands.take(tied, base + more) for more in (1, -1)):
+        demands, strides, windows = self._demands, dict(samples.strides), dict(samples.windows)
+        for name in samples.free if demands is not None else ():
+            tied, base = samples.tied_to(name), self._base[name]
+            if demands is None or name in windows or name in strides:
                 continue
             step = demands.step(tied)
-            if step > 1 and self._works(dict.fromkeys(tied, base + step)):
-                found[name] = step
-        return found
+            if step < 2 or not self._works(dict.fromkeys(tied, base + step)):
+                continue
+            offsets = [more for more in range(1, step) if demands.take(tied, base + more)]
+            found = demands.multiples(name, step) if offsets and len(tied) == 1 else None
+            if found:
+                windows[name] = tuple(each for each in found if not each.is_plain)
+            if found or not offsets:
+                strides[name] = math.gcd(step, *offsets)
+        return replace(samples, strides={name: step for name, step in strides.items() if step > 1}, windows=windows)
 
     def _works(self, sizes: dict[str, int]) -> bool:
         is_given = all(self._base[name] == size for name, size in sizes.items())
@@ -73,6 +77,11 @@ class TriedSizes:
     def _fails(self, sizes: dict[str, int]) -> bool:
         """Return whether the model was traced and failed; a trace that was stopped is neither."""
         return all(size > 0 for size in sizes.values()) and self._retracer.at(sizes).failed
+
+    def _is_as_written(self, sizes: dict[str, int]) -> bool:
+        """Return whether all formulas hold where the model works: what is broadcast has other sizes."""
+        found = self._retracer.at(sizes).trace
+        return found is None or self._walked is None or self._walked.holds(self._trace, {**self._base, **sizes}, found)
 
     def _build(self, text: str, *sizes: dict[str, int], ranges: Mapping[str, range] | None = None) -> Constraint:
         failed = []
@@ -86,7 +95,8 @@ class TriedSizes:
 
     def _may_end(self, name: str) -> bool:
         """Return whether a dim has limits that are searched: one of windows, or of powers, works in places."""
-        is_left = name == self._names.batch or name in self._samples.windows or name in self._samples.powers
+        linked = (name for pair in self._samples.linked for name in pair)
+        is_left = name in (self._names.batch, *self._samples.windows, *self._samples.powers, *linked)
         return not is_left and (self._demands is not None or not self._samples.is_fixed(name, self._names))
 
     def _with_partner(self, name: str, size: int) -> dict[str, int]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import compress
+from itertools import compress, product
 
 from modelsummary_ipy.axes.align_events import align_events, find_repeats
-from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, constant, symbol
+from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, cancel, constant, symbol
 from modelsummary_ipy.axes.integers import Integers, Pair, is_unknown
 from modelsummary_ipy.axes.minima import list_minima, simplify
 from modelsummary_ipy.axes.registry import Size
@@ -88,6 +88,10 @@ class WalkedFormulas:
                 if part.constant_value is None and 0 < size < numbers[0]:
                     caps |= {math.ceil(base[name] * numbers[0] / size) for name in part.names}
         return caps
+
+    def holds(self, trace: Trace, at: Sizes, other: Trace) -> bool:
+        """Return whether one more trace contradicts none; nothing is taken out."""
+        return replace(self, outputs=list(self.outputs), inputs=list(self.inputs)).confirm(trace, at, other)
 
     def confirm(self, trace: Trace, at: Sizes, other: Trace) -> bool:
         """Take out what one more trace contradicts; ``False`` if it contradicts some."""
@@ -200,7 +204,7 @@ class _Walker:
             outputs,
             inputs,
             [partner is not None for partner in partners_of_main],
-            tuple(walked.demands.values()),
+            self._simplify_demands(walked),
             whole,
             whole and self._must_agree and not has_guessed,
             tuple(walked.contradicted.values()),
@@ -275,15 +279,44 @@ class _Walker:
             self._simple[size] = None if is_unknown(simple) else simple
         return self._simple[size]
 
+    def _simplify_demands(self, walked: Walked) -> tuple[Demand, ...]:
+        """Simplify what is demanded, each once, whichever side stands first."""
+        found: dict[object, Demand] = {}
+        for demand in map(self._simplify_demand, walked.demands.values()):
+            sides = demand[1:3] if demand.kind == "at least" else frozenset(demand[1:3])
+            if demand.one != demand.other:
+                found.setdefault((demand.kind, sides), demand)
+        return tuple(found.values())
+
+    def _simplify_demand(self, demand: Demand) -> Demand:
+        one, other = (
+            x if isinstance(x, int) else simplify(x, {}, self._settle_jointly) for x in (demand.one, demand.other)
+        )
+        if demand.kind == "equal":
+            one, other = cancel(*(constant(x) if isinstance(x, int) else x for x in (one, other)))
+        return demand._replace(one=one, other=other)
+
     def _settle(self, least: Least) -> Expr | None:
         """Return which part a minimum is at all sizes that operations take."""
         if least not in self._settled:
             names = sorted(frozenset().union(*(part.names for part in least.parts)))
-            self._settled[least] = None
+            self._settled[least] = self._settle_jointly(least)
             if len(names) == 1 and names[0] in self.samples.base:
                 hard = [demand for demand in self._hard if names_of(demand) == set(names)]
-                demands = Demands(hard, self.samples.base)
-                ends = demands.first(names, 1), demands.last(names, 1) or LARGEST
-                smallest = [min(least.parts, key=lambda part: part.value({names[0]: end})) for end in ends]
-                self._settled[least] = smallest[0] if smallest[0] == smallest[1] else None
+                self._settled[least] = self._settle_by(least, {names[0]: Demands(hard, self.samples.base)})
         return self._settled[least]
+
+    def _settle_jointly(self, least: Least) -> Expr | None:
+        """Return which part a minimum of several dims is at all sizes that are as large as operations take."""
+        names = sorted(frozenset().union(*(part.names for part in least.parts)))
+        if len(names) < 2 or not all(name in self.samples.base for name in names):
+            return None
+        hard = [demand for demand in self._hard if demand.kind == "at least"]
+        own = {name: [demand for demand in hard if names_of(demand) == {name}] for name in names}
+        return self._settle_by(least, {name: Demands(own[name], self.samples.base) for name in names})
+
+    def _settle_by(self, least: Least, demands: dict[str, Demands]) -> Expr | None:
+        ends = [(found.first([name], 1), found.last([name], 1) or LARGEST) for name, found in demands.items()]
+        corners = [dict(zip(demands, sizes, strict=True)) for sizes in product(*ends)]
+        smallest = {min(least.parts, key=lambda part: part.value(at)) for at in corners}
+        return smallest.pop() if len(smallest) == 1 else None

@@ -219,7 +219,7 @@ class Crop(nn.Module):
 
 def test_a_range_is_written_as_a_range() -> None:
     model = Crop()
-    assert ModelSummary(model, (2, 1, 61, 61)).constraints == ("60 ≤ H, W ≤ 63", "C = 1")
+    assert ModelSummary(model, (2, 1, 61, 61)).constraints == ("60 ≤ H, W ≤ 63 or few others", "C = 1")
     for size, works in ((60, True), (63, True), (59, False), (64, False)):
         for shape in ((2, 1, size, 61), (2, 1, 61, size)):
             if works:

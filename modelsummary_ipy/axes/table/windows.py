@@ -13,7 +13,7 @@ _LARGEST_STEP = 64
 
 
 def slide(
-    op: Op, size: Size, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1, *, ceil_mode: bool = False
+    op: Op, size: Size, kernel: Size, stride: int = 1, padding: int = 0, dilation: int = 1, *, ceil_mode: bool = False
 ) -> Size:
     """Return how many windows fit: ``⌊(size + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1``.
 
@@ -22,8 +22,8 @@ def slide(
         kernel, stride, padding, dilation: As torch takes them.
         ceil_mode: Whether the last window may end beyond the input, if it begins in it.
     """
-    offset = 2 * padding - dilation * (kernel - 1) - 1 + stride
-    if ceil_mode:
+    offset = (kernel - 1) * -dilation + (2 * padding - 1 + stride)
+    if ceil_mode and isinstance(offset, int):  # of pools, whose kernels are numbers
         offset = min(offset, padding) + stride - 1
     if (kernel, stride, padding) != (1, 1, 0):
         op.across(size)
@@ -45,28 +45,26 @@ def convolution(op: Op) -> Sequence[Axes]:
     data, weight = op.axes("input"), op.axes("weight")
     count = len(weight) - 2
     lead, channels, spatial = data[: -count - 1], data[-count - 1], data[-count:]
-    transposed, groups = op.setting("transposed", False), op.setting("groups", 1)
+    transposed, groups = op.setting("transposed", False), op.size("groups", 1)
     stride, padding, dilation, extra = (
         _per_dim(op.setting(name), count, default)
         for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0))
     )
-    kernels = [op.known(size) for size in weight[2:]]
-    if None in kernels:
-        raise OpaqueError("a kernel that depends on the input")
     read, out = (weight[0], weight[1] * groups) if transposed else (weight[1] * groups, weight[0])
     out = op.by_groups(channels, out, groups)
     op.equal(channels, read)
     if op.has("bias"):  # torch up to 2.14 finds a wrong one in its kernels alone
         op.equal(op.axes("bias")[0], out)
     made = []
+    kernels = [size if (number := op.known(size)) is None else number for size in weight[2:]]
     for i, (size, kernel) in enumerate(zip(spatial, kernels, strict=True)):
         if transposed:
             op.across(size)
-            extent = dilation[i] * ((kernel or 0) - 1) + 1
-            made.append(size * stride[i] + (extent - stride[i] - 2 * padding[i] + extra[i]))
+            extent = (kernel - 1) * dilation[i] + 1
+            made.append(size * stride[i] + extent - (stride[i] + 2 * padding[i] - extra[i]))
             op.at_least(made[-1], 0)
         else:
-            made.append(slide(op, size, kernel or 0, stride[i], padding[i], dilation[i]))
+            made.append(slide(op, size, kernel, stride[i], padding[i], dilation[i]))
     return [[*lead, 0 if op.known(channels) == 0 else out, *made]]
 
 

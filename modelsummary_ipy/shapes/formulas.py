@@ -207,7 +207,7 @@ def find_formulas(batch: BatchFacts, trace: Trace, rows: tuple[Row, ...]) -> For
             nearby = _trace_nearby(walked, samples, names, retracer)
             if not _confirm_all(walked, trace, nearby):
                 demands, is_whole = walked.demands, walked.is_whole
-                samples, walked = _find_again(walked, trace, samples, names, nearby, [])
+                samples, walked = _find_again(walked, trace, samples, names, retracer, nearby, [])
                 if not (is_whole and walked.is_whole):  # limits are confirmed by traces
                     walked.demands, walked.is_whole = demands, is_whole
             name_rigid(walked, trace, samples, names, retracer)
@@ -343,7 +343,11 @@ def _look_far(
         return samples, walked
     others = _trace_at(later, retracer)
     _confirm_all(walked, trace, others)
-    return _find_again(walked, trace, samples, names, found, others)
+    return _find_again(walked, trace, samples, names, retracer, found, others)
+
+
+#: Sizes that are traced to confirm minima where their parts are alike.
+_MOST_TURNS = 3
 
 
 def _confirm_all(walked: WalkedFormulas, trace: Trace, found: Sequence[_Found]) -> bool:
@@ -357,6 +361,7 @@ def _find_again(
     trace: Trace,
     samples: SampleSizes,
     names: InputNames,
+    retracer: Retracer,
     found: Sequence[_Found],
     others: Sequence[_Found],
 ) -> tuple[SampleSizes, WalkedFormulas]:
@@ -385,6 +390,10 @@ def _find_again(
                 samples, walked = more, again
         if walked.is_complete:
             break
+    turns = [
+        {**samples.base, **dict.fromkeys(samples.tied_to(name), at)} for name, at in walked.list_turns(samples.base)
+    ]
+    _confirm_all(walked, trace, _trace_at(turns[:_MOST_TURNS], retracer))  # x[:, : n - 16] takes some of its end there
     return samples, walked
 
 
@@ -406,7 +415,7 @@ def _check_lowest(
     if not _confirm_all(walked, trace, found):
         smaller = _trace_at([*halved, *plan_smaller_sizes(samples, names)[-1:]], retracer)
         _confirm_all(walked, trace, smaller)
-        samples, walked = _find_again(walked, trace, samples, names, found, smaller)
+        samples, walked = _find_again(walked, trace, samples, names, retracer, found, smaller)
     walked.is_whole = walked.is_whole and not found  # else limits are searched by tracing
     return samples, walked
 

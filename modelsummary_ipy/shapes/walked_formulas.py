@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import compress, product
+from itertools import compress, pairwise, product
 
 from modelsummary_ipy.axes.align_events import align_events, find_repeats
 from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, cancel, constant, symbol
@@ -88,6 +88,18 @@ class WalkedFormulas:
                 if part.constant_value is None and 0 < size < numbers[0]:
                     caps |= {math.ceil(base[name] * numbers[0] / size) for name in part.names}
         return caps
+
+    def list_turns(self, base: Sizes) -> list[tuple[str, int]]:
+        """List dims, and a size of each just below the largest at which another part of a minimum is the smallest."""
+        sizes = {size for leaves in self.outputs for dims in leaves for size in dims or ()}
+        found: dict[tuple[str, int], None] = {}
+        for least in {least for size in sizes for least in list_minima(size)}:
+            names = frozenset().union(*(part.names for part in least.parts))
+            for name in names if len(names) == 1 else ():
+                parts = [[part.value({name: at}) for part in least.parts] for at in range(1, base[name] + 1)]
+                turns = [at for at, (one, two) in enumerate(pairwise(parts), 1) if _place(one) != _place(two)]
+                found |= dict.fromkeys((name, at - 1) for at in turns[-1:] if at > 1)
+        return list(found)
 
     def holds(self, trace: Trace, at: Sizes, other: Trace) -> bool:
         """Return whether one more trace contradicts none; nothing is taken out."""
@@ -320,3 +332,7 @@ class _Walker:
         corners = [dict(zip(demands, sizes, strict=True)) for sizes in product(*ends)]
         smallest = {min(least.parts, key=lambda part: part.value(at)) for at in corners}
         return smallest.pop() if len(smallest) == 1 else None
+
+
+def _place(values: Sequence[Coefficient]) -> int:
+    return values.index(min(values))

@@ -50,7 +50,7 @@ def convolution(op: Op) -> Sequence[Axes]:
         _per_dim(op.setting(name), count, default)
         for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("output_padding", 0))
     )
-    read, out = (weight[0], weight[1] * groups) if transposed else (weight[1] * groups, weight[0])
+    read, out = (weight[0], groups * weight[1]) if transposed else (groups * weight[1], weight[0])  # a group as a whole
     out = op.by_groups(channels, out, groups)
     op.equal(channels, read)
     if op.has("bias"):  # torch up to 2.14 finds a wrong one in its kernels alone

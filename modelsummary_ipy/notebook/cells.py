@@ -99,17 +99,17 @@ def offer_fix(shell: Any, error: ForwardError | None) -> None:
 _OF_TORCH = ("torch/nn/modules/module.py", "torch/nn/functional.py", "torch/_jit_internal.py")
 
 
-def find_caller(error: BaseException, model: Any) -> tuple[str, str]:
+def find_caller(error: BaseException, model: Any) -> tuple[str, str, str]:
     """Find the line that called a module, or a function of torch's, and by what name; ``""`` for what there is not.
 
     Example:
-        ``("In [3] line 2: loss = criterion(y, labels)", "criterion")``
+        ``("In [3] line 2", "loss = criterion(y, labels)", "criterion")``
     """
     entry, caller = error.__traceback__, None
     while entry is not None and not entry.tb_frame.f_code.co_filename.endswith(_OF_TORCH):
         caller, entry = entry, entry.tb_next
     if caller is None or entry is None:
-        return "", ""
+        return "", "", ""
     frame = caller.tb_frame
     source = to_source((frame.f_code, caller.tb_lineno))
     line = read_line(source)
@@ -117,4 +117,4 @@ def find_caller(error: BaseException, model: Any) -> tuple[str, str]:
     called = re.findall(r"(?<![\w.])([^\W\d][\w.]*)\(", line or "")
     function = type(model).__name__ if isinstance(vars(type(model)).get("forward"), staticmethod) else None
     names = (name for name in called if held.get(name) is model or name.rpartition(".")[2] == function)
-    return ": ".join(filter(None, [source.text, line])), next(names, "")
+    return source.text, line or "", next(names, "")

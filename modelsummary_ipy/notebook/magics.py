@@ -324,6 +324,8 @@ class SummaryMagics(Magics):
 
     def _summarise_failure(self, options: Any, names: Mapping[str, Any], keeping: Keeping) -> Any:
         """Trace again, without running it, the outermost module call in the last traceback."""
+        from modelsummary_ipy.inputs import name_positional
+        from modelsummary_ipy.notebook.caller_fix import fix_caller
         from modelsummary_ipy.notebook.cells import find_caller, list_causes
         from modelsummary_ipy.summary import ModelSummary
         from modelsummary_ipy.tracing.watch import find_failed_call
@@ -339,10 +341,15 @@ class SummaryMagics(Magics):
         error, call = found[0]
         made = ModelSummary(call.model, call.inputs, **self._keywords(options, names))
         self._view(made, options)
-        place, name = find_caller(error, call.model)
+        place, line, name = find_caller(error, call.model)
         made.pipeline.name = name or made.pipeline.name
         if place:
-            print(f"the call that failed, {place}")  # noqa: T201  # a line of the cell's output, above the table
+            said = ": ".join(filter(None, [place, line]))
+            print(f"the call that failed, {said}")  # noqa: T201  # a line of the cell's output, above the table
+        parameters = name_positional(call.model, "forward")
+        for fix in made.error.fixes[:1] if made.error is not None else ():
+            if fixed := fix_caller(line, name, parameters, fix):
+                print(f"with the fix: {fixed}")  # noqa: T201
         if made.error is None:
             raised = f"{type(error).__name__}: {write_error(error).partition(chr(10))[0]}"
             print(f"at these sizes it runs: values or state made it raise {raised}")  # noqa: T201

@@ -64,7 +64,7 @@ def test_the_message_has_the_usual_form() -> None:
     error = explain(unflattened(), find_fixes=try_all)
     assert (error.fix, error.patch) == ("return self.proj(x.flatten(1))", None)
     assert error.message == (
-        "forward failed in 'head.proj' (Linear), call 3, at net.py:41\n"
+        "forward failed in 'head.proj' (Linear), call 3 of all, at net.py:41\n"
         "  line      return self.proj(x)  # logits\n"
         "  received  float32 [32, 64, 7, 7] from 'pool'\n"
         "  expected  last dim = 3136 (in_features)\n"
@@ -83,7 +83,7 @@ def test_a_fix_that_was_not_tried_is_not_shown() -> None:
 
 
 def test_a_formula_is_beside_its_shape() -> None:
-    story = replace(unflattened(), formulas={1: (("B", "64", "⌊H/4⌋", "⌊W/4⌋"),)})
+    story = replace(unflattened(), input_formulas={2: (("B", "64", "⌊H/4⌋", "⌊W/4⌋"),)})
     assert "received  float32 [32, 64, 7, 7] = [B, 64, ⌊H/4⌋, ⌊W/4⌋] from 'pool'" in explain(story).message
 
 
@@ -101,7 +101,7 @@ def test_an_unknown_failure_is_reported_with_torchs_own_message() -> None:
     assert error.reason == "polygamma(n, x) does not support negative n"
     assert error.fix == ""
     assert error.message == (
-        "forward failed in polygamma() in the model, call 2, at net.py:41\n"
+        "forward failed in polygamma() in the model, call 2 of all, at net.py:41\n"
         "  line      y = torch.polygamma(-1, x)\n"
         "  received  float32 [2, 3] the model's input\n"
         "  reason    polygamma(n, x) does not support negative n\n"

@@ -55,7 +55,7 @@ def test_the_stop_button_shows_the_rows_so_far(shell: InteractiveShell, capsys: 
     ]  # fmt: skip
     shell.run_cell("%summary stopped (2, 4)")
     printed = capsys.readouterr()
-    assert "interrupted in 1 (Stop), call 3, at In [" in printed.out
+    assert "interrupted in 1 (Stop), call 3 of all, at In [" in printed.out
     assert "Traceback" not in printed.out + printed.err
     assert "KeyboardInterrupt" not in printed.out + printed.err
 

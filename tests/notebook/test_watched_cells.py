@@ -108,6 +108,8 @@ def test_summary_alone_after_a_loss_that_a_loop_calls_changes_what_it_is_given(s
         made = shell.run_cell("%summary").result
     assert "line 4: loss = criterion(torch.zeros(8, 10), torch.zeros(8, 1).long())" in said.stdout
     assert made.error.fix == "criterion(input, target.squeeze(1))"
+    fixed = "loss = criterion(torch.zeros(8, 10), torch.zeros(8, 1).long().squeeze(1))"
+    assert f"with the fix: {fixed}\n" in said.stdout
 
 
 @pytest.mark.parametrize(

@@ -67,13 +67,16 @@ def test_an_interrupted_trace_leaves_the_rows_so_far(engine: Any) -> None:
 def test_where_it_was_interrupted_is_said_first() -> None:
     ms = summarise_stopped()
     line = Interrupt.forward.__code__.co_firstlineno + 2
-    said = f"interrupted in inner.1 (Interrupt), call 7, at test_interrupt.py:{line}"
+    said = f"interrupted in inner.1 (Interrupt), call 7 of all, at test_interrupt.py:{line}"
     assert str(ms).splitlines()[0] == said
     assert said in ms.to_html()
     assert said in ms.to_markdown()
     assert "failed" not in str(ms)
     assert ms.error is not None
-    assert str(ms.error).splitlines()[0] == f"interrupted in 'inner.1' (Interrupt), call 7, at test_interrupt.py:{line}"
+    assert (
+        str(ms.error).splitlines()[0]
+        == f"interrupted in 'inner.1' (Interrupt), call 7 of all, at test_interrupt.py:{line}"
+    )
     assert isinstance(ms.error.__cause__, KeyboardInterrupt)
     assert (ms.formulas, ms.constraints) == ({}, ())
 

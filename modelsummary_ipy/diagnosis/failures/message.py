@@ -73,7 +73,7 @@ def _write_head(ctx: FailureContext, place: str | None) -> str:
     name = ctx.owner
     what = f"{name} ({call.type_name})" if call.kind == "module" else f"{call.type_name}() in {name}"
     again = f", its {write_ordinal(call.call_index + 1)}" if call.kind == "module" and call.call_index else ""
-    return f"{happened} in {what}, call {call.index + 1:,}{again}{where}"
+    return f"{happened} in {what}, call {call.index + 1:,} of all{again}{where}"
 
 
 def write_ordinal(number: int) -> str:

@@ -57,7 +57,7 @@ def find_failed(story: Story) -> str:
         where = f" in {path} ({plain(inner)})" if inner else f" in {path}"
     at = f" at {plain(failure.source.text)}" if failure.source else ""
     if failure.interrupted:
-        call = f", call {failure.call + 1:,}" if failure.call is not None else ""
+        call = f", call {failure.call + 1:,} of all" if failure.call is not None else ""
         return f"interrupted{where}{call}{',' if at else ''}{at}"
     return f"the forward failed{where}{at}"
 

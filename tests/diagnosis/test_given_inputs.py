@@ -259,6 +259,34 @@ def test_the_users_line_is_shown_and_changed(make: Callable[[], nn.Module], give
     assert error.fixes[0].patch is not None
 
 
+def test_a_mask_that_is_as_large_as_wrong_labels_stays() -> None:
+    config = transformers.BertConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, vocab_size=50
+    )
+    model = transformers.BertForSequenceClassification(config)
+    error = ModelSummary(model, input_ids=(4, 32), attention_mask=(4, 32), labels=(4, 32)).error
+    assert error is not None
+    assert error.sizes == ("input_ids=(4, 32) attention_mask=(4, 32) labels=(4,)",)
+
+
+class Padded(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(50, 16)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 2, 32, batch_first=True), 1)
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return self.encoder(self.words(ids), src_key_padding_mask=mask)
+
+
+def test_that_an_integer_mask_may_mean_either_is_said() -> None:
+    ids = torch.arange(48).reshape(4, 12)
+    error = ModelSummary(Padded(), (ids, (ids == 0).long())).error
+    assert error is not None
+    assert error.reason.endswith("it is int64: 1 is taken for a token, as of a tokenizer, and may be padding")
+    assert [fix.text.rpartition("=")[2] for fix in error.fixes] == [" 0))", "mask.bool())"]
+
+
 def test_sizes_are_not_said_to_mend_values() -> None:
     """Boxes beyond their table: any other size would run where nothing is known of its values."""
     model = transformers.LayoutLMModel(transformers.LayoutLMConfig(**_TEXT))

@@ -45,8 +45,9 @@ def list_givens(package: PackageCall) -> Iterator[Diagnosis]:
             if way.template and given.is_floating and _find_dtype(package) not in ("", given.spec.dtype):
                 yield _write(package, given, way, givens, _find_dtype(package))
     for given in givens[1:]:
+        alike = [other for other in givens[1:] if ("label" in other.name) == ("label" in given.name)]
         for way in _list_unequal(givens[0], given):
-            yield _write(package, given, way, givens[1:])
+            yield _write(package, given, way, alike)
     yield from _list_settings(package)
 
 

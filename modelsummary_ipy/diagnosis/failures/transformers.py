@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from modelsummary_ipy.diagnosis.failures.context import (
     NOTHING,
     RESHAPE,
@@ -115,19 +117,21 @@ def _explain_mask(ctx: FailureContext, kind: str) -> Diagnosis | None:
     text = arguments[place] if len(arguments) > place else keywords.get(of_tokens, "")
     if not text or (len(arguments) <= place and mask.spec.dtype in ("bool", x.spec.dtype)):
         return None
-    is_integer = mask.spec.dtype.startswith(("int", "uint"))
-    if is_integer:  # of a tokenizer: 1 is a token; a mask of True hides
-        text = f"{text}.bool()" if "pad" in text else f"({text} == 0)"
+    texts = [text]
+    if mask.spec.dtype.startswith(("int", "uint")):  # of a tokenizer: 1 is a token; a mask of True hides
+        texts = [f"({text} == 0)", f"{text}.bool()"]
+        texts = texts[1:] if "pad" in text else texts
     reason = f"{write_shape(mask.shape)} is a mask of tokens, {of_tokens}, bool and True where a token is hidden"
     if len(arguments) > place:
         reason += f"; {'mask' if kind == 'TransformerEncoder' else 'src_mask'} is of pairs of tokens"
-    if is_integer:
+    if texts != [text]:
         reason += f", and it is {mask.spec.dtype}"
+        reason += ": 1 is taken for a token, as of a tokenizer, and may be padding" if len(texts) > 1 else ""
 
-    def edit(given: list[str], named: dict[str, str]) -> Arguments:
+    def edit(given: list[str], named: dict[str, str], text: str) -> Arguments:
         return given[:place], {**named, of_tokens: text}
 
-    return Diagnosis(reason, "a mask of tokens", fix_call(ctx, edit))
+    return Diagnosis(reason, "a mask of tokens", [fix_call(ctx, partial(edit, text=text)) for text in texts])
 
 
 def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batch: int) -> Diagnosis:

@@ -115,9 +115,11 @@ def _compare(old: Story, new: Story, before: Row, after: Row, sizes: Mapping[str
     found: list[Change] = []
     if before.type_name != after.type_name:
         found.append(Change(after.path, "type", before.index, after.index))
-    frozen = bool(after.own_params) and before.trainable_params != after.trainable_params
-    if before.own_params != after.own_params or frozen:
+    more = after.trainable_params - before.trainable_params if after.own_params else 0
+    if before.own_params != after.own_params:
         found.append(Change(after.path, "params", before.index, after.index))
+    elif more:
+        found.append(Change(after.path, "trainable" if more > 0 else "frozen", before.index, after.index))
     if not found and any(find_settings(old, before, new, after)):  # those of other parameters follow from these
         found.append(Change(after.path, "settings", before.index, after.index))
     if _sizes(before) != _sizes(after) and "ran" in (before.status, after.status):

@@ -211,7 +211,10 @@ class SummaryMagics(Magics):
         self._view(made, options)
         if self.auto is not None and inputs is not None:
             self.auto.remember(target.model, inputs)
-        quiet = is_silenced(line) or find_use(self._ip) == "kept"
+        is_kept = find_use(self._ip) == "kept"
+        quiet = is_silenced(line) or is_kept
+        if is_kept and made.error is not None:
+            print(made.error.message.partition("\n")[0])  # noqa: T201  # a value that is kept shows no table
         return self._give(made, target.model, target.expression, options, keeping, quiet=quiet)
 
     def _read_inputs(self, target: Target, options: Any, names: Mapping[str, Any]) -> ModelInputs | None:

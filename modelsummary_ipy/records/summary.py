@@ -218,14 +218,14 @@ class Change:
 
     Attributes:
         path: Path of the row.
-        what: ``"added"``, ``"removed"``, ``"type"``, ``"params"``, ``"settings"``, ``"size"`` or ``"moved"`` (a size
-            that moved as its formula predicts).
+        what: ``"added"``, ``"removed"``, ``"type"``, ``"params"``, ``"frozen"`` or ``"trainable"`` (the same
+            parameters), ``"settings"``, ``"size"`` or ``"moved"`` (a size that moved as its formula predicts).
         old, new: Row indices in the older and the newer summary, ``None`` where it is absent.
         expected: Whether the formula predicted it; ``None`` where there is no formula.
     """
 
     path: str
-    what: Literal["added", "removed", "type", "params", "settings", "size", "moved"]
+    what: Literal["added", "removed", "type", "params", "frozen", "trainable", "settings", "size", "moved"]
     old: int | None
     new: int | None
     expected: bool | None = None

@@ -50,6 +50,16 @@ def test_a_row_that_changed_in_something_else_is_not_among_those_that_only_moved
     assert "3 rows changed as their formulas predict" in text, "the model, conv and act"
 
 
+def test_layers_that_were_frozen_have_no_other_parameters() -> None:
+    net = Net()
+    old = summarise(net)
+    net.last.requires_grad_(False)
+    new = summarise(net)
+    assert [(change.path, change.what) for change in new.diff(old).changes] == [("last", "frozen")]
+    assert str(new.diff(old)).splitlines()[-1].startswith("last  frozen")
+    assert str(old.diff(new)).splitlines()[-1].startswith("last  trainable again")
+
+
 def test_an_edited_layer_is_reported_with_old_and_new() -> None:
     difference = summarise(Net(16)).diff(summarise(Net(8)))
     told = {(change.path, change.what) for change in difference.changes}

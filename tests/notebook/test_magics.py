@@ -140,6 +140,13 @@ def test_a_trailing_semicolon_is_quiet(shell: InteractiveShell) -> None:
     assert run(shell, "kept.error is None")  # Python's own semicolon takes nothing away either
 
 
+def test_a_failure_that_is_kept_is_told_in_a_line(shell: InteractiveShell) -> None:
+    with capture_output() as said:
+        shell.run_cell("kept = %summary model (1, 3, 8, 8)")
+    assert said.stdout.startswith("forward failed in 'conv0' (Conv2d), call 2 of all, at In [")
+    assert said.stdout.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("cell", "num_tables", "value"),
     [

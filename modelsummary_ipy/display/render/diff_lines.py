@@ -16,6 +16,8 @@ _KINDS = {
     "removed": "removed",
     "type": "another type",
     "params": "other parameters",
+    "frozen": "frozen",
+    "trainable": "trainable again",
     "settings": "other settings",
     "size": "another shape",
 }
@@ -72,7 +74,7 @@ def list_lines(old: Story, new: Story, changes: Sequence[Change]) -> list[DiffLi
 def _name_change(old: Story, new: Story, change: Change, changes: Sequence[Change]) -> str:
     """``another shape, against its formula``: said where the model has the same layers, and the input other sizes."""
     is_same = [fact.spec.shape for fact in old.trace.inputs] == [fact.spec.shape for fact in new.trace.inputs]
-    is_edited = any(other.what not in ("moved", "size", "settings") for other in changes)
+    is_edited = any(other.what not in ("moved", "size", "settings", "frozen", "trainable") for other in changes)
     ran = change.old is not None and old.rows[change.old].status == "ran"
     against = change.what == "size" and change.expected is False and ran and not (is_same or is_edited)
     return _KINDS[change.what] + (", against its formula" if against else "")

@@ -49,7 +49,9 @@ def find_unsorted_rows(evidence: Evidence) -> Iterator[Flag]:
 
 def _find_order(evidence: Evidence, step: Call) -> Link | None:
     """Return the whole numbers of an ``argsort`` by which a step takes all rows of a tensor."""
-    if not _looks_up(step) or len(step.inputs) != 2 or step.outputs[0].shape != step.inputs[0].shape:
+    if not _looks_up(step) or len(step.inputs) != 2:
+        return None
+    if not step.outputs or step.outputs[0].shape != step.inputs[0].shape:  # one that failed made nothing
         return None
     link = step.input_links[1]
     maker = evidence.flow.producer(link)

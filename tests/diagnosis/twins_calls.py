@@ -315,3 +315,37 @@ class JoinsNumbers(nn.Module):
 class JoinsNumbersT(JoinsNumbers):
     def forward(self, x, t):
         return self.fc(torch.stack([x, t], dim=1))
+
+
+class MeanOfNeighbours(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.mix = nn.Linear(width, width)
+
+    def forward(self, x, edge_index):
+        src, dst = edge_index
+        return x + torch.zeros_like(x).index_add(0, dst, self.mix(x)[src])
+
+
+class MeanOfNeighboursT(MeanOfNeighbours):
+    def forward(self, x, edge_index):
+        src, dst = edge_index.t()
+        return x + torch.zeros_like(x).index_add(0, dst, self.mix(x)[src])
+
+
+class EdgesAsPairs(nn.Module):
+    """A graph's edges are a list of pairs, the layer takes two rows."""
+
+    kind = MeanOfNeighbours
+
+    def __init__(self, width=6):
+        super().__init__()
+        self.layer = self.kind(width)
+
+    def forward(self, x, edge_index):
+        return self.layer(x, edge_index)
+
+
+@twin(EdgesAsPairs, (5, 6), torch.zeros(12, 2).long(), reason="edge_index is [12, 2]: its 2 are in the last dim")
+class EdgesAsPairsT(EdgesAsPairs):
+    kind = MeanOfNeighboursT

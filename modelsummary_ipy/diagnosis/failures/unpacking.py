@@ -83,6 +83,11 @@ def explain_unpacking(ctx: FailureContext) -> Diagnosis | None:
             fix = add_batch(ctx)
         return Diagnosis(reason, f"{found[2]} dims", fix, RESHAPE)
     reason = f"{source} has {came} values, the line unpacks {found[2]}"
+    pairs = [x for x in ctx.data if x.rank == 2 and x.shape[1] == int(found[2]) < x.shape[0]]
+    if source.isidentifier() and len({x.shape for x in pairs}) == 1 and any(x.spec.name == source for x in pairs):
+        reason = f"{source} is {write_shape(pairs[0].shape)}: its {found[2]} are in the last dim"
+        turned = fix_line(ctx, ctx.line.replace(source, f"{source}.t()", 1))
+        return Diagnosis(reason, f"{found[2]} rows", turned)
     fix = NOTHING
     calls = [call for call in ctx.trace.calls if call.parent == ctx.call.index]
     inner = [call for call in calls if call.kind == "module"]

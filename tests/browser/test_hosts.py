@@ -301,6 +301,8 @@ def test_long_names_stay_in_the_columns_of_the_totals(new_page: Callable[..., Pa
         page.set_viewport_size({"width": width, "height": 640})
         wide = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
         assert page.locator(".ms-total").evaluate_all(wide) == []
+    aligned = "all => [...new Set(all.map(one => getComputedStyle(one).textAlign))]"
+    assert page.locator(".ms-total .ms-to").evaluate_all(aligned) == ["start"], "a name of two lines is no heading"
 
 
 PIECES = "all => all.map(one => one.getClientRects().length)"

@@ -355,7 +355,7 @@ class SummaryMagics(Magics):
                 print(f"with the fix: {fixed}")  # noqa: T201
         if made.error is None:
             raised = f"{type(error).__name__}: {write_error(error).partition(chr(10))[0]}"
-            print(f"at these sizes it runs: values or state made it raise {raised}")  # noqa: T201
+            print(f"a trace, which has sizes and few values, came to its end: it does not show {raised}")  # noqa: T201
         return self._give(made, call.model, type(call.model).__name__, options, keeping)
 
     # -- the table of any module --------------------------------------------------------------------------------------

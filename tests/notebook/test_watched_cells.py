@@ -131,14 +131,14 @@ def test_summary_alone_after_a_function_of_torchs_shows_its_call(
     assert (made.error.row, made.rows[0].type_name, made.error.fix) == (1, function, fix)
 
 
-def test_summary_alone_says_that_it_was_no_size_that_failed(shell: InteractiveShell) -> None:
+def test_summary_alone_says_that_the_trace_does_not_fail(shell: InteractiveShell) -> None:
     with capture_output():
         shell.run_cell("nn.BCELoss()(torch.full((4, 3), 9.0), torch.zeros(4, 3))")
     with capture_output() as said:
         made = shell.run_cell("%summary").result
     assert made.error is None
     assert (
-        "at these sizes it runs: values or state made it raise RuntimeError: all elements of input should be between"
+        "a trace, which has sizes and few values, came to its end: it does not show RuntimeError: all elements of input"
         in said.stdout
     )
 

@@ -10,7 +10,7 @@ from functools import partial
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import fix_call, fix_line, read_arguments, write_at
 from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.returned import write_sequence
+from modelsummary_ipy.diagnosis.failures.sequential import write_sequence
 from modelsummary_ipy.diagnosis.failures.setters import find_class
 from modelsummary_ipy.diagnosis.failures.source_edits import change_call, write_list, write_loop
 from modelsummary_ipy.diagnosis.failures.source_nodes import Arguments, read_call, read_name, read_unpacking

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, RESHAPE, Diagnosis, FailureContext, list_inside
+from modelsummary_ipy.diagnosis.failures.dims_of_one import find_clashes
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_call, fix_line
 from modelsummary_ipy.diagnosis.failures.heads_order import explain_mask_of_steps
 from modelsummary_ipy.diagnosis.failures.parameters import fix_creation

@@ -7,7 +7,6 @@ import math
 import re
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.alignment import explain_ones
 from modelsummary_ipy.diagnosis.failures.branch_sizes import (
     explain_branches,
     explain_margin,
@@ -24,6 +23,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     Operand,
     Pair,
 )
+from modelsummary_ipy.diagnosis.failures.dims_of_one import explain_ones
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import explain_cut_batch, undo_move
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,

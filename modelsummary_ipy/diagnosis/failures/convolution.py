@@ -34,8 +34,9 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_made,
     set_value,
 )
+from modelsummary_ipy.diagnosis.failures.flattening import find_sides, is_map
 from modelsummary_ipy.diagnosis.failures.frames import list_foldings
-from modelsummary_ipy.diagnosis.failures.linear import explain_stacked, find_sides, is_map
+from modelsummary_ipy.diagnosis.failures.joins import explain_stacked
 from modelsummary_ipy.diagnosis.failures.missing_dims import explain_kept_dim
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_param

@@ -8,9 +8,9 @@ import operator
 import re
 from dataclasses import replace
 
-from modelsummary_ipy.diagnosis.failures.broadcasting import find_clashes
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, NOTHING, Diagnosis, FailureContext, Operand, dim_of
+from modelsummary_ipy.diagnosis.failures.dims_of_one import find_clashes
 from modelsummary_ipy.diagnosis.failures.earlier_reshapes import cut_features
 from modelsummary_ipy.diagnosis.failures.fixes import (
     fix_giver,
@@ -23,8 +23,8 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     read_line,
 )
 from modelsummary_ipy.diagnosis.failures.heads_order import explain_steps_of_heads
-from modelsummary_ipy.diagnosis.failures.linear import resize_recurrent
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
+from modelsummary_ipy.diagnosis.failures.recurrent_outputs import resize_recurrent
 from modelsummary_ipy.diagnosis.failures.rewriting import write_statement
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, swap_last_factors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.diagnosis.failures.attention import find_heads
+from modelsummary_ipy.diagnosis.failures.attention_heads import find_heads
 from modelsummary_ipy.diagnosis.failures.context import Diagnosis, FailureContext, Operand
 from modelsummary_ipy.diagnosis.failures.fixes import read_arguments
 from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes

@@ -15,7 +15,8 @@ from modelsummary_ipy.diagnosis.failures.context import (
     dim_of,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_module, fix_setting, set_value
-from modelsummary_ipy.diagnosis.failures.linear import explain_stacked, find_sides, is_map
+from modelsummary_ipy.diagnosis.failures.flattening import find_sides, is_map
+from modelsummary_ipy.diagnosis.failures.joins import explain_stacked
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
 from modelsummary_ipy.diagnosis.formatting import write_move, write_product, write_shape, write_times
 from modelsummary_ipy.model.torch_layers import LAYERS, classes_of

@@ -1,7 +1,8 @@
-"""The call of a model of an installed package, by the user or by a line of the user's, and its other arguments."""
+"""The call of a model of an installed package, by the user or by a line of the user's: its inputs, its fields."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -175,3 +176,25 @@ def change_leaf(ctx: FailureContext, x: Operand, template: str) -> Candidate:
     sources = ctx.flow.sources(x.link)
     given = [item for item in found.givens if item.leaf is not None and item.leaf in sources] if found else []
     return found.change({given[0].name: template}) if found is not None and len(given) == 1 else NOTHING
+
+
+def name_field(package: PackageCall, size: int, pattern: str) -> str:
+    """Name the field of a configuration that is a size: ``" (config.num_channels)"``; ``""`` if none is."""
+    for fact in _list_configured(package):
+        for name, value in fact.config.items():
+            if value == size and re.search(pattern, name):
+                return f" (config.{name})"
+    return ""
+
+
+def list_fields(package: PackageCall, pattern: str) -> list[int]:
+    """List the sizes in the fields of the configurations whose names a pattern is found in."""
+    fields = (item for fact in _list_configured(package) for item in fact.config.items())
+    found = [value for name, value in fields if type(value) is int and value > 0 and re.search(pattern, name)]
+    return list(dict.fromkeys(found))
+
+
+def _list_configured(package: PackageCall) -> list[ModuleFact]:
+    """List the model and the parts of it that have a configuration."""
+    lead = f"{package.fact.path}." if package.fact.path else ""
+    return [fact for fact in package.ctx.trace.modules if fact.config and f"{fact.path}.".startswith(lead)][:50]

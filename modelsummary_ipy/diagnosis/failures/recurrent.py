@@ -25,7 +25,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_value,
     write_size,
 )
-from modelsummary_ipy.diagnosis.failures.linear import explain_joined
+from modelsummary_ipy.diagnosis.failures.joins import explain_joined
 from modelsummary_ipy.diagnosis.failures.missing_dims import explain_kept_dim
 from modelsummary_ipy.diagnosis.failures.module_code import name_member, write_module
 from modelsummary_ipy.diagnosis.failures.parameters import (

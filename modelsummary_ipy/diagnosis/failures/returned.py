@@ -7,30 +7,19 @@ import re
 from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.failures.context import NOTHING, Diagnosis, FailureContext, name_call
-from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, place_line, read_line, write_at
-from modelsummary_ipy.diagnosis.failures.module_code import name_member
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, explain_rewrite, find_own_call, rewrite
-from modelsummary_ipy.diagnosis.failures.source_edits import (
-    change_operation,
-    wrap_attribute,
-    wrap_subscript,
-    write_loop,
-)
+from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_line, place_line, read_line
+from modelsummary_ipy.diagnosis.failures.returned_none import explain_absent, explain_none
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
+from modelsummary_ipy.diagnosis.failures.sequential import is_in_sequence, return_first, write_sequence
+from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_attribute, wrap_subscript
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
-from modelsummary_ipy.diagnosis.failures.statements import (
-    find_function,
-    list_methods,
-    list_nodes,
-    list_read,
-    list_stored,
-    read_last_statement,
-    read_statement,
-)
+from modelsummary_ipy.diagnosis.failures.statements import list_read, list_stored
+from modelsummary_ipy.diagnosis.failures.tensor_lists import find_list, find_numbers, join_list
 from modelsummary_ipy.diagnosis.failures.unpacking import explain_iterated, explain_unpacking, list_keys
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
-from modelsummary_ipy.records.fixes import Candidate, LineEdit
-from modelsummary_ipy.records.trace import Call, Source
+from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.trace import Call
 
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _RETURNED = re.compile(r"torch\.return_types\.(\w+)")
@@ -118,12 +107,12 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         return None
     if kind == "NoneType":
         return explain_none(ctx)
-    if kind == "list" and (join := _find_list(ctx)):
+    if kind == "list" and (join := find_list(ctx)):
         reason = (
             f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one"
         )
         fixes = [fix_argument(ctx, text) for text in join[1:]]
-        return Diagnosis(reason, "one tensor", [*fixes, *_join_list(ctx, join)])
+        return Diagnosis(reason, "one tensor", [*fixes, *join_list(ctx, join)])
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
     key, words = _choose_leaf(giver, kind)
     held = [
@@ -142,72 +131,10 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     keys = list(dict.fromkeys([key, *(list_keys(giver) if giver is not None else own)[:4]]))
     fixes = [fix_argument(ctx, f"{{}}{other}") for other in keys]
     fact = ctx.flow.module_of(giver) if giver is not None else None
-    if fact is not None and giver is not None and _is_in_sequence(ctx, giver):
+    if fact is not None and giver is not None and is_in_sequence(ctx, giver):
         fixes.insert(0, return_first(fact.forward_file, fact.forward_line))
         fixes.insert(0, write_sequence(ctx, giver, f"layer({{0}}){key}"))
     return Diagnosis(reason, "one tensor", _pick(ctx, keys[:2], fixes))
-
-
-def _is_in_sequence(ctx: FailureContext, call: Call) -> bool:
-    """Return whether an ``nn.Sequential`` runs a module: what it returns is all that the next one reads."""
-    return call.parent is not None and ctx.trace.calls[call.parent].type_name == "Sequential"
-
-
-def return_first(filename: str, line: int) -> Candidate:
-    """Return the first of several at the end of a function, which begins at a line of a file."""
-    for node in list_nodes(filename, ast.FunctionDef):
-        last = node.body[-1]
-        if node.lineno == line and isinstance(last, ast.Return) and isinstance(last.value, ast.Tuple):
-            source = Source(filename.rpartition("/")[2], last.lineno, "", filename)
-            statement, text = read_statement(source), f"return {ast.unparse(last.value.elts[0])}"
-            return write_at(source, statement, text) if statement is not None else NOTHING
-    return NOTHING
-
-
-def _find_numbers(ctx: FailureContext) -> str:
-    """Find a name in the line that is a list of numbers, or of such lists."""
-    for name, held in ctx.failure.names.items():
-        if (
-            held.kind == "list"
-            and held.words
-            and set(held.words) <= {"int", "float", "list", "tuple"}
-            and name in ctx.line
-        ):
-            return name
-    return ""
-
-
-def _find_list(ctx: FailureContext) -> list[str]:
-    """Find a list that the function itself made, and how its tensors become one: by steps, then side by side."""
-    function = find_function(ctx.failure.source)
-    code = ast.unparse(function) if function is not None else ""
-    for name, held in ctx.failure.names.items():
-        is_own = re.search(rf"\b{re.escape(name)}(?: = \[|\.append\()", code) and re.search(
-            rf"\b{re.escape(name)}\b", ctx.line
-        )
-        if held.kind == "list" and is_own and set(held.words) <= {"Tensor", "Parameter"}:
-            first = re.search(r"range\(\w+\.(?:size\(0\)|shape\[0\])\)|for \w+ in x:", code) is not None
-            stacked = [f"torch.stack({{}}, dim={int(not first)})"] if _is_in_loop(function) else []
-            return [name, *stacked, "torch.cat({}, dim=1)", "{}[-1]"]
-    return []
-
-
-def _join_list(ctx: FailureContext, join: list[str]) -> list[Candidate]:
-    """Write one tensor for a list where the line names it."""
-    texts = [text.format(join[0]) for text in join[1:]]
-    if re.search(r"\bdim=0\b", ctx.line):
-        texts.insert(0, f"torch.stack({join[0]})")
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        yield from texts if isinstance(node, ast.Name) and node.id == join[0] else ()
-
-    return rewrite(ctx, change, here=True)
-
-
-def _is_in_loop(function: ast.FunctionDef | None) -> bool:
-    """Return whether a function fills a list in a loop: what it holds is alike then."""
-    loops = (ast.For, ast.While, ast.ListComp)
-    return function is not None and any(isinstance(node, loops) for node in ast.walk(function))
 
 
 def _reads_one(ctx: FailureContext) -> bool:
@@ -257,14 +184,14 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
     if owner in _CONTAINERS:
         if owner == "NoneType":
             return explain_none(ctx)
-        if owner == "list" and (join := _find_list(ctx)):
+        if owner == "list" and (join := find_list(ctx)):
             along = re.search(rf"\.{attribute}\((?:dim=|axis=)?(\d)", line)  # of the list, as if it were a dim
             own = [f"torch.stack({{}}, dim={along[1]})".replace(", dim=0", "")] if along is not None else []
             fixes = [fix_line(ctx, wrap_attribute(line, attribute, text)) for text in [*own, *join[1:]]]
             return Diagnosis(
                 f"{join[0]} is a list of tensors; .{attribute} is an attribute of one", "one tensor", fixes
             )
-        if owner == "list" and (numbers := _find_numbers(ctx)):
+        if owner == "list" and (numbers := find_numbers(ctx)):
             fix = fix_line(ctx, line.replace(f"{numbers}.{attribute}", f"torch.tensor({numbers}).{attribute}"))
             return Diagnosis(
                 f"{numbers} is a list of numbers; .{attribute} is an attribute of tensors", "a tensor", fix
@@ -348,84 +275,3 @@ def _explain_operands(ctx: FailureContext) -> Diagnosis | None:
 
     fix = fix_line(ctx, change_operation(ctx.line, name, edit, ctx.earlier)) if name else NOTHING
     return Diagnosis(f"{reason}; {sign} expects tensors", "a tensor on both sides", _pick(ctx, [key], [fix]))
-
-
-def write_sequence(ctx: FailureContext, layer: Call, template: str) -> Candidate:
-    """Write the ``nn.Sequential`` that runs a layer as a loop in which that layer is called otherwise.
-
-    Args:
-        layer: A call of one of torch's own.
-        template: How it is called: ``"layer({0})[0]"``.
-
-    Returns:
-        Nothing where no line of the user's calls the ``nn.Sequential``.
-    """
-    own = find_own_call(ctx)
-    fact = ctx.flow.module_of(layer)
-    if fact is None or not fact.type_module.startswith("torch.") or own.type_name != "Sequential":
-        return NOTHING
-    if layer.parent != own.index or not own.path:
-        return NOTHING
-
-    def write(found: re.Match[str]) -> str:
-        return f"{template.format(found[1])} if isinstance(layer, nn.{layer.type_name}) else {found[0]}"
-
-    line, count = re.subn(r"(?<![\w.])layer\((\w+)\)", write, write_loop(ctx.line, name_member(own.path)))
-    return fix_line(ctx, line) if count == 1 else NOTHING
-
-
-def explain_none(ctx: FailureContext) -> Diagnosis:
-    """Explain ``None`` that was passed on: by what returned it."""
-    if (found := re.match(r"(\w+) = (\1\.(?:append|extend|insert)\(.*)", ctx.line)) is not None:
-        reason = f"{found[1]}.append() changes the list and returned None, which the line gives its name"
-        return Diagnosis(reason, "no assignment", fix_line(ctx, found[2]))
-    before = [c for c in ctx.trace.calls if c.kind == "module" and c.index < ctx.call.index and not c.outputs]
-    silent = next((call for call in reversed(before) if call.status == "ran"), None)
-    if silent is None:
-        return _explain_method(ctx) or Diagnosis(f"got None, {ctx.owner} expects a tensor", "a tensor")
-    fact = ctx.flow.module_of(silent)
-    name = f"{silent.type_name}.forward"
-    fix = _write_return(fact.forward_file, fact.forward_line, name) if fact is not None else NOTHING
-    reason = f"'{silent.path}' ({silent.type_name}) returned None: its forward has no return"
-    return Diagnosis(reason, "a tensor", fix)
-
-
-def _explain_method(ctx: FailureContext) -> Diagnosis | None:
-    """A method of the user's that the same function calls has no return."""
-    source, methods = ctx.failure.source, {node.name: node for node in list_methods(ctx.failure.source)}
-    if source is None:
-        return None
-    here = next((node for node in methods.values() if node.lineno <= source.line <= (node.end_lineno or 0)), None)
-    for call in [node for node in ast.walk(here) if isinstance(node, ast.Call)] if here is not None else []:
-        called = methods.get(call.func.attr) if isinstance(call.func, ast.Attribute) else None
-        if called is None or any(isinstance(node, ast.Return) for node in ast.walk(called)):
-            continue
-        fix = _write_return(source.filename, called.lineno, called.name)
-        if fix and called.name != "__init__":
-            return Diagnosis(f"self.{called.name}() returned None: it has no return", "a tensor", fix)
-    return None
-
-
-def _write_return(filename: str, line: int, function: str) -> Candidate:
-    """Return what the last statement of a function makes, which begins at a line of a file."""
-    last = read_last_statement(filename, line)
-    if last is None:
-        return NOTHING
-    statement, name = last
-    text = f"{statement.text}\nreturn {name}" if name else f"return {statement.text}"
-    edit = LineEdit(statement.filename, statement.first, statement.last, text)
-    return Candidate(f"return {name or statement.text} at the end of {function}", (edit,))
-
-
-def explain_absent(ctx: FailureContext) -> Diagnosis | None:
-    """A part that a model may have is ``None``, and is added all the same: a bias, a mask."""
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[tuple[str, str]]:
-        if isinstance(node, ast.BinOp):
-            for one, other in ((node.right, node.left), (node.left, node.right)):
-                held = ctx.failure.names.get(write(one))
-                if held is not None and held.kind == "NoneType":
-                    whole = f"{write(other)} if {write(one)} is None else {write(node)}"
-                    yield write(one), whole if isinstance(around, (ast.Assign, ast.Return)) else f"({whole})"
-
-    return explain_rewrite(ctx, change, "{} is None, and takes part all the same", "a tensor")

@@ -1,113 +1,39 @@
-"""Two tensors that differ: tables longer than the input, biases of another width, other orders, ones to expand."""
+"""Tables of positions, masks of a largest length: longer or shorter than the input, or of other features."""
 
 from __future__ import annotations
 
 import ast
 import itertools
-import math
 import re
 from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
-from modelsummary_ipy.diagnosis.failures.context import NOTHING, STEER, Diagnosis, FailureContext, Operand, Pair, dim_of
+from modelsummary_ipy.diagnosis.failures.context import STEER, Diagnosis, FailureContext, Operand, Pair, dim_of
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_giver,
-    fix_made,
     fix_operand,
     read_arguments,
     remake,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.parameters import find_param, find_param_name, reshape_param, resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.rebuilds import list_rebuilds, name_setting
 from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
-from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import LINEARS
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import Link
 
 
-def _find_table(pair: Pair) -> int | None:
+def find_table(pair: Pair) -> int | None:
     """Return which of two tensors comes from a parameter or buffer and not from the input, as the other one does."""
     fed = [bool(pair.ctx.flow.sources(x.link)) for x in pair.both]
     return fed.index(False) if fed[0] != fed[1] else None
 
 
-def explain_matrix(pair: Pair) -> Diagnosis | None:
-    """The numbers of a matrix stand in one dim where the other tensor is that matrix: a transform of each sample."""
-    for flat, matrix, place, _ in pair.each():
-        if flat.rank < 2 or matrix.rank != 2 or flat.shape[-1] != matrix.numel or 1 in matrix.shape:
-            continue
-        if not pair.ctx.flow.sources(flat.link):  # made by the code, an identity: it is as wide by chance
-            continue
-        reason = f"{write_shape(flat.shape)} has the {write_times(matrix.shape)} numbers of a matrix in one dim"
-        fix = fix_operand(pair.ctx, place, f"{{}}.unflatten(-1, {matrix.shape})")
-        return Diagnosis(reason, write_shape((*flat.shape[:-1], *matrix.shape)), fix)
-    return None
-
-
-def explain_scaled_rows(pair: Pair) -> Diagnosis | None:
-    """Each number of a sample is to scale a row of a parameter: a token for each column of a table."""
-    ctx = pair.ctx
-    for table, data, _, place in pair.each() if pair.ctx.function == "mul" else ():
-        param = find_param(ctx, table)
-        is_of_rows = (
-            table.rank == data.rank == 2 and data.shape[1] == table.shape[0] and data.shape != table.shape[::-1]
-        )
-        if param is None or not is_of_rows:
-            continue
-        rows = f"'{ctx.trace.params[param].names[0]}' {write_shape(table.shape)}"
-        reason = f"each of the {data.shape[1]} numbers of a sample scales a row of {rows}"
-        fix = fix_operand(ctx, place, "{}.unsqueeze(-1)")
-        return Diagnosis(reason, write_shape((*data.shape, 1)), fix) if fix else None
-    return None
-
-
-def explain_pieces(pair: Pair) -> Diagnosis | None:
-    """One of two tensors is a piece of what a layer gives, and the layer is too narrow: a scale and a shift."""
-    ctx, axis = pair.ctx, pair.axes[0]
-    for x, other, *_ in pair.each() if len(pair.axes) == 1 else ():
-        call = next((call for call in ctx.flow.walk_back(x.link, 5) if call.type_name in ("chunk", "split")), None)
-        if call is None or not call.inputs or len(call.outputs) < 2:
-            continue
-        dim = ctx.flow.setting(call, "dim", 0)
-        whole, piece = call.inputs[0].shape, call.outputs[0].shape
-        if type(dim) is not int or not -len(whole) <= dim < len(whole) or piece[dim] != x.shape[axis]:
-            continue
-        count, wanted = len(call.outputs), other.shape[axis]
-        fix = fix_giver(
-            ctx, Operand(call.inputs[0], call.input_links[0]), count * wanted, dim % len(whole) - len(whole)
-        )
-        if fix:
-            reason = f"{call.type_name}() makes {count} of {whole[dim]}: {piece[dim]} against {wanted}"
-            return Diagnosis(reason, f"{count} × {wanted} = {count * wanted} to make them of", fix)
-    return None
-
-
-def explain_vector(pair: Pair) -> Diagnosis | None:
-    """One of two tensors is a vector of a sample's channels, and its layer gives another number: a time embedding."""
-    ctx, axis = pair.ctx, pair.axes[0]
-    for x, other, *_ in pair.each() if len(pair.axes) == 1 else ():
-        if x.rank < 3 or axis == -1 or math.prod(x.shape[axis + 1 :]) != 1 or math.prod(other.shape[axis + 1 :]) == 1:
-            continue
-        vector = next(
-            (call for call in ctx.flow.walk_back(x.link, 6) if call.outputs and len(call.outputs[0].shape) == 2), None
-        )
-        if vector is None or vector.outputs[0].shape[-1] != x.shape[axis]:
-            continue
-        link = next((link for link in vector.output_links if link is not None), None) or Link(vector.index, 0)
-        fix = fix_giver(ctx, Operand(vector.outputs[0], link), other.shape[axis])
-        if fix:
-            giver = ctx.describe_giver(Operand(vector.outputs[0], link), -1)
-            reason = f"{giver} {x.shape[axis]} channels, the feature map has {other.shape[axis]}"
-            return Diagnosis(reason, "equal channels", fix)
-    return None
-
-
 def explain_order(pair: Pair) -> Diagnosis | None:
     """A table has its steps where the input has the batch, or its positions on two dims where the input has one."""
-    which = _find_table(pair)
+    which = find_table(pair)
     if which is None:
         return None
     ctx, both, places, _ = pair
@@ -136,70 +62,9 @@ def explain_order(pair: Pair) -> Diagnosis | None:
     return None
 
 
-def explain_turned(pair: Pair) -> Diagnosis | None:
-    """A parameter has the dims of the other tensor in another order: features by heads for heads by features."""
-    ctx = pair.ctx
-    for x, data, _, there in pair.each():
-        param, wanted = find_param(ctx, x), data.shape[data.rank - x.rank :]
-        if param is None or ctx.trace.params[param].shape != x.shape or not 1 < x.rank <= data.rank:
-            continue
-        if wanted == x.shape or sorted(wanted) != sorted(x.shape):
-            continue
-        name = ctx.trace.params[param].names[0]
-        fix = reshape_param(ctx, replace(x, param=param), wanted)
-        if x.rank == data.rank == 2 and not ctx.flow.sources(data.link):  # the code made it, as noise is
-            fix = fix_operand(ctx, there, "{}.t()") or fix
-        reason = f"'{name}' {write_shape(x.shape)} has the dims of {write_shape(data.shape)} in another order"
-        return Diagnosis(reason, write_shape(wanted), fix) if fix else None
-    return None
-
-
-def explain_bias(pair: Pair) -> Diagnosis | None:
-    """A parameter of one number a feature has another number of them: a bias, a scale, a logarithm of a deviation."""
-    ctx = pair.ctx
-    for x, data, *_ in pair.each():
-        param = find_param(ctx, x)
-        if pair.axes != [-1] or set(x.shape[:-1]) - {1} or param is None or ctx.trace.params[param].shape != x.shape:
-            continue
-        own = f"'{ctx.trace.params[param].names[0]}' has {x.shape[-1]} numbers"
-        reason = f"{own}, the other has {data.shape[-1]} features"
-        fix = resize_param(ctx, Operand(x.spec, x.link, param), [-1], data.shape[-1])
-        return Diagnosis(reason, "equal sizes", fix) if fix else None
-    return None
-
-
-def explain_angles(pair: Pair) -> Diagnosis | None:
-    """Sines and cosines of half the features: a rotary embedding has each angle twice, once for each half."""
-    ctx = pair.ctx
-    for x, data, place, _ in pair.each():
-        if pair.axes != [-1] or 2 * x.shape[-1] != data.shape[-1] or x.rank < 2:
-            continue
-        makers = {call.type_name for call in ctx.flow.walk_back(x.link, 4)}
-        kept = re.search("sin|cos", find_param_name(ctx, x).rpartition(".")[2])
-        if (makers & {"sin", "cos"} or kept) and "cat" not in makers and find_param(ctx, data) is None:
-            reason = f"the sines and cosines are of {x.shape[-1]} angles for {data.shape[-1]} features: each angle is "
-            reason += "for two of them"
-            counts = ", ".join(["1"] * (x.rank - 1) + ["2"])
-            return Diagnosis(reason, f"last dim = {data.shape[-1]}", fix_operand(ctx, place, f"{{}}.repeat({counts})"))
-    return None
-
-
-def explain_centers(pair: Pair) -> Diagnosis | None:
-    """What is given is compared with each number of a vector: distances with the centers of a basis."""
-    which, ctx = _find_table(pair), pair.ctx
-    if which is None or ctx.function not in ("sub", "rsub") or pair.both[which].rank != 1:
-        return None
-    centers, data = pair.both[which], pair.both[1 - which]
-    if data.rank < 2 or ctx.flow.producer(data.link) is None:
-        return None
-    reason = f"each number of {write_shape(data.shape)} is compared with the {centers.shape[0]} centers"
-    fix = fix_operand(ctx, pair.places[1 - which], "{}.unsqueeze(-1)")
-    return Diagnosis(reason, write_shape((*data.shape, 1)), fix) if fix else None
-
-
 def explain_table(pair: Pair) -> Diagnosis | None:
     """A table of positions, or a mask of a largest length, that is longer or shorter than the input."""
-    which = _find_table(pair)
+    which = find_table(pair)
     if which is None:
         return None
     ctx, both, places, axes = pair
@@ -327,48 +192,6 @@ def _write_cuts(pair: Pair, which: int, first: str = "", then: str = "") -> list
         cut = first.format(sizes[axes[0]]) if first else f"[{', '.join(dims)}]"
         found.append(fix_operand(ctx, places[which], f"{{}}{cut}{then}"))
     return found
-
-
-def _move_count(ctx: FailureContext, x: Operand, axis: int, size: int) -> Diagnosis | None:
-    """A row was repeated as often as there are samples, along another dim than that of the samples."""
-    maker = ctx.flow.producer(x.link)
-    counts = ctx.flow.setting(maker, "repeats") if maker is not None and maker.type_name == "repeat" else None
-    if maker is None or not isinstance(counts, tuple) or len(counts) != x.rank or counts[axis] != 1:
-        return None
-    wrong = [at for at, count in enumerate(counts) if count == size and count > 1]
-    if len(wrong) != 1 or maker.inputs[0].shape[axis] != 1:
-        return None
-
-    def swap(items: list[str]) -> list[str] | None:
-        if len(items) != x.rank + 1:
-            return None
-        moved = [item.strip("()") if item.strip("()").isdigit() else item for item in items]
-        moved[axis + 1], moved[wrong[0] + 1] = moved[wrong[0] + 1], moved[axis + 1]
-        return moved
-
-    fix = fix_made(ctx, maker, swap)
-    shape = write_shape(maker.inputs[0].shape)
-    reason = f"repeat{counts} of {shape} repeats along dim {wrong[0]}, the {size} samples are in dim {axis}"
-    return Diagnosis(reason, f"{size} in dim {axis}", fix) if fix else None
-
-
-def explain_ones(pair: Pair) -> Diagnosis | None:
-    """One of two tensors to be concatenated has 1 where the other has the batch: a class token, not expanded."""
-    ctx, axis = pair.ctx, pair.both[0].rank + pair.axes[0]
-    for x, other, place, there in pair.each() if len(pair.axes) == 1 else ():
-        if x.rank != other.rank or x.shape[axis] != 1 or other.shape[axis] == 1:
-            continue
-        texts = read_arguments(ctx)
-        name = texts[there] if there < len(texts) else ""
-        sizes = [f"{name}.size({axis})" if at == axis else "-1" for at in range(x.rank)]
-        param = find_param(ctx, x)
-        what = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other"
-        reason = f"{what} has 1 in dim {axis}, {write_shape(other.shape)} has {other.shape[axis]}: cat never expands"
-        if (moved := _move_count(ctx, x, axis, other.shape[axis])) is not None:
-            return moved
-        fix = fix_operand(ctx, place, f"{{}}.expand({', '.join(sizes)})") if name else NOTHING
-        return Diagnosis(reason, "equal sizes in every other dim", fix, ())
-    return None
 
 
 def explain_other_mask(pair: Pair) -> Diagnosis | None:

@@ -25,7 +25,7 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     parse_file,
     read_statement,
 )
-from modelsummary_ipy.diagnosis.fixes import edits
+from modelsummary_ipy.diagnosis.fixes import list_edits, number_edits
 from modelsummary_ipy.records.fixes import Candidate, LineEdit, RemadeEdit, Trial
 from modelsummary_ipy.records.packages import PACKAGES
 from modelsummary_ipy.records.trace import ModuleFact, Source, Trace
@@ -100,25 +100,25 @@ def _list_all(ctx: FailureContext, making: Candidate) -> Iterator[Candidate]:
 
 
 def _list_changes(ctx: FailureContext, places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
-    scale = edits.scale_by([place.function for place in places], find_function(ctx.failure.source))
+    scale = number_edits.scale_by([place.function for place in places], find_function(ctx.failure.source))
     for kind in range(10):
         for place in places:
             changes = (
                 _name_second(list_methods(place.source)),
                 _keep_copy(place.function),
-                edits.keep_order,
-                edits.turn_order,
-                edits.move_bounds(place.function),
-                edits.regroup,
-                edits.change_factor,
-                edits.change_operator(place.function),
+                list_edits.keep_order,
+                list_edits.turn_order,
+                number_edits.move_bounds(place.function),
+                number_edits.regroup,
+                number_edits.change_factor,
+                number_edits.change_operator(place.function),
                 scale,
                 _take_names(place),
             )
             for candidate in itertools.islice(_rewrite(place, changes[kind]), _MOST_OF_A_KIND):
                 yield Candidate(candidate.text, (*making.edits, *candidate.edits), -1)
         if kind == 3:  # all convolutions of a class together
-            padded = [candidate for place in places for candidate in _rewrite(place, edits.pad(place.function))]
+            padded = [candidate for place in places for candidate in _rewrite(place, number_edits.pad(place.function))]
             if padded:
                 together = functools.reduce(operator.add, dict.fromkeys(padded))
                 yield Candidate(together.text, (*making.edits, *together.edits), -1)

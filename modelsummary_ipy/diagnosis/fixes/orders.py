@@ -11,10 +11,11 @@ from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write
 from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import list_names_before, walk_function
-from modelsummary_ipy.diagnosis.fixes.edits import ALONG_FIRST, NUM_REDUCTIONS, SIDES, is_shape, is_tensor, take_numbers
+from modelsummary_ipy.diagnosis.fixes.dim_edits import REDUCTIONS
+from modelsummary_ipy.diagnosis.fixes.list_edits import is_tensor
+from modelsummary_ipy.diagnosis.fixes.number_edits import SIDES, is_shape, take_numbers
 from modelsummary_ipy.records.trace import Call
 
-_REDUCTIONS = ALONG_FIRST[:NUM_REDUCTIONS]
 #: What computes along the steps of ``[batch, channels, steps]``, or reads rows: called by its name.
 _PRODUCTS = ("bmm", "matmul", "mm")
 
@@ -22,7 +23,7 @@ _PRODUCTS = ("bmm", "matmul", "mm")
 def keep_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Keep the dim of a mean or a sum: ``x - x.mean(dim=1, keepdim=True)``."""
     del around
-    if not isinstance(node, ast.Call) or read_name(node.func) not in _REDUCTIONS or not (node.args or node.keywords):
+    if not isinstance(node, ast.Call) or read_name(node.func) not in REDUCTIONS or not (node.args or node.keywords):
         return
     if all(word.arg in ("dim", "axis") for word in node.keywords):
         yield f"{write(node)[:-1]}, keepdim=True)"

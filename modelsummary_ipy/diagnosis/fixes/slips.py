@@ -12,13 +12,7 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import remake
-from modelsummary_ipy.diagnosis.failures.rewriting import (
-    Write,
-    change_alike,
-    list_statements,
-    rewrite,
-    write_statement,
-)
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, change_alike, list_statements, rewrite, write_statement
 from modelsummary_ipy.diagnosis.failures.setters import find_module
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name
 from modelsummary_ipy.diagnosis.failures.statements import (
@@ -30,7 +24,7 @@ from modelsummary_ipy.diagnosis.failures.statements import (
     read_statement,
     walk_function,
 )
-from modelsummary_ipy.diagnosis.fixes import edits, orders
+from modelsummary_ipy.diagnosis.fixes import dim_edits, list_edits, number_edits, orders
 from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, POOLS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 from modelsummary_ipy.records.trace import Source
@@ -52,22 +46,22 @@ _ALONG = ("glu", "chunk", "split", "tensor_split", "repeat_interleave")
 def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
     """List changes of one word of the user's lines that led to a failure, the likeliest first."""
     for depth, at in enumerate(_list_views(ctx)):
-        joins = () if ctx.function in (*CATS, "stack") else (edits.join_otherwise,)
+        joins = () if ctx.function in (*CATS, "stack") else (list_edits.join_otherwise,)
         changes = (
             *joins,
-            edits.take_dims,
-            edits.move_otherwise,
-            edits.turn_values,
+            dim_edits.take_dims,
+            dim_edits.move_otherwise,
+            dim_edits.turn_values,
             orders.move_last,
             orders.fill_list(at),
-            edits.move_ones,
-            edits.take_keywords(at),
-            edits.take_other_part,
-            edits.take_numbers(at),
-            edits.drop_step,
-            edits.stride_index(at),
-            edits.permute_parts,
-            edits.shift_steps(at),
+            dim_edits.move_ones,
+            number_edits.take_keywords(at),
+            list_edits.take_other_part,
+            number_edits.take_numbers(at),
+            number_edits.drop_step,
+            number_edits.stride_index(at),
+            list_edits.permute_parts,
+            list_edits.shift_steps(at),
         )
         others = (_add_alike(at, rewrite(at, change, alone=True)) for change in changes)
         kinds = (_take_names(at, _LIKELY), *others, _take_names(at, _AS_PATTERN))
@@ -96,14 +90,14 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     """
     if ctx.statement is None or ctx.is_in_package:
         return
-    found = [*_take_names(ctx, _UNREAD), *rewrite(ctx, edits.turn_names, alone=True), *_swap_sizes(ctx)]
+    found = [*_take_names(ctx, _UNREAD), *rewrite(ctx, dim_edits.turn_names, alone=True), *_swap_sizes(ctx)]
     if ctx.function not in ("matmul", "mm"):  # of one that fails, what it is for is not known
-        found += rewrite(ctx, edits.turn_product, alone=True)
+        found += rewrite(ctx, dim_edits.turn_product, alone=True)
     if ctx.function in ("reshape", "view"):
-        found += rewrite(ctx, edits.take_numbers(ctx), alone=True)
-    found += rewrite(ctx, edits.give_dim, alone=True)
+        found += rewrite(ctx, number_edits.take_numbers(ctx), alone=True)
+    found += rewrite(ctx, dim_edits.give_dim, alone=True)
     if ctx.function in CATS or ctx.function == "add":
-        found += rewrite(ctx, edits.turn_skips(ctx), alone=True)
+        found += rewrite(ctx, list_edits.turn_skips(ctx), alone=True)
         found += _take_names(ctx, _LIKELY)
     if ctx.function in CATS or ctx.function in ELEMENTWISE:
         found += rewrite(ctx, orders.turn_sides(ctx), alone=True)
@@ -117,33 +111,33 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")
         if call.type_name == "permute" and is_folded:
-            found += rewrite(ctx.at_line_of(call), edits.move_otherwise, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), dim_edits.move_otherwise, here=True, alone=True)
         elif call.type_name == "getitem" and len(call.inputs) == 2:
-            found += rewrite(ctx.at_line_of(call), edits.take_other_part, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), list_edits.take_other_part, here=True, alone=True)
         elif call.type_name in CATS and ctx.function.startswith("conv"):
-            found += rewrite(ctx.at_line_of(call), edits.turn_skips(ctx.at_line_of(call)), alone=True)
+            found += rewrite(ctx.at_line_of(call), list_edits.turn_skips(ctx.at_line_of(call)), alone=True)
         elif call.type_name in ("pad", "constant_pad_nd"):
-            found += rewrite(ctx.at_line_of(call), edits.drop_step, here=True, alone=True)
-            found += rewrite(ctx.at_line_of(call), edits.turn_pairs, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), number_edits.drop_step, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), dim_edits.turn_pairs, here=True, alone=True)
         elif call.type_name in ("view", "reshape"):
             at = ctx.at_line_of(call)
             found += rewrite(at, orders.swap_sizes(call), here=True, alone=True)
             found += rewrite(at, orders.take_own_size(at), here=True, alone=True)
         elif call.type_name in POOLS and len(call.inputs[0].shape) == 3:
             found += rewrite(ctx.at_line_of(call), orders.turn_around, here=True, alone=True)
-        elif call.type_name in _ALONG or call.type_name in edits.ALONG_FIRST[: edits.NUM_REDUCTIONS]:
+        elif call.type_name in (*_ALONG, *dim_edits.REDUCTIONS):
             if ctx.function in ELEMENTWISE and len({x.rank for x in ctx.operands}) > 1:
                 found += rewrite(ctx.at_line_of(call), orders.keep_dim, here=True, alone=True)
-            found += rewrite(ctx.at_line_of(call), edits.take_dims, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), dim_edits.take_dims, here=True, alone=True)
         elif (fact := ctx.flow.module_of(call)) is not None and type(fact.settings.get("dim")) is int:
             dims = [dim for dim in (1, 2, -1, -2) if dim != fact.settings["dim"] and -len(call.inputs[0].shape) <= dim]
             found += [remake(ctx, fact, dim=dim) for dim in dims]
         elif call.type_name == "interpolate":
-            found += rewrite(ctx.at_line_of(call), edits.turn_size, here=True, alone=True)
+            found += rewrite(ctx.at_line_of(call), dim_edits.turn_size, here=True, alone=True)
             found += _take_names(ctx.at_line_of(call), _AS_PATTERN)
     for call in itertools.islice(ctx.flow.before(ctx.operands[0].link if ctx.operands else None), _MOST_STEPS_BACK):
         if call.type_name in SIZED_FACTORIES:
-            found += rewrite(ctx.at_line_of(call), edits.take_numbers(ctx.at_line_of(call)), alone=True)
+            found += rewrite(ctx.at_line_of(call), number_edits.take_numbers(ctx.at_line_of(call)), alone=True)
     found += [_index_steps(ctx, source) for source in _list_lines(ctx)]
     yield from (replace(candidate, rank=-1) for candidate in found)
 

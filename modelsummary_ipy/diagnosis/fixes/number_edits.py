@@ -1,10 +1,9 @@
-"""Edits of one expression: what may stand in its place, where a line or a class has a slip of the pen."""
+"""Edits of one expression that give another number: of a name, a factor, a bound, a padding, a keyword."""
 
 from __future__ import annotations
 
 import ast
 import difflib
-import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,20 +13,14 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 from modelsummary_ipy.diagnosis.failures.statements import list_methods, walk_function
 from modelsummary_ipy.diagnosis.torch_names import SIZED_FACTORIES
 
-#: What runs along one dim, by the place of the dim among a method's arguments.
-ALONG_FIRST = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var", "argmax", "softmax", "log_softmax",
-          "size", "logsumexp", "cumsum", "unbind", "unsqueeze", "squeeze", "select", "narrow", "index_select",
-          "gather")  # fmt: skip
-#: The first of them leave one number of all along the dim.
-NUM_REDUCTIONS = 9
-_SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
-_NAMESPACES = ("torch", "F", "functional", "linalg")
 #: Names of the two sides of a map.
 SIDES = {"H": "W", "W": "H", "h": "w", "w": "h"}
 #: What is given sizes, each any number that the function knows.
 _OF_SIZES = SIZED_FACTORIES | {"repeat", "expand"}
 #: The arguments of a convolution, in order.
 _OF_CONVOLUTIONS = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation")
+#: What a number is taken times, by its name.
+_FACTORS = ("dilation", "stride", "groups", "heads", "num_heads", "expansion")
 
 
 def take_keywords(ctx: FailureContext) -> Change:
@@ -130,10 +123,6 @@ def scale_by(functions: Sequence[ast.FunctionDef], forward: ast.FunctionDef | No
             yield from (f"{write(node)} * {factor}" for factor in factors if factor != write(node))
 
     return change
-
-
-#: What a number is taken times, by its name.
-_FACTORS = ("dilation", "stride", "groups", "heads", "num_heads", "expansion")
 
 
 def _is_factor(node: ast.expr) -> bool:
@@ -272,223 +261,3 @@ def stride_index(ctx: FailureContext) -> Change:
                 yield from (f"{one} * {stride} + {other}" for stride in strides if stride not in (one, other))
 
     return change
-
-
-def take_dims(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Run along another dim: ``scores.max(dim=2)`` for ``scores.max(dim=1)``."""
-    if isinstance(around, ast.keyword):
-        is_dim = around.arg in ("dim", "axis") and around.value is node
-    else:
-        is_dim = isinstance(around, ast.Call) and _read_dim(around) is node
-    number = _read_number(node) if is_dim and isinstance(node, ast.expr) else None
-    if number is not None:
-        yield from (str(dim) for dim in ((1, 2, 3, 0) if number >= 0 else (-2, -1, 1, -3)) if dim != number)
-
-
-def give_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Part the features where the first dim, the batch, is parted: ``qkv.chunk(3, dim=-1)`` for ``qkv.chunk(3)``."""
-    del around
-    is_parted = isinstance(node, ast.Call) and read_name(node.func) in ("chunk", "split")
-    if isinstance(node, ast.Call) and is_parted and _read_dim(node) is None and not node.keywords:
-        yield from (f"{write(node)[:-1]}, dim={dim})" for dim in (-1, 1))
-
-
-def _read_dim(call: ast.Call) -> ast.expr | None:
-    """Return the dim that a call runs along where it is given by position."""
-    name, func = read_name(call.func), call.func
-    is_method = isinstance(func, ast.Attribute) and read_name(func.value) not in _NAMESPACES
-    place = (1 if name in _SECOND else 0) + (not is_method and name not in _SECOND)
-    return call.args[place] if name in (*ALONG_FIRST, *_SECOND) and place < len(call.args) else None
-
-
-def _read_number(node: ast.expr) -> int | None:
-    try:
-        value = ast.literal_eval(node)
-    except ValueError:
-        return None
-    return value if type(value) is int else None
-
-
-def move_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Bring dims into another order, with the batch where it was brought to: ``permute(3, 0, 1, 2)``."""
-    del around
-    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
-        return
-    numbers = [_read_number(item) for item in node.args]
-    if node.func.attr == "permute" and 2 < len(numbers) < 5 and None not in numbers:
-        orders = [order for order in itertools.permutations(range(len(numbers))) if list(order) != numbers]
-        kept = [order for order in orders if 0 in numbers and order.index(0) == numbers.index(0)]
-        yield from (f"{write(node.func)}({', '.join(map(str, order))})" for order in kept)
-    elif node.func.attr == "permute" and len(numbers) == 5:  # of so many, two side by side: heads and steps
-        for at in range(4):
-            order = [*numbers[:at], numbers[at + 1], numbers[at], *numbers[at + 2 :]]
-            yield f"{write(node.func)}({', '.join(map(str, order))})"
-    elif node.func.attr in ("transpose", "swapaxes") and len(numbers) == 2:
-        pairs = [pair for pair in ((1, 2), (2, 3), (1, 3), (0, 1)) if set(pair) != set(numbers)]
-        yield from (f"{write(node.func)}({one}, {other})" for one, other in pairs)
-
-
-def permute_parts(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Take pieces in another order, the nearest first: ``dt, B, C = …`` for ``B, C, dt = …``, and sizes of a split."""
-    if not isinstance(node, (ast.Tuple, ast.List)) or not 1 < len(node.elts) < 5:
-        return
-    is_unpacked = isinstance(around, ast.Assign) and node in around.targets
-    is_cut = isinstance(around, ast.Call) and read_name(around.func) in ("split", "split_with_sizes")
-    if is_unpacked or is_cut:
-        words, text = [*map(write, node.elts)], write(node)
-        first, last = (text[0], text[-1]) if text[0] in "[(" else ("", "")
-        orders = sorted(itertools.permutations(range(len(words))), key=_count_inversions)[1:]
-        yield from (f"{first}{', '.join(words[at] for at in order)}{last}" for order in orders)
-
-
-def _count_inversions(order: Sequence[int]) -> int:
-    return sum(one > other for one, other in itertools.combinations(order, 2))
-
-
-def move_ones(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Have a dim of one elsewhere, one fewer or one more: ``view(-1, 1)`` for ``view(-1, 1, 1)``."""
-    del around
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("view", "reshape"):
-        for words in _move([*map(write, node.args)], "1"):
-            yield f"{write(node.func)}({', '.join(words)})"
-    elif isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Tuple):
-        for words in _move([*map(write, node.slice.elts)], "None"):
-            yield f"{write(node.value)}[{', '.join(words)}]"
-
-
-def _move(words: list[str], one: str) -> Iterator[list[str]]:
-    """Yield what has an item one time less, as often in other places, or one time more."""
-    kept, count = [word for word in words if word != one], words.count(one)
-    for number in (count - 1, count, count + 1) if 0 < count < 4 and kept else ():
-        for places in itertools.combinations(range(len(kept) + number), number):
-            rest = iter(kept)
-            made = [one if at in places else next(rest) for at in range(len(kept) + number)]
-            if made != words and len(made) > 1:
-                yield made
-
-
-def shift_steps(ctx: FailureContext) -> Change:
-    """Leave out the first step or the last one, as another tensor has it: ``ids[:, 1:]`` beside ``logits[:, :-1]``."""
-    cuts = {ast.unparse(node) for node in walk_function(ctx.failure.source) if isinstance(node, ast.Slice)}
-    others = ["1:", ":-1"] if ":-1" in cuts else [":-1", "1:"] if "1:" in cuts else []
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.Slice) and (text := write(node)) in (":", "1:", ":-1"):
-            yield from (other for other in (*others, ":") if other != text)
-        is_used = isinstance(around, (ast.Attribute, ast.Call)) and getattr(around, "func", None) is not node
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and is_used:
-            yield from (f"{node.id}[:, {other}]" for other in others if is_tensor(ctx, node.id))
-
-    return change
-
-
-def is_tensor(ctx: FailureContext, name: str) -> bool:
-    """Return whether a name of the failing function is known to be of a tensor."""
-    return name in ctx.failure.names and ctx.failure.names[name].kind == "Tensor"
-
-
-def turn_pairs(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Pad the width first, as ``pad`` counts from the last dim: ``[dx, dx, dy, dy]`` for ``[dy, dy, dx, dx]``."""
-    if isinstance(around, ast.Call) and isinstance(node, (ast.List, ast.Tuple)) and len(node.elts) in (4, 6):
-        *features, top, bottom, left, right = map(write, node.elts)
-        ends = "[]" if isinstance(node, ast.List) else "()"
-        yield f"{ends[0]}{', '.join([*features, left, right, top, bottom])}{ends[1]}"
-
-
-def turn_size(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Enlarge to the height and the width, in this order: ``size=(h, w)`` for ``size=(w, h)``."""
-    if isinstance(around, (ast.Call, ast.keyword)) and isinstance(node, ast.Tuple) and len(node.elts) == 2:
-        yield f"({write(node.elts[1])}, {write(node.elts[0])})"
-
-
-def turn_names(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Turn what a line only gives another name: ``st = s.transpose(1, 2)``."""
-    if isinstance(around, ast.Assign) and around.value is node and isinstance(node, ast.Name):
-        yield f"{write(node)}.transpose(-2, -1)"
-
-
-def turn_values(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Turn what a line gives a name: ``x = self.embed(x).transpose(1, 2)``."""
-    if isinstance(around, ast.Assign) and around.value is node and isinstance(node, ast.Call):
-        yield f"{write(node)}.transpose(1, 2)"
-
-
-def turn_product(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Turn the other factor: ``z.T @ w`` for ``z @ w.T``."""
-    del around
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-        right, left = _read_turned(node.right), _read_turned(node.left)
-        if right is not None and left is None:
-            yield f"{write(node.left)}.T @ {write(right)}"
-        elif left is not None and right is None:
-            yield f"{write(left)} @ {write(node.right)}.T"
-
-
-def _read_turned(node: ast.expr) -> ast.expr | None:
-    """Return what an expression turns: ``z`` of ``z.T`` and ``z.t()``."""
-    called = node.func if isinstance(node, ast.Call) and not node.args else node
-    is_turned = isinstance(called, ast.Attribute) and called.attr in ("T", "t")
-    return called.value if isinstance(called, ast.Attribute) and is_turned else None
-
-
-def keep_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Go through a list as it is: ``widths`` for ``reversed(widths)``."""
-    del around
-    if isinstance(node, ast.Call) and read_name(node.func) == "reversed" and len(node.args) == 1:
-        yield write(node.args[0])
-    elif isinstance(node, ast.Subscript) and write(node.slice) == "::-1":
-        yield write(node.value)
-
-
-def turn_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Take from the other end, or go through the other way: ``widths.pop()`` for ``widths.pop(0)``."""
-    yield from _pop_otherwise(node, write)
-    if isinstance(node, ast.Subscript) and write(node.slice) in ("0", "-1"):
-        yield f"{write(node.value)}[{'-1' if write(node.slice) == '0' else '0'}]"
-    yield from _reverse(node, around, write)
-
-
-def _pop_otherwise(node: ast.AST, write: Write) -> Iterator[str]:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "pop":
-        yield f"{write(node.func)}({'' if node.args else '0'})"
-
-
-def _reverse(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Go through a list the other way, in a loop or beside another list."""
-    is_looped = isinstance(around, (ast.For, ast.comprehension)) and around.iter is node
-    is_zipped = isinstance(around, ast.Call) and read_name(around.func) == "zip" and around.func is not node
-    if isinstance(node, (ast.Name, ast.Attribute)) and (is_looped or is_zipped):
-        yield f"{write(node)}[::-1]"
-
-
-def take_other_part(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Take the rest, the same place of every sample, the other end first: ``x[:, n:]`` for ``x[:, :n]``."""
-    if isinstance(node, ast.Slice) and node.step is None and (node.lower is None) != (node.upper is None):
-        bound = node.lower or node.upper
-        if bound is not None and not isinstance(bound, ast.Constant):
-            yield f"{write(bound)}:" if node.lower is None else f":{write(bound)}"
-    if isinstance(around, ast.Subscript) and around.slice is node and isinstance(node, ast.Name):
-        yield f":, {write(node)}"
-    if isinstance(node, ast.Name):
-        yield from _reverse(node, around, write)
-
-
-def turn_skips(ctx: FailureContext) -> Change:
-    """Go through a list that the function filled from its end, or take from there: the skip connections of a U-Net."""
-    nodes = walk_function(ctx.failure.source)
-    filled = {read_name(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "append"}
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        if isinstance(node, ast.Call) and read_name(getattr(node.func, "value", node.func)) in filled:
-            yield from _pop_otherwise(node, write)
-        if isinstance(node, ast.Name) and node.id in filled:
-            yield from _reverse(node, around, write)
-
-    return change
-
-
-def join_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Stack what was put behind one another, and the other way round."""
-    del around
-    if isinstance(node, ast.Attribute) and node.attr in ("cat", "stack"):
-        yield f"{write(node.value)}.{'stack' if node.attr == 'cat' else 'cat'}"

@@ -21,6 +21,7 @@ from modelsummary_ipy.records.dims import Dim
 from modelsummary_ipy.records.errors import CheckError, InputError
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.view import View, WhenFormulas, make_view, show_memory, show_modules
+from modelsummary_ipy.tracing.loss_path import GivenLoss
 from modelsummary_ipy.tracing.progress import keeping_rows
 from modelsummary_ipy.tracing.watch import watch_calls
 
@@ -120,6 +121,8 @@ class ModelSummary(Facts, Exports):
             request = Request(given, method, device, mode, engine, declared, check_ignore(ignore), trace_once)
             super().__init__(trace_model(model, request, observer), assumed)
             self.view = View()
+            if loss is not None and method == "forward":
+                self.pipeline.follow_loss(GivenLoss(loss))
             check_context(self.pipeline, assumed.context)
         except InputError as error:
             raise error.with_traceback(None)  # noqa: B904  # its sentence says it all: no frames of ours above it
@@ -245,7 +248,10 @@ class ModelSummary(Facts, Exports):
             finally:
                 stack.close()
                 for call in seen:
-                    series.add(cls(call.model, call.inputs, **options), call.times, call.inputs.as_line())
+                    made = cls(call.model, call.inputs, **options)
+                    if call.path is not None:
+                        made.pipeline.follow_loss(call.path)
+                    series.add(made, call.times, call.inputs.as_line())
 
     def diff(self, other: ModelSummary) -> Comparison:
         """Return what changed from ``other``, the older summary, to this one.

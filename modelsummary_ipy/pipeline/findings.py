@@ -14,8 +14,11 @@ from torch import nn
 
 from modelsummary_ipy.diagnosis.rules import find_flags, find_retraces
 from modelsummary_ipy.display import build_rows
+from modelsummary_ipy.inputs import check_device
 from modelsummary_ipy.isolation.forks import ForkedLock
 from modelsummary_ipy.isolation.global_state import collector_paused, globals_kept_once
+from modelsummary_ipy.isolation.ignored_warnings import warnings_ignored
+from modelsummary_ipy.isolation.output import quiet_output
 from modelsummary_ipy.pipeline.axis_findings import AxisFacts, find_axis_facts
 from modelsummary_ipy.pipeline.fixes import MOST_COPIED, FixTrials, with_batch
 from modelsummary_ipy.pipeline.progress_line import showing_progress
@@ -29,10 +32,12 @@ from modelsummary_ipy.records.summary import Flag, Story
 from modelsummary_ipy.shapes.constraints import find_constraints
 from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
 from modelsummary_ipy.shapes.separate_dims import find_separate_dims
-from modelsummary_ipy.tracing.engine import Traced
+from modelsummary_ipy.tracing.engine import Traced, run_engine
+from modelsummary_ipy.tracing.loss_path import MODEL, GivenLoss, LossPath
 from modelsummary_ipy.tracing.real_run import may_run_real
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import MANY_CALLS, Retracer
+from modelsummary_ipy.tracing.source_lines import read_line
 
 #: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
 SECONDS = 1.5
@@ -70,7 +75,7 @@ class Findings:
         self._seconds, self._limit = seconds, SECONDS + seconds
         failure = traced.trace.failure
         self._failed: nn.Module | None = None
-        if failure is not None and sum(param.nbytes for param in traced.trace.params) <= MOST_COPIED:
+        if failure is not None and self._is_small:
             self._failed = model
         has_interrupt = failure is not None and failure.interrupted
         self._is_single = request.trace_once or traced.trace.starts_threads or has_interrupt  # for good
@@ -80,6 +85,8 @@ class Findings:
             self._stopped = _ONCE if request.trace_once else _THREADS if traced.trace.starts_threads else ""
         self._time = self._allow()
         self._errors: list[str] = []  # what of this package failed
+        self._loss: LossPath | GivenLoss | None = None
+        self._kept: nn.Module | None = None
         self.name = "model"  # what the user calls it, where that is known
 
     @property
@@ -91,6 +98,15 @@ class Findings:
     def is_short(self) -> bool:
         """Whether formulas are found without being read by name: those of many calls are not."""
         return len(self.traced.trace.calls) <= MANY_CALLS
+
+    def follow_loss(self, loss: LossPath | GivenLoss) -> None:
+        """Judge the loss that is made of the output too. A small model is kept until then."""
+        self._loss = loss
+        self._kept = self.model() if self._is_small else None
+
+    @property
+    def _is_small(self) -> bool:
+        return sum(param.nbytes for param in self.traced.trace.params) <= MOST_COPIED
 
     # -- what may be traced again -------------------------------------------------------------------------------------
 
@@ -154,7 +170,32 @@ class Findings:
             rows = story.row_of_call
             origins = {rows[call]: dims for call, dims in axes.origins.items() if call in rows}
             story = replace(story, axis_findings=axes.findings, origins=origins)
-            return replace(story, flags=find_flags(self._name_batch(story), ignore, self._errors))
+            found = find_flags(self._name_batch(story), ignore, self._errors)
+        return replace(story, flags=(*self._find_loss_flags(), *found))
+
+    def _find_loss_flags(self) -> tuple[Flag, ...]:
+        """What the rules find in the loss that is made of the output: on the root."""
+        model, inputs, request = self.model(), self.request.inputs, self.request
+        self._kept = None
+        if model is None or inputs is None or self.is_closed or self.traced.trace.failure is not None:
+            return ()
+        followed = self._loss.after(model, inputs) if self._loss is not None and self.is_short else None
+        if followed is None:
+            return ()
+        device = check_device(request.device) if request.device is not None else None
+        with quiet_output(), warnings_ignored():  # the user's own code has said it
+            traced = run_engine(*followed, mode=request.mode, device=device, engine="fake")
+        if traced.trace.failure is not None:
+            return ()
+        step = Findings(followed[0], traced, replace(request, inputs=followed[1], expect={}), self._seconds)
+        return tuple(
+            replace(flag, row=0, path="", more=(), message=f"{_write_line(step, flag)}: {flag.message}")
+            for flag in step.flags
+            if flag.severity != "note"
+            and flag.rule != "batch-squeezed"
+            and flag.row
+            and step.rows[flag.row].path.partition(".")[0] != MODEL
+        )
 
     def _name_batch(self, story: Story) -> Story:
         """Call the batch ``B``, as the rules do, whatever the user calls it."""
@@ -255,6 +296,12 @@ class Findings:
         copied = self.model() if model is None and may_run_real(request, MOST_COPIED) else None
         ignore = self.request.ignore
         return FixTrials(story, request, model, ignore, self._seconds, self._errors, copied, self._time)
+
+
+def _write_line(found: Findings, flag: Flag) -> str:
+    call = found.rows[flag.row].call
+    source = None if call is None else found.traced.trace.calls[call].source
+    return read_line(source) or "the loss"
 
 
 def with_formulas(story: Story, found: Found) -> Story:

@@ -18,6 +18,7 @@ from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES
+from modelsummary_ipy.tracing.loss_path import LossPath, LossRecorder
 from modelsummary_ipy.tracing.module_calls import observe_calls
 
 #: Integer tensors up to this size keep their values: lengths, positions and offsets decide sizes.
@@ -32,11 +33,13 @@ class SeenCall:
         model: The module that was called.
         inputs: Its arguments; every tensor is written down as a size, except small integer ones.
         times: How many calls in a row had these sizes.
+        path: What the block did with the output of the first of them.
     """
 
     model: nn.Module
     inputs: ModelInputs
     times: int = 1
+    path: LossPath | None = None
 
 
 def note_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModelInputs:
@@ -73,23 +76,30 @@ def watch_calls(model: nn.Module) -> Iterator[list[SeenCall]]:
         __tracebackhide__ = True
         if module is not model or running:
             return observer.pass_on(module, args, kwargs)
-        _add(seen, model, note_inputs(args, kwargs))
+        is_new = _add(seen, model, note_inputs(args, kwargs))
         running = True
         try:
-            return observer.pass_on(module, args, kwargs)
+            with recorder.paused():
+                output = observer.pass_on(module, args, kwargs)
         finally:
             running = False
+        if is_new:
+            seen[-1].path = recorder.follow(output)
+        return output
 
-    observer = observe_calls(observe)
-    with observer:
+    recorder, observer = LossRecorder(), observe_calls(observe)
+    with recorder, observer:
         yield seen
 
 
-def _add(seen: list[SeenCall], model: nn.Module, inputs: ModelInputs) -> None:
-    if seen and _same(seen[-1].inputs, inputs):
-        seen[-1].times += 1
-    else:
+def _add(seen: list[SeenCall], model: nn.Module, inputs: ModelInputs) -> bool:
+    """Note a call; return whether it differs from the one before."""
+    is_new = not seen or not _same(seen[-1].inputs, inputs)
+    if is_new:
         seen.append(SeenCall(model, inputs))
+    else:
+        seen[-1].times += 1
+    return is_new
 
 
 def _same(one: Any, other: Any) -> bool:

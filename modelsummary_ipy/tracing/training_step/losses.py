@@ -41,7 +41,7 @@ def make_loss(output: Any, loss: Callable[..., Any] | None) -> Tensor:
         NoLossError: If there is none to go backward from.
     """
     if loss is not None:
-        return _check_scalar(_call_loss(loss, output))
+        return _check_scalar(call_loss(loss, output))
     own = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
     if isinstance(own, Tensor):
         return _check_scalar(own)
@@ -72,7 +72,12 @@ def _check_scalar(loss: Any) -> Tensor:
     return loss
 
 
-def _call_loss(loss: Callable[..., Any], output: Any) -> Any:
+def call_loss(loss: Callable[..., Any], output: Any) -> Any:
+    """Call a loss with an output, and with a target that is made up if it takes one.
+
+    Raises:
+        NoLossError: If the output has no floating tensor.
+    """
     if not isinstance(loss, nn.Module) and _count_arguments(loss) == 1:
         return loss(output)
     floats = _find_floats(output)

@@ -279,9 +279,9 @@ def _sizes_of(fact: ModuleFact, image_sizes: Sequence[tuple[int, int]]) -> Itera
         yield from _features(features or 8, image_sizes)
     elif isinstance(features := settings.get("in1_features"), int):
         yield from (Size((_B, features)), Size((_B, settings["in2_features"])))
-    elif isinstance(settings.get("num_embeddings"), int):
-        yield Size((_B, _T), dtype="int64")
-        yield Size((_B,), dtype="int64")
+    elif isinstance(settings.get("num_embeddings"), int):  # whether integers go there, its trace tells
+        yield Size((_B, _T))
+        yield Size((_B,))
     elif isinstance(shape := settings.get("normalized_shape"), tuple):
         yield Size((_B, _T, *shape))
         yield Size((_B, *shape))

@@ -23,6 +23,7 @@ from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values
+from modelsummary_ipy.tracing.input_search import search_inputs
 from modelsummary_ipy.tracing.overrun import Beyond, LookupCheck, fail_at, find_beyond
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_keeping
@@ -183,11 +184,15 @@ def find_example(model: nn.Module, method: str) -> ModelInputs | None:
 
 
 def _infer_inputs(job: _Job, seconds: float = INFER_SECONDS, *, only_sure: bool = False) -> ModelInputs | None:
-    """Trace candidates, quietly, until one runs; one whose forward needs values will do if none runs."""
+    """Trace candidates, quietly, until one runs, and then what is near to those that failed.
+
+    One whose forward needs values will do if none runs.
+    """
     likely: ModelInputs | None = None
     until, num_traces = 0.0, 0
     tree = job.request.shadow.tree
     known = read_parameters(job.model, job.request.method)
+    failed: list[tuple[ModelInputs, Trace]] = []
     for candidate in list_candidates(tree.modules, *known, params=tree.params):
         if job.once:
             return candidate
@@ -195,12 +200,18 @@ def _infer_inputs(job: _Job, seconds: float = INFER_SECONDS, *, only_sure: bool 
         result, num_traces = fake.result, num_traces + fake.num_traces
         if result.error is None:
             return candidate
+        failed.append((candidate, result.trace))
         if likely is None and not only_sure and (find_need_of_values(result) or confirm_failure(result)[1]):
             likely = candidate
         until = until or monotonic() + seconds  # the first failure of a process loads what explains it: 3 s here
         if monotonic() > until or num_traces >= INFER_TRACES:
             break
-    return likely
+    until = monotonic() + seconds
+
+    def run(inputs: ModelInputs) -> Trace | None:
+        return None if monotonic() > until else _try_inputs(job, inputs).result.trace
+
+    return likely or search_inputs(failed, run)
 
 
 def _try_inputs(job: _Job, inputs: ModelInputs) -> _FakeTrace:

@@ -374,3 +374,91 @@ def test_a_denoiser_gets_places_masks_pooled_words_and_a_picture_eight_times_as_
         "pooled_projections": (2, 6), "img_ids": (16, 3), "encoder_attention_mask": (2, 16),
         "controlnet_cond": (2, 3, 64, 64),
     }  # fmt: skip
+
+
+class Tabular(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables = nn.ModuleList([nn.Embedding(rows, 4) for rows in (5, 7, 9)])
+        self.head = nn.Linear(3 * 4 + 6, 2)
+
+    def forward(self, categories: Tensor, numbers: Tensor) -> Tensor:
+        embedded = [table(categories[:, place]) for place, table in enumerate(self.tables)]
+        return self.head(torch.cat([*embedded, numbers], 1))
+
+
+class Clips(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3, padding=1)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        batch, frames, channels, height, width = clip.shape
+        maps = self.conv(clip.reshape(batch * frames, channels, height, width))
+        return maps.mean((2, 3)).view(batch, frames, 8)
+
+
+class Points(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Conv1d(3, 16, 1), nn.ReLU())
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.mlp(points.transpose(1, 2)).amax(2)
+
+
+class Judge(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 28 * 28)
+        self.net = nn.Sequential(nn.Conv2d(2, 4, 4, 2, 1), nn.Flatten(), nn.Linear(4 * 14 * 14, 1))
+
+    def forward(self, image: Tensor, labels: Tensor) -> Tensor:
+        return self.net(torch.cat([image, self.table(labels).view(-1, 1, 28, 28)], 1))
+
+
+class Ratings(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.users, self.items, self.head = nn.Embedding(50, 8), nn.Embedding(70, 8), nn.Linear(2 * 8 + 5, 1)
+
+    def forward(self, user: Tensor, item: Tensor, features: Tensor) -> Tensor:
+        return self.head(torch.cat([self.users(user), self.items(item), features], -1)).squeeze(-1)
+
+
+class Offsets(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(30, 4)
+        self.register_buffer("offsets", torch.tensor([0, 10, 20]))
+
+    def forward(self, fields: Tensor) -> Tensor:
+        return self.table(fields + self.offsets).flatten(1)
+
+
+class Draws(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.net = nn.Embedding(10, 8), nn.Linear(16 + 8, 64)
+
+    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+        return self.net(torch.cat([noise, self.table(labels)], 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (Tabular, [("int64", (2, 16)), ("float32", (2, 6))]),
+        (Clips, [("float32", (2, 16, 3, 64, 64))]),
+        (Points, [("float32", (2, 64, 3))]),
+        (Judge, [("float32", (2, 1, 28, 28)), ("int64", (2,))]),
+        (Ratings, [("int64", (2, 16)), ("int64", (2, 16)), ("float32", (2, 16, 5))]),
+        (Offsets, [("int64", (2, 3))]),
+        (Draws, [("float32", (2, 16)), ("int64", (2,))]),
+    ],
+)
+def test_a_size_that_a_failure_names_is_tried_next(make: Callable[[], nn.Module], found: list[Any]) -> None:
+    summary = ModelSummary(make())
+    assert summary.error is None
+    specs = [fact.spec for fact in summary.pipeline.traced.trace.inputs]
+    assert [(spec.dtype, spec.shape) for spec in specs] == found

@@ -305,3 +305,36 @@ def test_a_negative_index_is_found() -> None:
     assert "negative index" in summarise(model, {"input_ids": ids(2, 16), "bbox": boxes}).reason
     with pytest.raises(IndexError):
         model(input_ids=ids(2, 16), bbox=boxes)
+
+
+class Judge(nn.Module):
+    """A picture and its class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(10, 64)
+        self.net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.Flatten(), nn.Linear(4 * 64, 1))
+
+    def forward(self, image: Tensor, labels: Tensor) -> Tensor:
+        return self.net(torch.cat([image, self.table(labels).view(-1, 1, 8, 8)], 1))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "fix", "sizes"),
+    [
+        (((4,), (4, 1, 8, 8)), "", "(4, 1, 8, 8) (4,)"),
+        ((ids(4), torch.rand(4, 1, 8, 8)), "model(labels, image)", "(4, 1, 8, 8):float32 (4,):int64"),
+    ],
+)
+def test_two_inputs_in_each_others_place_are_said_to_be(inputs: tuple[Any, ...], fix: str, sizes: str) -> None:
+    error = ModelSummary(Judge(), inputs).error
+    assert error is not None
+    assert error.reason == "image got what labels takes, and labels what image takes"
+    assert error.fix == fix
+    assert error.sizes == (sizes,)
+
+
+def test_inputs_are_not_said_to_be_exchanged_where_the_other_order_fails() -> None:
+    error = ModelSummary(Judge(), ((4, 1, 9, 9), (4,))).error
+    assert error is not None
+    assert "takes, and" not in error.reason

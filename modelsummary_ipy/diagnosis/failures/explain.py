@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.failures.context import ANYWHERE, STEER, Diagnos
 from modelsummary_ipy.diagnosis.failures.convolution import explain_convolution
 from modelsummary_ipy.diagnosis.failures.dtypes_devices import explain_device, explain_dtype, explain_index_range
 from modelsummary_ipy.diagnosis.failures.fixes import find_earlier
-from modelsummary_ipy.diagnosis.failures.given_inputs import explain_misspelt, list_givens
+from modelsummary_ipy.diagnosis.failures.given_inputs import explain_misspelt, list_exchanged, list_givens
 from modelsummary_ipy.diagnosis.failures.indexing import explain_einsum, explain_index
 from modelsummary_ipy.diagnosis.failures.linear import explain_linear
 from modelsummary_ipy.diagnosis.failures.losses import explain_loss
@@ -200,7 +200,8 @@ def _explain_given(
     package, root = find_package_call(ctx), find_root_call(ctx)
     if root is not None and (made := explain_misspelt(root)) is not None:
         return made, find_fixes(ctx, made)
-    for made in list_givens(package) if package is not None else ():
+    exchanged = list_exchanged(root) if root is not None else ()
+    for made in itertools.chain(exchanged, list_givens(package) if package is not None else ()):
         if fixes := find_fixes(ctx, made) if made.fixes else ():
             return made, fixes
         is_shown = not made.fixes and made.candidates and _shows(ctx, made.candidates[0])
@@ -217,7 +218,7 @@ def _shows(ctx: FailureContext, specs: Specs) -> bool:
 
 def is_of_values(ctx: FailureContext) -> bool:
     """Return whether values, not sizes, made a lookup fail."""
-    return ctx.failure.error_type == "IndexError" and "for dimension" not in ctx.failure.message
+    return ctx.failure.error_type == "IndexError" and "dimension" not in ctx.failure.message.lower()
 
 
 #: Words of torch's on dtypes and devices; the last are a recurrent layer's up to 2.9.

@@ -6,6 +6,7 @@ Each explanation holds only if the model runs with its fix, or at its sizes: who
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
@@ -14,7 +15,7 @@ from modelsummary_ipy.diagnosis.failures.given_shapes import INTEGERS, Way, list
 from modelsummary_ipy.diagnosis.failures.package_calls import FLOATING, Given, PackageCall, list_fields, name_field
 from modelsummary_ipy.diagnosis.failures.rebuilds import write_rebuild
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, GivenEdit
 from modelsummary_ipy.records.trace import TensorSpec
 
 
@@ -45,6 +46,23 @@ def explain_misspelt(root: PackageCall) -> Diagnosis | None:
             reason = f"forward has no parameter '{name}' (did you mean '{near[0]}'?), and **kwargs took it"
             return _diagnose(root, reason, near[0], root.change({name: "None", near[0]: f"{{{name}}}"}))
     return None
+
+
+def list_exchanged(root: PackageCall) -> Iterator[Diagnosis]:
+    """List pairs of inputs that may have been given in each other's place: of other ranks, or integers for numbers."""
+    for one, other in itertools.combinations(root.givens, 2):
+        is_alike = len(one.shape) == len(other.shape) and one.is_floating == other.is_floating
+        if is_alike or one.leaf is None or other.leaf is None:
+            continue
+        reason = f"{one.name} got what {other.name} takes, and {other.name} what {one.name} takes"
+        changed = {one: other.spec, other: one.spec}
+        names = {one.name: other.name, other.name: one.name}
+        text = f"model({', '.join(names.get(given.name, given.name) for given in root.givens)})"
+        fix = Candidate(text, (GivenEdit(tuple(names.items())),), rank=-1)
+        yield _diagnose(root, reason, "the other order", fix, changed)
+        # A dtype that was chosen for the layer that reads an input stays with that layer.
+        chosen = {given: spec._replace(dtype=given.spec.dtype) for given, spec in changed.items()}
+        yield _diagnose(root, reason, "the other order", NOTHING, chosen)
 
 
 def _write(package: PackageCall, given: Given, way: Way, alike: Sequence[Given], dtype: str = "") -> Diagnosis:

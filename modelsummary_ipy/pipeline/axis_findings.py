@@ -20,8 +20,8 @@ from modelsummary_ipy.records.retraced import Retraced
 from modelsummary_ipy.records.trace import Trace
 from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.axis_origins import find_origins
+from modelsummary_ipy.shapes.batch_trace import BatchFacts
 from modelsummary_ipy.shapes.dim_names import InputNames
-from modelsummary_ipy.shapes.formulas import BatchFacts
 from modelsummary_ipy.shapes.own_checks import find_fixed
 from modelsummary_ipy.shapes.planned_sizes import move_by_64, plan_batch, plan_joint_sizes
 

@@ -29,8 +29,9 @@ from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance
 from modelsummary_ipy.records.summary import Flag, Story
+from modelsummary_ipy.shapes.batch_trace import BatchFacts, find_batch, trace_again
 from modelsummary_ipy.shapes.constraints import find_constraints
-from modelsummary_ipy.shapes.formulas import BatchFacts, FormulaTable, find_batch, find_formulas, trace_again
+from modelsummary_ipy.shapes.formulas import FormulaTable, find_formulas
 from modelsummary_ipy.shapes.separate_dims import find_separate_dims
 from modelsummary_ipy.tracing.engine import Traced, run_engine
 from modelsummary_ipy.tracing.loss_path import MODEL, GivenLoss, LossPath

@@ -16,7 +16,7 @@ from modelsummary_ipy.records.internal_errors import attempt
 from modelsummary_ipy.records.retraced import Allowance, work_clock
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.records.trace import TensorSpec, Trace
-from modelsummary_ipy.shapes.formulas import BatchFacts, find_batch
+from modelsummary_ipy.shapes.batch_trace import BatchFacts, find_batch
 from modelsummary_ipy.tracing.fake_failures import find_need_of_values
 from modelsummary_ipy.tracing.fixed_model import FixedModel
 from modelsummary_ipy.tracing.fixed_run import run_fixed

@@ -8,7 +8,7 @@ from modelsummary_ipy.records.dims import Dim
 from modelsummary_ipy.records.op_events import OpEvents
 from modelsummary_ipy.records.summary import Story
 from modelsummary_ipy.shapes.align_traces import align_calls
-from modelsummary_ipy.shapes.formulas import BatchFacts
+from modelsummary_ipy.shapes.batch_trace import BatchFacts
 
 
 def find_separate_dims(batch: BatchFacts, story: Story) -> dict[str, Dim]:

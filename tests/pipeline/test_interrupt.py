@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.isolation.interrupts import find_gate
-from modelsummary_ipy.shapes import formulas
+from modelsummary_ipy.shapes import formula_search
 from modelsummary_ipy.tracing.progress import find_keeping, keeping_rows
 
 
@@ -108,7 +108,7 @@ def interrupt_in(function: Callable[..., Any], times: list[int]) -> Callable[...
 def test_an_interrupted_search_leaves_the_table(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from modelsummary_ipy.pipeline import findings
 
-    home = formulas if hasattr(formulas, name) and name != "find_batch" else findings
+    home = formula_search if hasattr(formula_search, name) else findings
     whole = ModelSummary(Stopped(9), (1, 3, 8, 8))
     monkeypatch.setattr(home, name, interrupt_in(getattr(home, name), []))
     ms = ModelSummary(Stopped(9), (1, 3, 8, 8))
@@ -124,7 +124,7 @@ def test_an_interrupted_search_leaves_the_table(name: str, monkeypatch: pytest.M
 
 
 def test_an_interrupted_search_in_a_script_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formulas, "choose_sample_sizes", interrupt_in(formulas.choose_sample_sizes, []))
+    monkeypatch.setattr(formula_search, "choose_sample_sizes", interrupt_in(formula_search.choose_sample_sizes, []))
     ms = ModelSummary(Stopped(9), (1, 3, 8, 8))
     with pytest.raises(KeyboardInterrupt):
         str(ms)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from modelsummary_ipy.display.rows import build_rows
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.size import Size
+from modelsummary_ipy.shapes.batch_trace import find_batch
 from modelsummary_ipy.shapes.constraints import find_constraints
-from modelsummary_ipy.shapes.formulas import Formulas, find_batch, find_formulas
+from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
 from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly

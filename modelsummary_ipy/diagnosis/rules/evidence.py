@@ -10,7 +10,7 @@ from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, is_weighted, params_
 from modelsummary_ipy.model.written_dims import match_written_dims
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.lazy import lazy
-from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
+from modelsummary_ipy.records.summary import Flag, Number, Retrace, Row, Story
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Severity, TensorSpec
 
 #: Per dim the parts that it is made of.
@@ -184,24 +184,33 @@ class Evidence:
         return sum(self.params[index].num for index in self.params_below(module))
 
     @lazy
-    def _first_calls(self) -> dict[int, Call]:
-        found: dict[int, Call] = {}
+    def _calls_by_module(self) -> dict[int, list[Call]]:
+        found: dict[int, list[Call]] = {}
         for call in self.calls:
             if call.kind == "module" and call.module is not None:
-                found.setdefault(call.module, call)
+                found.setdefault(call.module, []).append(call)
         return found
+
+    def calls_of(self, module: int) -> Sequence[Call]:
+        """The calls of a module, in order."""
+        return self._calls_by_module.get(module, ())
+
+    @lazy
+    def first_rows(self) -> dict[int | None, Row]:
+        """By module, its first row."""
+        return {row.module: row for row in reversed(self.story.rows) if row.kind == "module"}
 
     def first_call_of(self, module: int) -> Call | None:
         """The first call of a module."""
-        return self._first_calls.get(module)
+        return next(iter(self.calls_of(module)), None)
 
     def first_call_in(self, module: int) -> Call | None:
         """The first call of a module, or of any in it."""
         todo, seen = [module], set()
         while todo:
             index = todo.pop()
-            if index in self._first_calls:
-                return self._first_calls[index]
+            if calls := self.calls_of(index):
+                return calls[0]
             seen.add(index)
             todo += [child for child in reversed(self.modules[index].children) if child not in seen]
         return None

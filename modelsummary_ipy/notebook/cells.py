@@ -1,16 +1,14 @@
-"""Cells: one run inside another, what is done with a magic's value, and the line that a failed call came from."""
+"""Cells: one run inside another, what is done with a magic's value, a fix that is offered as the next one."""
 
 from __future__ import annotations
 
 import dis
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 from modelsummary_ipy.records.errors import ForwardError
-from modelsummary_ipy.tracing.source_lines import read_line, to_source
 
 
 def run_inside(shell: Any, cell: str) -> Any:
@@ -76,14 +74,6 @@ def find_use(shell: Any) -> Literal["shown", "dropped", "kept"]:
     return "shown" if after.startswith(("PRINT_EXPR", "CALL_INTRINSIC", "RETURN")) else "kept"
 
 
-def list_causes(error: BaseException) -> list[BaseException]:
-    """List an exception and those it was raised because of: it may itself have come out of no module."""
-    found = [error]
-    while (cause := found[-1].__cause__ or found[-1].__context__) is not None and cause not in found:
-        found.append(cause)
-    return found
-
-
 def offer_fix(shell: Any, error: ForwardError | None) -> None:
     """Print the best fix of a failure as a diff, and offer what was written in a cell as the next cell."""
     best = error.fixes[0] if error is not None and error.fixes else None
@@ -93,28 +83,3 @@ def offer_fix(shell: Any, error: ForwardError | None) -> None:
     print(best.patch or best.text)  # noqa: T201  # a line of the cell's output, above the table
     if best.source and "+++ b/In [" in (best.patch or ""):
         shell.set_next_input(best.source)
-
-
-#: Files of torch that call a module, or that hold its functions of Python.
-_OF_TORCH = ("torch/nn/modules/module.py", "torch/nn/functional.py", "torch/_jit_internal.py")
-
-
-def find_caller(error: BaseException, model: Any) -> tuple[str, str, str]:
-    """Find the line that called a module, or a function of torch's, and by what name; ``""`` for what there is not.
-
-    Example:
-        ``("In [3] line 2", "loss = criterion(y, labels)", "criterion")``
-    """
-    entry, caller = error.__traceback__, None
-    while entry is not None and not entry.tb_frame.f_code.co_filename.endswith(_OF_TORCH):
-        caller, entry = entry, entry.tb_next
-    if caller is None or entry is None:
-        return "", "", ""
-    frame = caller.tb_frame
-    source = to_source((frame.f_code, caller.tb_lineno))
-    line = read_line(source)
-    held = {**frame.f_globals, **frame.f_locals}
-    called = re.findall(r"(?<![\w.])([^\W\d][\w.]*)\(", line or "")
-    function = type(model).__name__ if isinstance(vars(type(model)).get("forward"), staticmethod) else None
-    names = (name for name in called if held.get(name) is model or name.rpartition(".")[2] == function)
-    return source.text, line or "", next(names, "")

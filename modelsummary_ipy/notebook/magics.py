@@ -33,7 +33,7 @@ from modelsummary_ipy.notebook.options import (
     write_help,
     write_option,
 )
-from modelsummary_ipy.records.errors import InputError, write_error
+from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.records.trace import ENGINES, MODES
 from modelsummary_ipy.records.training import OPTIMIZERS, PRECISIONS
 from modelsummary_ipy.records.view import View, make_view
@@ -327,36 +327,16 @@ class SummaryMagics(Magics):
 
     def _summarise_failure(self, options: Any, names: Mapping[str, Any], keeping: Keeping) -> Any:
         """Trace again, without running it, the outermost module call in the last traceback."""
-        from modelsummary_ipy.inputs import name_positional
-        from modelsummary_ipy.notebook.caller_fix import fix_caller
-        from modelsummary_ipy.notebook.cells import find_caller, list_causes
+        from modelsummary_ipy.notebook.last_failure import find_last_failure
         from modelsummary_ipy.summary import ModelSummary
-        from modelsummary_ipy.tracing.watch import find_failed_call
 
-        last: BaseException | None = getattr(sys, "last_value", None)
-        if last is None:
-            raise InputError("no model, and nothing has failed", "a model", "%summary model (1, 3, 224, 224)")
-        # An error that was raised because of another may have come out of no module itself.
-        found = [(error, call) for error in list_causes(last) if (call := find_failed_call(error)) is not None]
-        if not found:
-            wrong = f"the last error ({type(last).__name__}) was not raised in a module's call"
-            raise InputError(wrong, "a model", "%summary model (1, 3, 224, 224)")
-        error, call = found[0]
-        made = ModelSummary(call.model, call.inputs, **self._keywords(options, names))
+        failed = find_last_failure()
+        model = failed.call.model
+        made = ModelSummary(model, failed.call.inputs, **self._keywords(options, names))
         self._view(made, options)
-        place, line, name = find_caller(error, call.model)
-        made.pipeline.name = name or made.pipeline.name
-        if place:
-            said = ": ".join(filter(None, [place, line]))
-            print(f"the call that failed, {said}")  # noqa: T201  # a line of the cell's output, above the table
-        parameters = name_positional(call.model, "forward")
-        for fix in made.error.fixes[:1] if made.error is not None else ():
-            if fixed := fix_caller(line, name, parameters, fix):
-                print(f"with the fix: {fixed}")  # noqa: T201
-        if made.error is None:
-            raised = f"{type(error).__name__}: {write_error(error).partition(chr(10))[0]}"
-            print(f"a trace, which has sizes and few values, came to its end: it does not show {raised}")  # noqa: T201
-        return self._give(made, call.model, type(call.model).__name__, options, keeping)
+        made.pipeline.name = failed.name or made.pipeline.name
+        failed.print(made.error)
+        return self._give(made, model, type(model).__name__, options, keeping)
 
     # -- the table of any module --------------------------------------------------------------------------------------
 

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.evident_layouts import Layout, write_down
+from modelsummary_ipy.fake.evident_layouts import write_down
 from modelsummary_ipy.fake.fake_mode import FakeMode, StockFakeMode, build_fake
 from modelsummary_ipy.fake.kernel_layouts import Made, find_alignment, find_gradients, find_made, refuse_kernel
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, compute, exceeds_limit, find_values
+from modelsummary_ipy.fake.layouts import Layout
 from modelsummary_ipy.fake.optimizer_ops import run_in_step
 from modelsummary_ipy.fake.shape_cache import MISSED, PARTS, ShapeCache, flat
 from modelsummary_ipy.fake.shape_shortcuts import find_smaller

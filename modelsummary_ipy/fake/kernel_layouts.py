@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.evident_layouts import Layout, standard_strides
+from modelsummary_ipy.fake.layouts import Layout, new_layout
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, find_operator
 
 _ATEN = torch.ops.aten
@@ -92,7 +92,7 @@ def find_gradients(func: Any, args: Sequence[Any]) -> list[Layout | None] | None
     not. It has no rule for those of a weight norm up to 2.7: ``(gradient, v, g, norms, dim)``, all contiguous.
     """
     if func is _WEIGHT_NORM_BACKWARD:
-        return [Layout(part.shape, standard_strides(part.shape), part.dtype) for part in args[1:3]]
+        return [new_layout(part.shape, part.dtype) for part in args[1:3]]
     if func is not _BATCH_NORM_BACKWARD:
         return None
     grad, data, weight, *_, (wants_data, *wants_rest) = args
@@ -112,7 +112,7 @@ def find_alignment(func: Any, args: Sequence[Any]) -> list[Layout | None] | None
     kernel takes, on the CPU. Nor has it one for the backward.
     """
     if func is _CTC_LOSS_BACKWARD:
-        return [Layout(args[1].shape, standard_strides(args[1].shape), args[1].dtype)]
+        return [new_layout(args[1].shape, args[1].dtype)]
     if func is not _CTC_LOSS or args[0].dim() != 3 or args[0].fake_device.type != "cpu":
         return None
     data, targets, steps, lengths, *rest = args
@@ -125,7 +125,7 @@ def find_alignment(func: Any, args: Sequence[Any]) -> list[Layout | None] | None
     if not is_right or not 0 <= (rest[0] if rest else 0) < classes or data.dtype not in (torch.float32, torch.float64):
         return None
     sizes = (batch,), (batch, most, 2 * longest + 1)
-    return [Layout(size, standard_strides(size), data.dtype) for size in sizes]
+    return [new_layout(size, data.dtype) for size in sizes]
 
 
 def find_made(func: Any, args: Sequence[Any], results: Sequence[Any]) -> dict[int, Made | None]:

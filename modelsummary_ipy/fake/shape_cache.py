@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.evident_layouts import Layout
+from modelsummary_ipy.fake.layouts import Layout
 from modelsummary_ipy.torch_compat.fakes import (
     FakeTensor,
     FakeTensorMode,

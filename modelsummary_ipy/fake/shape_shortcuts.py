@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from modelsummary_ipy.fake.evident_layouts import Layout, is_standard, standard_strides
+from modelsummary_ipy.fake.layouts import Layout, is_standard, new_layout
 from modelsummary_ipy.torch_compat.fakes import find_operator
 
 _LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -69,7 +69,7 @@ def _norm_last(args: Sequence[Any]) -> Smaller | None:
 
     def grow(made: Sequence[Tensor]) -> list[Layout]:
         sizes = [[*lead, *part.shape[len(lead) :]] if part.dim() > len(lead) else list(part.shape) for part in made]
-        return [Layout(size, standard_strides(size), part.dtype) for size, part in zip(sizes, made, strict=True)]
+        return [new_layout(size, part.dtype) for size, part in zip(sizes, made, strict=True)]
 
     return Smaller([*[2] * len(lead), *normed], torch.contiguous_format, args[1:], grow)
 
@@ -82,7 +82,7 @@ def _norm_groups(args: Sequence[Any]) -> Smaller | None:
 
     def grow(made: Sequence[Tensor]) -> list[Layout]:
         sizes = [list(data.shape), *([batch, *part.shape[1:]] for part in made[1:])]
-        return [Layout(size, standard_strides(size), part.dtype) for size, part in zip(sizes, made, strict=True)]
+        return [new_layout(size, part.dtype) for size, part in zip(sizes, made, strict=True)]
 
     inner = data.dim() - 2
     rest = [*args[1:3], 2, args[4], 2**inner, *args[6:]]

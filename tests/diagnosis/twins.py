@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["TWINS", "Twin", "ints", "register_in"]
+__all__ = ["TWINS", "Twin", "ints", "twin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +40,14 @@ class Twin:
 TWINS: list[Twin] = []
 
 
-def register_in(twins: list[Twin]) -> Callable[..., Any]:
-    """Return what registers a class as the repaired twin of another: ``@twin(Broken, (4, 3), reason="…")``."""
+def twin(broken: Callable[[], nn.Module], *inputs: Any, reason: str = "") -> Callable[[Any], Any]:
+    """Register a class as the repaired twin of another: ``@twin(Broken, (4, 3), reason="…")``."""
 
-    def twin(broken: Callable[[], nn.Module], *inputs: Any, reason: str = "") -> Callable[[Any], Any]:
-        def register(repaired: Any) -> Any:
-            twins.append(Twin(broken, repaired, inputs, reason))
-            return repaired
+    def register(repaired: Any) -> Any:
+        TWINS.append(Twin(broken, repaired, inputs, reason))
+        return repaired
 
-        return register
-
-    return twin
-
-
-twin_of = register_in(TWINS)
+    return register
 
 
 def ints(*shape: int) -> Tensor:
@@ -116,7 +110,7 @@ class OfSteps(Loss):
     pass
 
 
-@twin_of(OfSteps, (4, 12, 8), ints(4, 12), reason="classes on dim 1")
+@twin(OfSteps, (4, 12, 8), ints(4, 12), reason="classes on dim 1")
 class OfStepsTwin(Loss):
     def forward(self, x, y):
         return F.cross_entropy(self.f(x).transpose(1, 2), y)
@@ -132,7 +126,7 @@ class LossLayer(Loss):
         return self.loss(z, y)
 
 
-@twin_of(LossLayer, (16, 8), ints(16, 1), reason="one label per sample")
+@twin(LossLayer, (16, 8), ints(16, 1), reason="one label per sample")
 class LossLayerTwin(Loss):
     def forward(self, x, y):
         return F.cross_entropy(self.f(x), y.squeeze(1))
@@ -142,7 +136,7 @@ class FloatLabels(Loss):
     pass
 
 
-@twin_of(FloatLabels, (16, 8), torch.zeros(16), reason="integers")
+@twin(FloatLabels, (16, 8), torch.zeros(16), reason="integers")
 class FloatLabelsTwin(Loss):
     def forward(self, x, y):
         return F.cross_entropy(self.f(x), y.long())
@@ -157,7 +151,7 @@ class Segmented(nn.Module):
         return F.cross_entropy(self.c(x), y)
 
 
-@twin_of(Segmented, (2, 3, 8, 8), ints(2, 1, 8, 8), reason="[2, 8, 8]")
+@twin(Segmented, (2, 3, 8, 8), ints(2, 1, 8, 8), reason="[2, 8, 8]")
 class SegmentedTwin(Segmented):
     def forward(self, x, y):
         return F.cross_entropy(self.c(x), y.squeeze(1))
@@ -171,7 +165,7 @@ class Binary(Loss):
         return F.binary_cross_entropy_with_logits(z, y)
 
 
-@twin_of(Binary, (64, 8), torch.zeros(64), reason="[64, 1]")
+@twin(Binary, (64, 8), torch.zeros(64), reason="[64, 1]")
 class BinaryTwin(Loss):
     width = 1
 
@@ -185,7 +179,7 @@ class Likelihood(Loss):
         return F.nll_loss(z, y)
 
 
-@twin_of(Likelihood, (4, 12, 8), ints(4, 12), reason="classes on dim 1")
+@twin(Likelihood, (4, 12, 8), ints(4, 12), reason="classes on dim 1")
 class LikelihoodTwin(Loss):
     def forward(self, x, y):
         return F.nll_loss(self.f(x).log_softmax(-1).transpose(1, 2), y)
@@ -197,7 +191,7 @@ class Divergence(Loss):
         return F.kl_div(z, y, reduction="batchmean")
 
 
-@twin_of(Divergence, (6, 3, 8), (6, 5))
+@twin(Divergence, (6, 3, 8), (6, 5))
 class DivergenceTwin(Loss):
     def forward(self, x, y):
         return F.kl_div(self.f(x).log_softmax(-1), y.unsqueeze(1), reduction="batchmean")
@@ -209,7 +203,7 @@ class Cosine(Loss):
         return F.cosine_embedding_loss(z, z, y)
 
 
-@twin_of(Cosine, (6, 8), (6, 1))
+@twin(Cosine, (6, 8), (6, 1))
 class CosineTwin(Loss):
     def forward(self, x, y):
         z = self.f(x)
@@ -239,7 +233,7 @@ class TranslatorOfBatches(nn.Module):
         return self.body(source, target)
 
 
-@twin_of(TranslatorOfBatches, (4, 9, 8), (4, 6, 8), reason="batch_first=False")
+@twin(TranslatorOfBatches, (4, 9, 8), (4, 6, 8), reason="batch_first=False")
 class TranslatorTwin(Translator):
     first = True
 
@@ -256,7 +250,7 @@ class MaskedEncoder(nn.Module):
         return self.layer(x, src_mask=mask)
 
 
-@twin_of(MaskedEncoder, (4, 9, 8), reason="batch_first")
+@twin(MaskedEncoder, (4, 9, 8), reason="batch_first")
 class MaskedEncoderTwin(MaskedEncoder):
     def __init__(self) -> None:
         super().__init__()
@@ -276,7 +270,7 @@ class FixedState(nn.Module):
         return self.f(y[:, -1])
 
 
-@twin_of(FixedState, (30, 20, 10), reason="the hidden state is [2, 64, 16]")
+@twin(FixedState, (30, 20, 10), reason="the hidden state is [2, 64, 16]")
 class FixedStateTwin(FixedState):
     def forward(self, x):
         h0 = torch.zeros(2, x.size(0), 16)
@@ -304,7 +298,7 @@ class StateOfOneDirection(nn.Module):
         return self.g(x, h)[0]
 
 
-@twin_of(StateOfOneDirection, (5, 20, 10), reason="1 layers × 2 directions")
+@twin(StateOfOneDirection, (5, 20, 10), reason="1 layers × 2 directions")
 class StateOfBothDirections(StateOfOneDirection):
     def forward(self, x):
         return self.g(x, x.new_zeros(2, x.size(0), 16))[0]
@@ -320,7 +314,7 @@ class EncoderState(nn.Module):
         return self.d(target, self.e(source)[1])[0]
 
 
-@twin_of(EncoderState, (4, 12, 8), (4, 9, 8), reason="2 directions")
+@twin(EncoderState, (4, 12, 8), (4, 9, 8), reason="2 directions")
 class EncoderStateTwin(EncoderState):
     def forward(self, source, target):
         return self.d(target, self.e(source)[1].sum(0, keepdim=True))[0]
@@ -337,7 +331,7 @@ class KeyMask(nn.Module):
         return a.softmax(-1) @ x
 
 
-@twin_of(KeyMask, (12, 20, 8), (12, 20), reason="softmax")
+@twin(KeyMask, (12, 20, 8), (12, 20), reason="softmax")
 class KeyMaskTwin(KeyMask):
     def forward(self, x, m):
         a = self.q(x) @ x.transpose(1, 2)
@@ -356,7 +350,7 @@ class HeadMask(nn.Module):
         return a.softmax(-1) @ h
 
 
-@twin_of(HeadMask, (12, 20, 8), (12, 20))
+@twin(HeadMask, (12, 20, 8), (12, 20))
 class HeadMaskTwin(HeadMask):
     def forward(self, x, m):
         h = self.q(x).unflatten(-1, (2, 4)).transpose(1, 2)
@@ -374,7 +368,7 @@ class LearnedPositions(nn.Module):
         return self.e(x) + self.p
 
 
-@twin_of(LearnedPositions, ints(2, 50), reason="50 positions, 'p' has 64")
+@twin(LearnedPositions, ints(2, 50), reason="50 positions, 'p' has 64")
 class LearnedPositionsTwin(LearnedPositions):
     def forward(self, x):
         return self.e(x) + self.p[:, : x.size(1)]
@@ -392,7 +386,7 @@ class CausalBuffer(nn.Module):
         return a.softmax(-1) @ x
 
 
-@twin_of(CausalBuffer, (2, 20, 8))
+@twin(CausalBuffer, (2, 20, 8))
 class CausalBufferTwin(CausalBuffer):
     def forward(self, x):
         a = self.q(x) @ x.transpose(1, 2)
@@ -411,7 +405,7 @@ class ClassToken(nn.Module):
         return self.fc(x[:, 0])
 
 
-@twin_of(ClassToken, (4, 9, 8))
+@twin(ClassToken, (4, 9, 8))
 class ClassTokenTwin(ClassToken):
     def forward(self, x):
         return self.fc(torch.cat([self.token.expand(x.size(0), -1, -1), x], 1)[:, 0])
@@ -426,7 +420,7 @@ class KeysOfAnotherWidth(nn.Module):
         return self.a(x, memory, memory)[0]
 
 
-@twin_of(KeysOfAnotherWidth, (2, 5, 16), (2, 7, 24))
+@twin(KeysOfAnotherWidth, (2, 5, 16), (2, 7, 24))
 class KeysOfAnotherWidthTwin(KeysOfAnotherWidth):
     def __init__(self) -> None:
         super().__init__()
@@ -447,7 +441,7 @@ class ChannelBias(nn.Module):
         return x + self.b
 
 
-@twin_of(
+@twin(
     ChannelBias,
     (4, 3, 32, 32),
     reason="'b' [16] is aligned with the last dims",
@@ -471,7 +465,7 @@ class Unpadded(nn.Module):
         return self.out(torch.cat([skip, x], 1))
 
 
-@twin_of(Unpadded, (2, 1, 66, 66), reason="64")
+@twin(Unpadded, (2, 1, 66, 66), reason="64")
 class UnpaddedTwin(Unpadded):
     def forward(self, x):
         skip = self.down(x)
@@ -490,7 +484,7 @@ class Chomped(nn.Module):
         return x + y.relu()
 
 
-@twin_of(Chomped, (2, 8, 40), reason="40")
+@twin(Chomped, (2, 8, 40), reason="40")
 class ChompedTwin(Chomped):
     def forward(self, x):
         return x + self.c(x)[:, :, :-2].relu()
@@ -507,7 +501,7 @@ class Pyramid(nn.Module):
         return self.out(torch.cat([self.a(x), self.pool(x)], 1))
 
 
-@twin_of(Pyramid, (2, 3, 12, 12))
+@twin(Pyramid, (2, 3, 12, 12))
 class PyramidTwin(Pyramid):
     def forward(self, x):
         return self.out(torch.cat([self.a(x), F.interpolate(self.pool(x), size=x.shape[2:])], 1))
@@ -523,7 +517,7 @@ class TwoUnknowns(nn.Module):
         return x.view(-1, 8, -1).mean(2)
 
 
-@twin_of(TwoUnknowns, (4, 3, 6, 6), reason="only one -1")
+@twin(TwoUnknowns, (4, 3, 6, 6), reason="only one -1")
 class TwoUnknownsTwin(TwoUnknowns):
     def forward(self, x):
         x = self.c(x)
@@ -539,7 +533,7 @@ class Padded(nn.Module):
         return self.up(x)
 
 
-@twin_of(Padded, (1, 3, 8, 8), reason="output_padding 1 must be smaller than stride 1")
+@twin(Padded, (1, 3, 8, 8), reason="output_padding 1 must be smaller than stride 1")
 class PaddedTwin(Padded):
     def __init__(self) -> None:
         super().__init__()
@@ -556,7 +550,7 @@ class NotPooled(nn.Module):
         return self.fc(self.c(x))
 
 
-@twin_of(NotPooled, (2, 3, 20, 20))
+@twin(NotPooled, (2, 3, 20, 20))
 class NotPooledTwin(NotPooled):
     def forward(self, x):
         return self.fc(self.c(x).mean((2, 3)))
@@ -572,7 +566,7 @@ class NotFlattenedNorFitted(nn.Module):
         return self.fc(self.c(x))
 
 
-@twin_of(NotFlattenedNorFitted, (2, 3, 20, 20))
+@twin(NotFlattenedNorFitted, (2, 3, 20, 20))
 class FlattenedAndFitted(NotFlattenedNorFitted):
     def __init__(self) -> None:
         super().__init__()
@@ -592,7 +586,7 @@ class ResidualOfIdentity(nn.Module):
         return self.body(x) + self.down(x)
 
 
-@twin_of(ResidualOfIdentity, (2, 8, 12, 12), reason="8 channels against 16")
+@twin(ResidualOfIdentity, (2, 8, 12, 12), reason="8 channels against 16")
 class ResidualOfIdentityTwin(ResidualOfIdentity):
     def __init__(self) -> None:
         super().__init__()
@@ -609,7 +603,7 @@ class GroupsOfThree(nn.Module):
         return self.b(self.a(x))
 
 
-@twin_of(GroupsOfThree, (2, 3, 9, 9))
+@twin(GroupsOfThree, (2, 3, 9, 9))
 class GroupsOfThreeTwin(GroupsOfThree):
     def __init__(self) -> None:
         super().__init__()
@@ -624,7 +618,7 @@ class Scores(nn.Module):
         return torch.einsum("bhid,bhjd->bhij", q, k)
 
 
-@twin_of(Scores, (2, 4, 10, 8), (2, 4, 8, 10), reason="'d' is 8 in q and 10 in k")
+@twin(Scores, (2, 4, 10, 8), (2, 4, 8, 10), reason="'d' is 8 in q and 10 in k")
 class ScoresTwin(nn.Module):
     def forward(self, q, k):
         return torch.einsum("bhid,bhdj->bhij", q, k)
@@ -635,7 +629,7 @@ class Gathered(nn.Module):
         return torch.gather(x, 1, idx)
 
 
-@twin_of(Gathered, (4, 9), ints(4), reason="as many dims")
+@twin(Gathered, (4, 9), ints(4), reason="as many dims")
 class GatheredTwin(nn.Module):
     def forward(self, x, idx):
         return torch.gather(x, 1, idx.unsqueeze(1))
@@ -646,7 +640,7 @@ class FloatIndex(nn.Module):
         return torch.gather(x, 1, idx)
 
 
-@twin_of(FloatIndex, (4, 9), torch.zeros(4, 3), reason="int64")
+@twin(FloatIndex, (4, 9), torch.zeros(4, 3), reason="int64")
 class FloatIndexTwin(nn.Module):
     def forward(self, x, idx):
         return torch.gather(x, 1, idx.long())
@@ -658,7 +652,7 @@ class Counted(nn.Module):
         return count.scatter_add_(0, index, src)
 
 
-@twin_of(Counted, torch.zeros(10), torch.zeros(10), reason="int64")
+@twin(Counted, torch.zeros(10), torch.zeros(10), reason="int64")
 class CountedTwin(nn.Module):
     def forward(self, index, src):
         return src.new_zeros(2).scatter_add_(0, index.long(), src)
@@ -673,7 +667,7 @@ class Graph(nn.Module):
         return self.fc(h) @ adj
 
 
-@twin_of(Graph, (10, 5), (10, 10))
+@twin(Graph, (10, 5), (10, 10))
 class GraphTwin(Graph):
     def forward(self, h, adj):
         return adj @ self.fc(h)
@@ -689,7 +683,7 @@ class Weighted(nn.Module):
         return (x * w).sum(1)
 
 
-@twin_of(Weighted, (4, 9, 8))
+@twin(Weighted, (4, 9, 8))
 class WeightedTwin(Weighted):
     def forward(self, x):
         w = self.score(x).squeeze(-1).softmax(1)
@@ -701,7 +695,7 @@ class Scaled(nn.Module):
         return torch.bmm(q, k) / math.sqrt(q.size(-1))
 
 
-@twin_of(Scaled, (2, 9, 8), (2, 7, 8))
+@twin(Scaled, (2, 9, 8), (2, 7, 8))
 class ScaledTwin(nn.Module):
     def forward(self, q, k):
         return torch.bmm(q, k.transpose(1, 2)) / math.sqrt(q.size(-1))
@@ -723,7 +717,7 @@ class Skips(nn.Module):
         return self.out(torch.cat([x, skips.pop()], 1))
 
 
-@twin_of(Skips, (1, 1, 25, 25), reason="25 / 2 is 12.5")
+@twin(Skips, (1, 1, 25, 25), reason="25 / 2 is 12.5")
 class SkipsTwin(Skips):
     def forward(self, x):
         skip = self.a(x)

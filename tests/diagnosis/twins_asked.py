@@ -7,14 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import BertConfig, BertModel
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["ASKED"]
-
-ASKED: list[Twin] = []
-
-
-twin = register_in(ASKED)
+from tests.diagnosis.twins import TWINS, Twin, ints, twin
 
 
 class Lenet(nn.Module):
@@ -819,7 +812,7 @@ class NoBatch(nn.Module):
         return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
-ASKED.append(Twin(NoBatch, None, ((3, 32, 32),), "batch", ((1, 3, 32, 32),)))
+TWINS.append(Twin(NoBatch, None, ((3, 32, 32),), "batch", ((1, 3, 32, 32),)))
 
 
 class NoBatch2(nn.Module):
@@ -833,7 +826,7 @@ class NoBatch2(nn.Module):
         return self.fc(x)
 
 
-ASKED.append(Twin(NoBatch2, None, ((1, 28, 28),), "batch", ((1, 1, 28, 28),)))
+TWINS.append(Twin(NoBatch2, None, ((1, 28, 28),), "batch", ((1, 1, 28, 28),)))
 
 
 class Typo(nn.Module):

@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["CALLS"]
-
-CALLS: list[Twin] = []
-twin = register_in(CALLS)
+from tests.diagnosis.twins import ints, twin
 
 
 class ComplexSpectrum(nn.Module):

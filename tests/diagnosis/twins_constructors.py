@@ -8,12 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, register_in
-
-__all__ = ["CONSTRUCTORS"]
-
-CONSTRUCTORS: list[Twin] = []
-twin = register_in(CONSTRUCTORS)
+from tests.diagnosis.twins import twin
 
 
 class Widened(nn.Module):

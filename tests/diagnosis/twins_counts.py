@@ -6,13 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["COUNTS"]
-
-COUNTS: list[Twin] = []
-twin = register_in(COUNTS)
-
+from tests.diagnosis.twins import ints, twin
 
 # -- stack where cat was meant ----------------------------------------------------------------------------------------
 

@@ -6,12 +6,7 @@ import torch
 from einops import rearrange, repeat
 from torch import nn
 
-from tests.diagnosis.twins import Twin, register_in
-
-__all__ = ["EINOPS"]
-
-EINOPS: list[Twin] = []
-twin = register_in(EINOPS)
+from tests.diagnosis.twins import twin
 
 
 class TokensToMap(nn.Module):

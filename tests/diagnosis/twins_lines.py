@@ -8,13 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, register_in
-
-__all__ = ["LINES"]
-
-LINES: list[Twin] = []
-twin = register_in(LINES)
-
+from tests.diagnosis.twins import twin
 
 # -- statements that share a line -------------------------------------------------------------------------------------
 

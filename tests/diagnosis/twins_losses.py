@@ -18,12 +18,7 @@ from transformers import (
     Wav2Vec2Model,
 )
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["OF_LOSSES"]
-
-OF_LOSSES: list[Twin] = []
-twin = register_in(OF_LOSSES)
+from tests.diagnosis.twins import ints, twin
 
 
 class StepsFirstMask(nn.Module):

@@ -8,12 +8,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model, ViTConfig, ViTModel, WhisperConfig, WhisperModel
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["MADE"]
-
-MADE: list[Twin] = []
-twin = register_in(MADE)
+from tests.diagnosis.twins import TWINS, Twin, ints, twin
 
 BERT = {"vocab_size": 100, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
         "intermediate_size": 64, "max_position_embeddings": 40}  # fmt: skip
@@ -39,7 +34,7 @@ def vit_gray() -> nn.Module:
     return vit()
 
 
-MADE.append(
+TWINS.append(
     Twin(
         vit_image,
         lambda: vit(image_size=64),
@@ -47,7 +42,7 @@ MADE.append(
         "is 64 × 64, the positions are those of 32 × 32 (config.image_size)",
     )
 )
-MADE.append(Twin(vit_gray, lambda: vit(num_channels=1), ((2, 1, 32, 32),), "has 1 channel, the model takes 3"))
+TWINS.append(Twin(vit_gray, lambda: vit(num_channels=1), ((2, 1, 32, 32),), "has 1 channel, the model takes 3"))
 
 
 class BertClassifier(nn.Module):
@@ -188,7 +183,7 @@ class StatefulInitT(StatefulInit):
         super().__init__(20)
 
 
-MADE.append(Twin(short_table, lambda: Net(128), (ints(2, 128),), "'pos' has 100 (max_len=100)"))
+TWINS.append(Twin(short_table, lambda: Net(128), (ints(2, 128),), "'pos' has 100 (max_len=100)"))
 
 
-MADE.append(Twin(root_pe, lambda: PE(16, 80), ((2, 80, 16),), "'pe' has 50 (max_len=50)"))
+TWINS.append(Twin(root_pe, lambda: PE(16, 80), ((2, 80, 16),), "'pe' has 50 (max_len=50)"))

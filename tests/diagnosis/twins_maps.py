@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["MAPS"]
-
-MAPS: list[Twin] = []
-twin = register_in(MAPS)
+from tests.diagnosis.twins import TWINS, Twin, ints, twin
 
 
 class GridTooSmall(nn.Module):
@@ -153,7 +148,7 @@ class NoBatchAndAWidthT(NoBatchAndAWidth):
         super().__init__(16 * 4 * 4)
 
 
-MAPS.append(Twin(NoBatchAndAWidth, NoBatchAndAWidthT, ((1, 28, 28),), "the batch dim is missing", ((1, 1, 28, 28),)))
+TWINS.append(Twin(NoBatchAndAWidth, NoBatchAndAWidthT, ((1, 28, 28),), "the batch dim is missing", ((1, 1, 28, 28),)))
 
 
 class StridedBranch(nn.Module):

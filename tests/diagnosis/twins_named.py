@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["NAMED"]
-
-NAMED: list[Twin] = []
-twin = register_in(NAMED)
+from tests.diagnosis.twins import ints, twin
 
 
 class LstmAE(nn.Module):

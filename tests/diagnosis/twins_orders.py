@@ -8,13 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["ORDERS"]
-
-ORDERS: list[Twin] = []
-twin = register_in(ORDERS)
-
+from tests.diagnosis.twins import ints, twin
 
 # -- in a line of the forward -----------------------------------------------------------------------------------------
 

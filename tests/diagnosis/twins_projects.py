@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["PROJECTS"]
-
-PROJECTS: list[Twin] = []
-twin = register_in(PROJECTS)
+from tests.diagnosis.twins import ints, twin
 
 
 class StatesOfTheSteps(nn.Module):

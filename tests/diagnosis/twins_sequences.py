@@ -6,12 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.diagnosis.twins import Twin, ints, register_in
-
-__all__ = ["SEQUENCES"]
-
-SEQUENCES: list[Twin] = []
-twin = register_in(SEQUENCES)
+from tests.diagnosis.twins import ints, twin
 
 
 class StateBySize0(nn.Module):

@@ -11,57 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelsummary_ipy.display.rows import build_rows
-from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.size import Size
-from modelsummary_ipy.shapes.batch_trace import find_batch
-from modelsummary_ipy.shapes.constraints import find_constraints
-from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
 from modelsummary_ipy.summary import ModelSummary
-from modelsummary_ipy.tracing.engine import run_engine
-from tests.reference import quietly
-
-
-class Net(nn.Module):
-    def __init__(self, function: Callable[..., Any], *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.function = function
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.function(*self.layers, *inputs)
-
-
-class UNet(nn.Module):
-    def __init__(self, levels: int) -> None:
-        super().__init__()
-        self.levels = levels
-        self.down = nn.Conv2d(3, 3, 3, padding=1)
-        self.up = nn.ConvTranspose2d(3, 3, 2, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        kept = []
-        for _ in range(self.levels):
-            kept.append(x)
-            x = F.max_pool2d(self.down(x), 2)
-        for _ in range(self.levels):
-            x = self.up(x) + kept.pop()
-        return x
-
-
-class Positions(nn.Module):
-    """Tokens with learned positions, looked up or sliced."""
-
-    def __init__(self, most: int, *, lookup: bool) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(100, 8)
-        self.positions = nn.Embedding(most, 8)
-        self.lookup = lookup
-
-    def forward(self, ids: Tensor) -> Tensor:
-        steps = torch.arange(ids.shape[1])
-        places = self.positions(steps) if self.lookup else self.positions.weight[: ids.shape[1]]
-        return self.tokens(ids) + places
+from tests.shapes.sized import Net, Positions, UNet, run
 
 
 class Exact(nn.Module):
@@ -134,16 +86,6 @@ class Pyramid(nn.Module):
 
 def distances(steps: int) -> Tensor:
     return torch.arange(steps)[:, None] - torch.arange(steps)[None]
-
-
-def run(model: nn.Module, dtype: torch.dtype, *sizes: int) -> bool:
-    """Return whether a real forward at this size comes to its end."""
-    try:
-        with quietly(), torch.no_grad():
-            model(torch.zeros(sizes, dtype=dtype))
-    except (RuntimeError, ValueError, IndexError):
-        return False
-    return True
 
 
 FLOAT, INT = torch.float32, torch.int64
@@ -309,13 +251,6 @@ def test_what_is_said_of_sizes_is_true_of_the_real_model(
     assert not any(run(model, dtype, *sizes) for sizes in fails)
 
 
-def find(model: nn.Module, *shape: int) -> tuple[Any, Formulas]:
-    given = ModelInputs((Size(shape),))
-    traced = run_engine(model, given)
-    rows = build_rows(traced.trace)
-    return traced, find_formulas(find_batch(traced.request, traced.trace, rows), traced.trace, rows)
-
-
 class Translator(nn.Module):
     """Two sentences with one table of positions, and masks of what is padding."""
 
@@ -361,78 +296,6 @@ def test_a_demand_that_a_size_which_works_does_not_fit_is_no_limit() -> None:
         assert (ModelSummary(model, [(2, size) for size in sizes]).error is None) == works
 
 
-def test_a_constraint_names_the_nearest_size_that_fails_and_why() -> None:
-    traced, found = find(UNet(3), 2, 3, 64, 64)
-    multiple, channels = find_constraints(traced.trace, found)
-    assert multiple.text == "H and W divisible by 8"
-    assert multiple.failed_at[0][0] == "H = 68"
-    assert channels.failed_at[0][0] == "C = 4"
-    assert "RuntimeError" in channels.failed_at[0][1]
-
-
-@pytest.mark.parametrize(("levels", "size"), [(3, (2, 3, 64, 64)), (5, (1, 3, 96, 160))])
-def test_what_a_skip_connection_demands_is_not_searched_by_tracing(levels: int, size: tuple[int, ...]) -> None:
-    """One more in the batch, one that does not divide, two that do, and each side of what is said."""
-    traced, found = find(UNet(levels), *size)
-    assert find_constraints(traced.trace, found)[0].text == f"H and W divisible by {2**levels}"
-    assert found.retracer is not None
-    assert found.retracer.num_traces <= 10
-
-
-class InStrides(nn.Module):
-    """Takes sides in steps of 8, as optical flow does, and says so before it begins."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[2] % 8 or x.shape[3] % 8:
-            raise ValueError("height and width must be divisible by 8")
-        return self.layers(x)
-
-
-def test_steps_that_the_code_asks_for_take_few_traces_that_come_to_their_end() -> None:
-    """One more in the batch, all sides moved by 64, a square, the step, one to confirm."""
-    ms = ModelSummary(InStrides(), (1, 3, 64, 128))
-    assert ms.constraints == ("H and W divisible by 8", "C = 3")
-    assert ms.pipeline.batch.retracer is not None
-    assert len(ms.pipeline.batch.retracer.worked) <= 5
-
-
-class FromFortyEight(nn.Module):
-    """Has a smallest side, and says so after a layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, 3, 8, stride=8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.patches(x)
-        if min(x.shape[2:]) < 6:
-            raise ValueError("images must have 48 pixels and more along each side")
-        return x
-
-
-def test_between_two_sizes_that_fail_at_the_same_line_none_is_tried() -> None:
-    traced, found = find(FromFortyEight(), 2, 3, 64, 64)
-    assert [limit.text for limit in find_constraints(traced.trace, found)] == ["H and W ≥ 48", "C = 3"]
-    assert found.retracer is not None
-    assert found.retracer.num_traces <= 21  # six more where each below were tried
-
-
-def test_a_limit_takes_two_traces_and_formulas_without_a_guess_two() -> None:
-    model = Positions(64, lookup=True)
-    traced = run_engine(model, ModelInputs((Size((2, 10), dtype="int64"),)))
-    rows = build_rows(traced.trace)
-    found = find_formulas(find_batch(traced.request, traced.trace, rows), traced.trace, rows)
-    assert [limit.text for limit in find_constraints(traced.trace, found)] == ["T ≤ 64"]
-    assert found.samples is not None
-    assert len(found.samples.sizes) == 2
-    assert found.retracer is not None
-    assert found.retracer.num_traces == 4
-
-
 def test_sizes_that_only_move_together_are_reported() -> None:
     model = Net(lambda f, x: f(x) @ f(x).mT + f(x), nn.Conv2d(3, 4, 1))
     assert ModelSummary(model, (2, 3, 16, 16)).constraints == ("H = W", "C = 3")
@@ -442,15 +305,6 @@ def test_sizes_that_only_move_together_are_reported() -> None:
 
 def test_a_model_that_fails_has_no_constraints() -> None:
     assert ModelSummary(nn.Linear(3, 2), (4, 5)).constraints == ()
-
-
-def test_a_recurrent_net_is_not_tried_at_thirty_thousand_steps() -> None:
-    """Fakes unroll a GRU step by step: the size of its table would be looked for for minutes."""
-    model = Net(lambda embed, rnn, x: rnn(embed(x))[0], nn.Embedding(30_000, 4), nn.GRU(4, 4, batch_first=True))
-    traced, found = find(model, 2, 6)
-    assert find_constraints(traced.trace, found) == ()
-    assert found.samples is not None
-    assert max(sizes["T"] for sizes in found.samples.sizes) < 100
 
 
 class SignalAndTokens(nn.Module):

@@ -10,18 +10,7 @@ from torch import Tensor, nn
 
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.summary import ModelSummary
-
-
-class Apply(nn.Module):
-    """A forward in one line."""
-
-    def __init__(self, function: Any, *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.function = function
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.function(*self.layers, *inputs)
+from tests.shapes.sized import Net
 
 
 class Masked(nn.Module):
@@ -69,13 +58,13 @@ def test_the_users_names_are_kept_and_what_has_none_is_named_as_ever() -> None:
 
 
 def test_a_name_that_the_user_gave_in_one_input_holds_in_all() -> None:
-    model = Apply(lambda a, x, y: a(x).sum(1) + a(y).sum(1), nn.Embedding(9, 4))
+    model = Net(lambda a, x, y: a(x).sum(1) + a(y).sum(1), nn.Embedding(9, 4))
     assert name(model, [Size((3, 7), dtype="int64"), Size("bs=3 seq=7:int64")]) == (("bs", "seq"), ("bs", "seq"))
     assert name(model, [Size((3, 5), dtype="int64"), Size("bs=3 seq=7:int64")]) == (("bs", "T"), ("bs", "seq"))
 
 
 def test_rules_find_the_batch_under_any_name() -> None:
-    model = Apply(lambda f, x: f(x).flatten(), nn.Linear(4, 3))
+    model = Net(lambda f, x: f(x).flatten(), nn.Linear(4, 3))
     ms = ModelSummary(model, Size("samples=5 4"))
     assert ms.story.batch[0] == ((18,),)
     assert ms.formulas[0] == (("3·samples",),)
@@ -84,35 +73,35 @@ def test_rules_find_the_batch_under_any_name() -> None:
 
 
 def test_channels_that_are_moved_before_the_convolution_are_found_where_they_were() -> None:
-    model = Apply(lambda conv, x: conv(x.permute(0, 3, 1, 2)), nn.Conv2d(16, 4, 3))
+    model = Net(lambda conv, x: conv(x.permute(0, 3, 1, 2)), nn.Conv2d(16, 4, 3))
     assert name(model, (2, 20, 24, 16)) == (("B", "H", "W", "C"),)
 
 
 def test_a_waveform_that_gets_its_channel_in_the_forward_is_a_length() -> None:
-    assert name(Apply(lambda conv, x: conv(x[:, None]), nn.Conv1d(1, 4, 3)), (2, 400)) == (("B", "L"),)
-    assert name(Apply(lambda conv, x: conv(x.unsqueeze(1)), nn.Conv1d(1, 4, 3)), (2, 400)) == (("B", "L"),)
+    assert name(Net(lambda conv, x: conv(x[:, None]), nn.Conv1d(1, 4, 3)), (2, 400)) == (("B", "L"),)
+    assert name(Net(lambda conv, x: conv(x.unsqueeze(1)), nn.Conv1d(1, 4, 3)), (2, 400)) == (("B", "L"),)
 
 
 @pytest.mark.parametrize(
     "layer", [nn.LSTM(4, 5), nn.GRU(4, 5), nn.TransformerEncoderLayer(4, 2, 8)], ids=lambda layer: type(layer).__name__
 )
 def test_a_sequence_first_layer_makes_the_input_sequence_first(layer: nn.Module) -> None:
-    assert name(Apply(lambda layer, x: layer(x), layer), (10, 3, 4)) == (("T", "B", "F"),)
+    assert name(Net(lambda layer, x: layer(x), layer), (10, 3, 4)) == (("T", "B", "F"),)
 
 
 def test_what_picks_the_last_step_of_dim_1_says_that_the_input_is_batch_first() -> None:
-    model = Apply(lambda rnn, x: rnn(x)[0][:, -1], nn.LSTM(4, 5))
+    model = Net(lambda rnn, x: rnn(x)[0][:, -1], nn.LSTM(4, 5))
     assert name(model, (10, 3, 4)) == (("B", "T", "F"),)
-    model = Apply(lambda rnn, x: rnn(x)[0].mean(1), nn.LSTM(4, 5))
+    model = Net(lambda rnn, x: rnn(x)[0].mean(1), nn.LSTM(4, 5))
     assert name(model, (10, 3, 4)) == (("B", "T", "F"),)
 
 
 def test_what_picks_the_last_step_of_dim_0_leaves_it_sequence_first() -> None:
-    assert name(Apply(lambda rnn, x: rnn(x)[0][-1], nn.LSTM(4, 5)), (10, 3, 4)) == (("T", "B", "F"),)
+    assert name(Net(lambda rnn, x: rnn(x)[0][-1], nn.LSTM(4, 5)), (10, 3, 4)) == (("T", "B", "F"),)
 
 
 def test_a_batch_first_input_that_is_transposed_for_a_sequence_first_layer_stays_batch_first() -> None:
-    model = Apply(lambda rnn, x: rnn(x.transpose(0, 1))[0], nn.LSTM(4, 5))
+    model = Net(lambda rnn, x: rnn(x.transpose(0, 1))[0], nn.LSTM(4, 5))
     assert name(model, (3, 10, 4)) == (("B", "T", "F"),)
 
 
@@ -121,7 +110,7 @@ def test_a_batch_first_input_that_is_transposed_for_a_sequence_first_layer_stays
 )
 def test_a_linear_layer_behind_a_permute_leaves_the_batch_where_it_was(after: nn.Module) -> None:
     """Time series of (B, features, T), moved to the front for a sequence-first encoder."""
-    model = Apply(lambda read, after, x: after(read(x.permute(2, 0, 1)).relu()), nn.Linear(4, 6), after)
+    model = Net(lambda read, after, x: after(read(x.permute(2, 0, 1)).relu()), nn.Linear(4, 6), after)
     assert name(model, (3, 4, 10)) == (("B", "F", "T"),)
 
 
@@ -130,7 +119,7 @@ def test_a_mask_is_named_after_the_dims_that_it_masks() -> None:
 
 
 def test_equal_names_have_equal_sizes_and_others_are_numbered() -> None:
-    model = Apply(lambda a, x, y: a(x).sum(1) + a(y).sum(1), nn.Embedding(9, 4))
+    model = Net(lambda a, x, y: a(x).sum(1) + a(y).sum(1), nn.Embedding(9, 4))
     ids = [Size((3, 7), dtype="int64"), Size((3, 5), dtype="int64")]
     assert name(model, ids) == (("B", "T"), ("B", "T2"))
     assert name(model, [ids[0], ids[0]]) == (("B", "T"), ("B", "T"))

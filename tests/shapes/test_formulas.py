@@ -16,19 +16,8 @@ from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.summary import ModelSummary
 from tests.reference import fingerprint, watch_with_hooks
+from tests.shapes.sized import Net
 from tests.traced import trace_animal
-
-
-class Net(nn.Module):
-    """Layers and a function that runs them."""
-
-    def __init__(self, function: Callable[..., Any], *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.function = function
-
-    def forward(self, *inputs: Any) -> Any:
-        return self.function(*self.layers, *inputs)
 
 
 class UNet(nn.Module):

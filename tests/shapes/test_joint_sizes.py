@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
 
 import pytest
 import torch
@@ -14,21 +13,10 @@ from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.shapes.expr_text import evaluate
+from tests.shapes.sized import Net
 
 Shape = tuple[int, ...]
 Sizes = dict[str, int]
-
-
-class Net(nn.Module):
-    """Calls a function with its layers and the inputs."""
-
-    def __init__(self, function: Callable[..., Any], *layers: nn.Module) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.function = function
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self.function(*self.layers, *inputs)
 
 
 def _runs(model: nn.Module, shapes: Iterable[Shape]) -> Shape | None:

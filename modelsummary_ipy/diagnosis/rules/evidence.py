@@ -10,7 +10,7 @@ from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, is_weighted, params_
 from modelsummary_ipy.model.written_dims import match_written_dims
 from modelsummary_ipy.records.dataflow import Dataflow
 from modelsummary_ipy.records.lazy import lazy
-from modelsummary_ipy.records.summary import Flag, Number, Retrace, Row, Story
+from modelsummary_ipy.records.summary import Flag, Number, Retrace, Story
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, Severity, TensorSpec
 
 #: Per dim the parts that it is made of.
@@ -25,6 +25,7 @@ class Evidence:
         flow: Which call made each tensor, and which read it.
         again: The trace at B + 1, also if it failed; ``None`` if there is none.
         written: By leaf what the text of the model's forward says an input's dims are.
+        first_rows: By module, its first row.
     """
 
     def __init__(self, story: Story) -> None:
@@ -37,6 +38,7 @@ class Evidence:
         self.retraces = story.retraces
         self.again: Retrace | None = next((r for r in story.retraces if set(r.sizes) == {"B"}), None)
         self.written = match_written_dims(story.trace)
+        self.first_rows = {row.module: row for row in reversed(story.rows) if row.kind == "module"}
         self._params_below: dict[int, frozenset[int]] = {}
 
     # -- the batch ----------------------------------------------------------------------------------------------------
@@ -157,11 +159,8 @@ class Evidence:
                 found |= self.params_below(fact.index)
         return frozenset(found)
 
-    def params_below(self, module: int) -> frozenset[int]:
-        """Indices of the trainable parameters of a module and all in it."""
-        return self._below(module, frozenset())
-
-    def _below(self, module: int, above: frozenset[int]) -> frozenset[int]:
+    def params_below(self, module: int, above: frozenset[int] = frozenset()) -> frozenset[int]:
+        """Indices of the trainable parameters of a module and all in it, modules ``above`` it left out."""
         if module not in self._params_below:
             fact = self.modules[module]
             found = {
@@ -171,7 +170,7 @@ class Evidence:
             }
             for child in fact.children:
                 if child not in above:
-                    found |= self._below(child, above | {module})
+                    found |= self.params_below(child, above | {module})
             self._params_below[module] = frozenset(found)
         return self._params_below[module]
 
@@ -194,11 +193,6 @@ class Evidence:
     def calls_of(self, module: int) -> Sequence[Call]:
         """The calls of a module, in order."""
         return self._calls_by_module.get(module, ())
-
-    @lazy
-    def first_rows(self) -> dict[int | None, Row]:
-        """By module, its first row."""
-        return {row.module: row for row in reversed(self.story.rows) if row.kind == "module"}
 
     def first_call_of(self, module: int) -> Call | None:
         """The first call of a module."""

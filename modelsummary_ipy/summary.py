@@ -134,8 +134,6 @@ class ModelSummary(Facts, Exports):
 
         return seed_frame(self.pipeline.bare)
 
-    # -- how it is shown ----------------------------------------------------------------------------------------------
-
     @property
     def dims(self) -> Mapping[str, Dim]:
         """The dims of the input by name, and which of them an operation reads across; one of one entry is not in it.

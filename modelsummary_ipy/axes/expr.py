@@ -233,9 +233,6 @@ def parts_of(atom: Floor | Root | Least | Expr) -> tuple[Expr, ...]:
     return atom.parts if isinstance(atom, Least) else (atom.inside if isinstance(atom, (Floor, Root)) else atom,)
 
 
-# -- floors -----------------------------------------------------------------------------------------------------------
-
-
 def floor_of(expr: Expr, steps: Mapping[str, int] | None = None) -> Expr:
     """Round ``expr`` down, as simple as it can be written.
 

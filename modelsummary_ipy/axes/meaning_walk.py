@@ -27,8 +27,6 @@ class MeaningWalk(Meanings):
             if event.outputs:
                 yield self._step(index, event)
 
-    # -- one operation ------------------------------------------------------------------------------------------------
-
     def _step(self, index: int, event: OpEvent) -> Step:
         op = MeaningOp(self, index, event)
         entry = find_entry(event.op)

@@ -91,8 +91,6 @@ class _Walk:
                 found.append([state] * len(event.outputs))
         return [_join(index, [each[place] for each in found]) for place in range(len(event.outputs))]
 
-    # -- memory that several tensors share ---------------------------------------------------------------------------
-
     def _note_views(self, event: OpEvent) -> None:
         of = event.refs[0]
         base, steps = self._views.setdefault(of.number, _View(of))

@@ -201,9 +201,6 @@ def sum_backward(step: Training, *, is_recomputed: bool | None = None) -> int | 
     return add_known(*(count_aten_op(one.op) for one in counted))
 
 
-# -- the choice -------------------------------------------------------------------------------------------------------
-
-
 def predict_peak(live: Sequence[int], chosen: Sequence[Candidate]) -> int:
     """Predict the peak of a step with modules checkpointed, from the bytes that live without."""
     changes = [0] * (len(live) + 1)

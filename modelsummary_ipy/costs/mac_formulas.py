@@ -100,9 +100,6 @@ def count_aten_op(aten_op: AtenOp) -> int | None:
     return count if count is None or count >= 0 else None  # a ragged size is -1
 
 
-# -- formulas ---------------------------------------------------------------------------------------------------------
-
-
 def _formula(*names: str) -> Callable[[Formula], Formula]:
     def register(function: Formula) -> Formula:
         for name in names:

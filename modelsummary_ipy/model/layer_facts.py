@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from typing import Any, Generic, TypeVar, overload
 
@@ -72,13 +73,9 @@ class LayerFacts(MutableSequence[T], Generic[T]):
         self._items = [item if type(item) is LayerSpec else next(new) for item in self._items]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and len(self) == len(other) and all(map(_is_equal, self, other))
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(operator.eq, self, other))
 
     __hash__ = None  # type: ignore[assignment]  # a list
-
-
-def _is_equal(one: object, other: object) -> bool:
-    return one == other
 
 
 def make_module_fact(index: int, spec: LayerSpec) -> ModuleFact:

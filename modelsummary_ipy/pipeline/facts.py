@@ -203,8 +203,6 @@ class Facts:
         """All facts behind the summary, with the flags; formulas only if they were found before."""
         return self.pipeline.known(self.assumed)
 
-    # -- what its outputs read ----------------------------------------------------------------------------------------
-
     @property
     def _failure_text(self) -> str:
         return "" if self.error is None else self.error.message

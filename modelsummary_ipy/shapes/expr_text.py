@@ -150,8 +150,6 @@ def _common_denominator(inside: Expr) -> tuple[int, Expr, int]:
     return below, above - number, number
 
 
-# -- reading ----------------------------------------------------------------------------------------------------------
-
 _RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _POWERS = {sign: f"**{digit}" for digit, sign in enumerate(_RAISED)}
 _FUNCTIONS: Mapping[str, Callable[..., Fraction | int]] = {

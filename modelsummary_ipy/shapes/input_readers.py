@@ -97,7 +97,7 @@ class Readers:
             if not call.inputs or len(call.inputs[0].shape) != 3:
                 continue
             arguments = dict(call.arguments)
-            if call.type_name == "getitem" and _picks_on(call, 1):
+            if call.type_name == "getitem" and _picks_step(call):
                 return True
             if call.type_name in ("mean", "sum", "max", "amax", "select") and arguments.get("dim") in (1, (1,), -2):
                 return True
@@ -146,12 +146,10 @@ def _is_torch_layer(trace: Trace, call: Call) -> bool:
     return known and call.module is not None and trace.modules[call.module].type_module.startswith("torch.nn.")
 
 
-def _picks_on(call: Call, dim: int) -> bool:
-    """Return whether an index takes one element of ``dim`` and leaves the dims before it alone."""
+def _picks_step(call: Call) -> bool:
+    """Return whether an index takes one element of dim 1, of all samples."""
     index = next((value for _, value in call.arguments), None)
-    if not isinstance(index, tuple) or len(index) <= dim:
-        return False
-    return isinstance(index[dim], int) and all(part == slice(None) for part in index[:dim])
+    return isinstance(index, tuple) and len(index) > 1 and index[0] == slice(None) and isinstance(index[1], int)
 
 
 def _move_axes(call: Call, position: int, axes: tuple[int, ...]) -> tuple[int, ...] | None:

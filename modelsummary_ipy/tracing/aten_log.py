@@ -158,8 +158,6 @@ class AtenLog:
             record.aten_ops.append(_IN_THREADS)
         self.saw_threads = True
 
-    # -- what autograd saves ------------------------------------------------------------------------------------------
-
     def _save(self, tensor: Tensor) -> Any:
         """Note what autograd saves, and let it keep a description: what is saved must not look alive to a forward."""
         record = self._current()

@@ -108,9 +108,6 @@ def prelu(op: Op) -> Sequence[Axes]:
     return [data]
 
 
-# -- losses -----------------------------------------------------------------------------------------------------------
-
-
 def _reduced(op: Op, axes: Axes) -> Sequence[Axes]:
     return [axes if op.plain("reduction", 1) == 0 else []]
 

@@ -88,13 +88,9 @@ def _explain_signature(ctx: FailureContext) -> Diagnosis | None:
         surplus = found[2]
         reason, expected = f"{function} has no argument '{surplus}'", f"a call without {surplus}="
         drop = {surplus}
-        fix = fix_call(ctx, lambda given, named: (given, _without(named, drop)), member)
+        fix = fix_call(ctx, lambda given, named: (given, {n: named[n] for n in named if n not in drop}), member)
         return Diagnosis(reason, expected, fix)
     return None
-
-
-def _without(named: dict[str, str], names: set[str]) -> dict[str, str]:
-    return {name: text for name, text in named.items() if name not in names}
 
 
 def _add(given: list[str], named: dict[str, str], *, missing: list[str], more: list[str]) -> Arguments:
@@ -118,7 +114,6 @@ def _list_insertions(ctx: FailureContext, member: str, given: list[str]) -> Iter
 
 def _give(words: list[str], had: list[str], named: dict[str, str]) -> Arguments:
     """Give other arguments by position."""
-    del had
     return words, named
 
 

@@ -113,12 +113,12 @@ def _find_source_map(ctx: FailureContext, x: Operand) -> TensorSpec | None:
     return call.inputs[0] if call is not None else None
 
 
-def _fix_flatten(ctx: FailureContext, x: Operand, start: int = 1) -> Candidate:
+def _fix_flatten(ctx: FailureContext, x: Operand) -> Candidate:
     """Write the flattening line so that it keeps the batch."""
     maker = _find_flattener(ctx, x)
     if maker is None or maker.kind != "op":
         return NOTHING
-    return fix_made(ctx, maker, lambda items: f"{items[0]}.flatten({start})")
+    return fix_made(ctx, maker, lambda items: f"{items[0]}.flatten(1)")
 
 
 def explain_map(ctx: FailureContext, x: Operand, taken: int, expected: str, fix: Candidate) -> Diagnosis:

@@ -40,7 +40,6 @@ def explain_folded_state(ctx: FailureContext, x: Operand, taken: int, expected: 
         return None
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        del around
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == call.type_name:
             yield f"{write(node.func.value)}[-1]"
 

@@ -178,9 +178,6 @@ class _Search:
         return sorted(alike, key=distance)
 
 
-# -- steering ---------------------------------------------------------------------------------------------------------
-
-
 def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Search) -> Iterator[Specs]:
     """Look for the smallest size at which the failed call reads what it wants; what it reads grows with the input."""
     if diagnosis.goal is None:

@@ -199,9 +199,6 @@ def _list_functions(made: ast.ClassDef, filename: str) -> list[ast.FunctionDef]:
     return found + [functions[name] for name in dict.fromkeys(called) if name in functions]
 
 
-# -- what stands for what ---------------------------------------------------------------------------------------------
-
-
 def _take_names(place: _Place) -> Change:
     """Read another number of the function: ``out_channels`` for ``in_channels``."""
     args = place.function.args
@@ -218,7 +215,6 @@ def _take_names(place: _Place) -> Change:
     ]  # fmt: skip
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        del write
         is_given = isinstance(around, (ast.Call, ast.keyword, ast.BinOp, ast.Assign))
         if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or not is_given or node.id not in names:
             return ()
@@ -234,7 +230,6 @@ def _name_second(methods: Sequence[ast.FunctionDef]) -> Change:
     twice, unset = find_set_twice(methods)
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        del write
         is_set = isinstance(around, ast.Assign) and isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
         if isinstance(node, ast.Attribute) and is_set and node.attr in twice:
             yield from (f"self.{name}" for name in difflib.get_close_matches(node.attr, unset, 3))

@@ -31,7 +31,6 @@ def take_dims(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[s
 
 def give_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Part the features where the first dim, the batch, is parted: ``qkv.chunk(3, dim=-1)`` for ``qkv.chunk(3)``."""
-    del around
     is_parted = isinstance(node, ast.Call) and read_name(node.func) in ("chunk", "split")
     if isinstance(node, ast.Call) and is_parted and _read_dim(node) is None and not node.keywords:
         yield from (f"{write(node)[:-1]}, dim={dim})" for dim in (-1, 1))
@@ -55,7 +54,6 @@ def _read_number(node: ast.expr) -> int | None:
 
 def move_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Bring dims into another order, with the batch where it was brought to: ``permute(3, 0, 1, 2)``."""
-    del around
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
         return
     numbers = [_read_number(item) for item in node.args]
@@ -74,7 +72,6 @@ def move_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Itera
 
 def move_ones(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Have a dim of one elsewhere, one fewer or one more: ``view(-1, 1)`` for ``view(-1, 1, 1)``."""
-    del around
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("view", "reshape"):
         for words in _move([*map(write, node.args)], "1"):
             yield f"{write(node.func)}({', '.join(words)})"
@@ -122,7 +119,6 @@ def turn_values(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator
 
 def turn_product(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Turn the other factor: ``z.T @ w`` for ``z @ w.T``."""
-    del around
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
         right, left = _read_turned(node.right), _read_turned(node.left)
         if right is not None and left is None:

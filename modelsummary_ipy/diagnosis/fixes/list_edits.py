@@ -51,7 +51,6 @@ def is_tensor(ctx: FailureContext, name: str) -> bool:
 
 def keep_order(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Go through a list as it is: ``widths`` for ``reversed(widths)``."""
-    del around
     if isinstance(node, ast.Call) and read_name(node.func) == "reversed" and len(node.args) == 1:
         yield write(node.args[0])
     elif isinstance(node, ast.Subscript) and write(node.slice) == "::-1":
@@ -107,6 +106,5 @@ def turn_skips(ctx: FailureContext) -> Change:
 
 def join_otherwise(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Stack what was put behind one another, and the other way round."""
-    del around
     if isinstance(node, ast.Attribute) and node.attr in ("cat", "stack"):
         yield f"{write(node.value)}.{'stack' if node.attr == 'cat' else 'cat'}"

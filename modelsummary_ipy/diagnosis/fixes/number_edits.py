@@ -137,7 +137,6 @@ def change_operator(function: ast.FunctionDef) -> Change:
     names = [item.arg for item in function.args.args[1:]]
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        del around
         if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Add, ast.Mult)):
             return
         sign = "*" if isinstance(node.op, ast.Add) else "+"
@@ -151,7 +150,6 @@ def change_operator(function: ast.FunctionDef) -> Change:
 
 def drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Leave out a number that is added or taken off: ``d * (k - 1)`` for ``d * (k - 1) - 1``."""
-    del around
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Add, ast.Sub)):
         return
     if isinstance(node.right, ast.Constant) and node.right.value in (1, 2):
@@ -160,7 +158,6 @@ def drop_step(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[s
 
 def regroup(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Take off before the product what is taken off behind it: ``(k - 1) * d`` for ``k * d - 1``."""
-    del around
     if not isinstance(node, ast.BinOp) or not isinstance(node.op, (ast.Add, ast.Sub)):
         return
     sign = "+" if isinstance(node.op, ast.Add) else "-"
@@ -171,7 +168,6 @@ def regroup(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str
 
 def change_factor(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Take another small number times another: ``4 * width`` for ``2 * width``."""
-    del write
     is_factor = isinstance(around, ast.BinOp) and isinstance(around.op, ast.Mult)
     if is_factor and isinstance(node, ast.Constant) and type(node.value) is int and 1 < node.value < 9:
         number = node.value
@@ -214,7 +210,6 @@ def pad(function: ast.FunctionDef) -> Change:
     stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        del write
         if isinstance(around, ast.Assign) and node is around.value and isinstance(around.targets[0], ast.Name):
             kept = named.get(around.targets[0].id, "")
             is_causal = "- 1" in (old := ast.unparse(node)) and "//" not in old  # the end is to be cut off

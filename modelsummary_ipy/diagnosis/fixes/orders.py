@@ -22,7 +22,6 @@ _PRODUCTS = ("bmm", "matmul", "mm")
 
 def keep_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Keep the dim of a mean or a sum: ``x - x.mean(dim=1, keepdim=True)``."""
-    del around
     if not isinstance(node, ast.Call) or read_name(node.func) not in REDUCTIONS or not (node.args or node.keywords):
         return
     if all(word.arg in ("dim", "axis") for word in node.keywords):
@@ -46,7 +45,6 @@ def turn_sides(ctx: FailureContext) -> Change:
 
 def swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Give a module of the user's its two tensors the other way round: ``attend(latents, data)``."""
-    del around
     if isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
         is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
         words = [write(item) for item in node.args if not isinstance(item, (ast.Constant, ast.Starred))]
@@ -75,7 +73,6 @@ def swap_sizes(call: Call) -> Change:
     before, after = (specs[0].shape if specs else () for specs in (call.inputs, call.outputs))
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        del around
         if not isinstance(node, ast.Call) or read_name(node.func) != call.type_name or len(node.args) != len(after):
             return
         words = [*map(write, node.args)]
@@ -96,7 +93,6 @@ def _parts_one(before: tuple[int, ...], after: tuple[int, ...], at: int) -> bool
 
 def turn_around(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
     """Run a layer, or a product, along the other dim: ``self.pool(x.transpose(1, 2)).transpose(1, 2)``."""
-    del around
     if not isinstance(node, ast.Call) or not node.args or not isinstance(node.args[0], (ast.Name, ast.Call)):
         return
     is_layer = isinstance(node.func, ast.Attribute) and read_name(node.func.value) == "self" and len(node.args) == 1
@@ -127,7 +123,6 @@ def fill_list(ctx: FailureContext) -> Change:
     names = [name for name in list_names_before(ctx.failure.source) if is_tensor(ctx, name)]
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        del write
         if isinstance(node, ast.List) and not node.elts and isinstance(around, ast.Assign):
             yield from (f"[{name}]" for name in names)
 

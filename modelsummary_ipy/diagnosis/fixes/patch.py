@@ -153,9 +153,6 @@ def _write_blocks(filename: str, edits: Sequence[LineEdit]) -> str:
     return "\n\n".join(blocks)
 
 
-# -- layers -----------------------------------------------------------------------------------------------------------
-
-
 def place_layer(trace: Trace, edit: LayerEdit, layers: Set[tuple[str, str]]) -> LineEdit | None:
     """Find the line of a class that sets a layer, and write it with the new settings and all else as it was.
 

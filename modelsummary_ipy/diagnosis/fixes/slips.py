@@ -189,7 +189,6 @@ def _take_names(ctx: FailureContext, which: int) -> Iterator[Candidate]:
     alone = {ast.unparse(targets[0]) for targets in made if len(targets) == 1}  # no second state of an LSTM
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        del write
         if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or node.id not in tensors:
             return ()
         is_pattern = isinstance(around, ast.Call) and read_name(around.func).endswith(("_like", "_as"))

@@ -14,9 +14,6 @@ from modelsummary_ipy.records.trace import Call, Link, Severity
 _COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge", "and", "or"})
 
 
-# -- broadcast --------------------------------------------------------------------------------------------------------
-
-
 def find_paired_batches(evidence: Evidence) -> Iterator[Flag]:
     """Find an elementwise operation whose silent padding of ranks lays the batch along another dim.
 

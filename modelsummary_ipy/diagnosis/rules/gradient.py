@@ -120,13 +120,9 @@ def _find_cause(evidence: Evidence, end: Call) -> Call | None:
             return step
         floats = [link for link in step.input_links if link is not None and _is_float(evidence, link)]
         if floats or step.type_name in _CHOICES:
-            return step if any(_comes_from_weights(evidence, link) for link in floats) else None
+            return step if any(params_of(before) for link in floats for before in evidence.flow.before(link)) else None
         step = next((evidence.flow.producer(link) for link in step.input_links if link is not None), None)
     return None
-
-
-def _comes_from_weights(evidence: Evidence, link: Link) -> bool:
-    return any(params_of(step) for step in evidence.flow.before(link))
 
 
 def _is_straight_through(evidence: Evidence, cause: Call) -> bool:

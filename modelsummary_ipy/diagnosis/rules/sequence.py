@@ -70,7 +70,8 @@ def _find_unflipped(evidence: Evidence) -> Iterator[Flag]:
         if step.type_name not in CATS | {"add", "mul"} or len(step.input_links) != 2 or len(step.inputs[0].shape) != 3:
             continue
         ways = [list(evidence.flow.walk_back(link)) for link in step.input_links]
-        turned = [call for way in ways for call in way if call.type_name == "flip" and _is_of_steps(call)]
+        turned = [call for way in ways for call in way if call.type_name == "flip"]
+        turned = [call for call in turned if 0 not in (dims_argument(call, 3) or (0,))]  # along the steps
         is_read = all(any(call.type_name in _LAYERS for call in way) for way in ways)
         if len(turned) % 2 and is_read and len({evidence.flow.sources(link) for link in step.input_links}) == 1:
             shape = step.inputs[0].shape
@@ -105,10 +106,6 @@ def _find_unrolled(evidence: Evidence) -> Iterator[Flag]:
                 message += "attention lies on what was not"
                 fix = "shift it back before: torch.roll(h, (s, s), (1, 2))"
                 yield evidence.flag("sequence-order", "warning", step, message, fix, "rolled", shape=shape)
-
-
-def _is_of_steps(call: Call) -> bool:
-    return 0 not in (dims_argument(call, 3) or (0,))
 
 
 def _is_sequence_layer(flow: Dataflow, call: Call) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_times, write_window
@@ -308,18 +309,11 @@ def _find_correction(flow: Dataflow, maker: Call | None) -> tuple[int, int] | No
         if abs(after[axis] - before[axis]) == 1 and after[axis] % 2 == 1:
             doubled = any(
                 earlier.type_name in UPSAMPLERS and earlier.inputs[0].shape[axis:][:1] == (before[axis] // 2,)
-                for earlier in _nearest(flow, maker)
+                for earlier in islice(flow.before(maker.input_links[0]), 8)
                 if earlier.inputs and len(earlier.inputs[0].shape) == len(before)
             )
             return (axis, after[axis]) if doubled else None
     return None
-
-
-def _nearest(flow: Dataflow, step: Call, most: int = 8) -> Iterator[Call]:
-    for count, earlier in enumerate(flow.before(step.input_links[0])):
-        if count >= most:
-            return
-        yield earlier
 
 
 def _find_halver(flow: Dataflow, join: Call, axis: int, size: int) -> Call | None:

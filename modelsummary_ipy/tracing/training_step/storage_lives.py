@@ -183,8 +183,6 @@ class StepLog:
         at = bisect_right(self._numbers, number) if number is not None and number >= 0 else len(self._makers)
         return self._makers[at] if at < len(self._makers) else None
 
-    # -- operations ---------------------------------------------------------------------------------------------------
-
     def _record(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         if node_numbers is not None:
             if self.phase == "backward":

@@ -168,9 +168,6 @@ _WORDS: dict[str, Callable[..., bool]] = {
 }
 
 
-# -- limits -----------------------------------------------------------------------------------------------------------
-
-
 def _read_claim(text: str, name: str, base: dict[str, int]) -> Callable[[int], bool] | None:
     """Read what a limit says of one dim, all others as given; ``None`` if it says nothing of it."""
     if not re.search(rf"\b{name}\b", text):

@@ -209,12 +209,9 @@ class Walk:
             if any(len(ref.shape) != len(axes) for ref in refs):
                 return False
             for dim, size in enumerate(axes):
-                if isinstance(size, int):
-                    if any(ref.shape[dim] != size for ref in refs):
-                        return False
-                else:
-                    if any(ref.shape[dim] != value for ref, value in zip(refs, op.values(size), strict=False)):
-                        return False
+                values = [size] * len(refs) if isinstance(size, int) else op.values(size)
+                if any(ref.shape[dim] != value for ref, value in zip(refs, values, strict=False)):
+                    return False
         return True
 
     def _name_unknown(self, axes: Axes, op: TracedOp) -> list[Size]:
@@ -233,9 +230,8 @@ class Walk:
     def _name(self, place: int, ref: TensorRef, op: TracedOp) -> list[Size]:
         """Name the axes of what nothing describes by their values."""
         self._integers.has_guessed = True
-        shapes = [ref.shape]
-        for partner in op.partners:
-            shapes.append(partner.outputs[place].shape if place < len(partner.outputs) else ())
+        beside = (partner.outputs[place : place + 1] for partner in op.partners)
+        shapes = [ref.shape, *(refs[0].shape if refs else () for refs in beside)]
         near = [size for axes in op.tensors() for size in axes]
         named: list[Size] = []
         for dim, size in enumerate(ref.shape):

@@ -28,9 +28,8 @@ def find_hindrance() -> tuple[str, str] | None:
     """Return why no model is run for real unasked, and what to do; ``None`` where nothing hinders."""
     ranks = count_ranks()
     if ranks > 1:
-        why = (
-            f"in a process group of {ranks} ranks nothing is run for real unasked, for collectives wait for all of them"
-        )
+        why = f"in a process group of {ranks} ranks nothing is run for real unasked, for collectives wait for all of "
+        why += "them"
         return why, "engine='real' on every rank at once"
     if may_run_torch_elsewhere():
         return (

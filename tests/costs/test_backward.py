@@ -100,8 +100,6 @@ def test_a_backward_counts_as_by_hand_and_as_torch_counts_a_real_one(known: Know
         assert ms.backward_mult_adds[0] == count_for_real(copy.deepcopy(model), inputs)
 
 
-# -- models of every kind ---------------------------------------------------------------------------------------------
-
 #: Models of ``tests.models`` that train in ways of their own, all of whose products torch's counter sees.
 OWN_WAYS = (
     "Residual", "Reused", "SharedModule", "MadeInForward", "Recursive", "Vae", "OwnParameters", "checkpointed",

@@ -354,9 +354,6 @@ def test_a_statically_quantized_convolution_counts_its_packed_weight() -> None:
     assert count(model, torch.randn(2, 4, 8, 8), engine="auto") == 2 * (8 * 36) * (2 * 9)
 
 
-# -- against another library ------------------------------------------------------------------------------------------
-
-
 @settings(max_examples=40)
 @given(
     rank=st.integers(1, 3), groups=st.integers(1, 3), channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),

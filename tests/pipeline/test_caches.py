@@ -220,9 +220,6 @@ def follow_decoder(model: nn.Module, encoder: dict[str, Tensor], before: int, *,
         gc.enable()
 
 
-# -- a context --------------------------------------------------------------------------------------------------------
-
-
 def follow_real(model: nn.Module, batch: int, length: int, parameter: str) -> Context:
     """The peaks of a real prefill, and of a real step after one that is a position shorter."""
 

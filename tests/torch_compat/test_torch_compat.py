@@ -91,9 +91,6 @@ def take_call_away() -> None:
     module_calls._is_installed = False
 
 
-# -- names that are looked up where they are used ----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     "name",
     [

@@ -376,9 +376,6 @@ def test_a_trace_leaves_nothing_for_the_garbage_collector(monkeypatch: pytest.Mo
     assert len(kept.rows) == len(ms.rows)
 
 
-# -- weights that are made when they are read -------------------------------------------------------------------------
-
-
 class Reader(nn.Module):
     """It reads its weights in every way that Python code reads a module's."""
 

@@ -175,9 +175,6 @@ def test_options_reach_every_summary() -> None:
     assert net.training
 
 
-# -- tasks, nesting, and what a block leaves ---------------------------------------------------------------------------
-
-
 def test_two_asyncio_tasks_each_see_their_own_calls() -> None:
     """Their blocks do not end in the order in which nested ones would."""
     net = Net()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
 from modelsummary_ipy.axes.meaning_op import PRODUCTS
@@ -179,10 +179,6 @@ class Checks:
             read = [axis for one, other in met if one.is_plain != other.is_plain for axis in (one, other)]
         ones = [axis.factors[0] for axis in read if len(axis.factors) == 1]
         self._contracted |= {factor for factor in ones if factor.kind == "input"}
-
-    def note_read(self, numbers: Iterable[int]) -> None:
-        """Note tensors that operations have read which are not followed."""
-        self._seen.update(numbers)
 
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""

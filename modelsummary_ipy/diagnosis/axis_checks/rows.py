@@ -79,7 +79,7 @@ class RowChecks:
             self._check_cut(index, axes[event.args.get("dim", 0)], len(event.outputs))
         self._follow_distances(index, event, refs, axes, places)
         self._follow_rows(index, event, refs)
-        self._follow_taken(index, event, refs, axes, places)
+        self._follow_taken(index, event, refs, axes)
         for pair in self._pairs(event, refs, met):
             self._check_groups(index, *pair)
             self._check_tiles(index, *pair)
@@ -97,9 +97,7 @@ class RowChecks:
             if any(axis.factors == steps.factors for axis in self._walk.axes_of(made)):
                 self._walk.find("row", at, steps)
 
-    def _follow_taken(
-        self, index: int, event: OpEvent, refs: Sequence[TensorRef], axes: Sequence[Axis], places: Sequence[int]
-    ) -> None:
+    def _follow_taken(self, index: int, event: OpEvent, refs: Sequence[TensorRef], axes: Sequence[Axis]) -> None:
         """A loop over the samples in which what is made of one goes on into the next, three in a row."""
         if event.op in ("aten.select", "aten.unbind") and len(axes) > 1:
             axis = axes[event.args.get("dim", 0)]

@@ -120,10 +120,8 @@ def _explain_batches(heads: Heads) -> Diagnosis | None:
         return None
     batch, steps = heads.axes
     if heads.query.shape[batch] != heads.key.shape[batch]:
-        reason = (
-            f"batch_first={heads.batch_first} reads dim {batch} as the batch: the query has "
-            f"{heads.query.shape[batch]} there, the key {heads.key.shape[batch]}"
-        )
+        reason = f"batch_first={heads.batch_first} reads dim {batch} as the batch: the query has "
+        reason += f"{heads.query.shape[batch]} there, the key {heads.key.shape[batch]}"
         fix = NOTHING
         if heads.query.shape[steps] == heads.key.shape[batch] and not heads.ctx.flow.sources(heads.query.link):
             name = name_member(heads.call.path)  # learned queries, repeated for each sample
@@ -188,10 +186,8 @@ def _explain_learned(heads: Heads) -> Diagnosis | None:
         first = arguments[0] if whole else f"{arguments[0]}.unsqueeze({batch})"
         return ([f"{first}.expand({sizes})", *arguments[1:]], keywords) if name else None
 
-    reason = (
-        f"the query {write_shape(heads.query.shape)} has no batch, the keys {write_shape(heads.key.shape)} have "
-        f"{heads.key.shape[batch]}: it is repeated for each sample"
-    )
+    reason = f"the query {write_shape(heads.query.shape)} has no batch, the keys {write_shape(heads.key.shape)} have "
+    reason += f"{heads.key.shape[batch]}: it is repeated for each sample"
     fix = fix_call(heads.ctx, edit, name_member(heads.call.path))
     return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)
 

@@ -148,10 +148,8 @@ def _explain_order(heads: Heads, steps: int) -> Diagnosis | None:
     batch = heads.axes[0]
     if heads.query.rank != 3 or heads.query.shape[1 - batch] == steps or heads.query.shape[batch] != steps:
         return None
-    reason = (
-        f"batch_first={heads.batch_first} reads dim {batch} of {write_shape(heads.query.shape)} as the batch, "
-        f"and the mask is of these {steps} as steps"
-    )
+    reason = f"batch_first={heads.batch_first} reads dim {batch} of {write_shape(heads.query.shape)} as the batch, and "
+    reason += f"the mask is of these {steps} as steps"
     turned = set_everywhere(heads.find_outermost(), "batch_first", value=not heads.batch_first)
     mask = heads.operands.get("attn_mask") if heads.batch_first else None  # else the batch is first, as it mostly is
     fixes = [fix_size_read(heads.ctx, mask), turned] if mask is not None else turned

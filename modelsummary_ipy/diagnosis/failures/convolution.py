@@ -165,9 +165,8 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         return Diagnosis(reason, expected, flat, search, goal)
     window = ctx.setting("kernel_size")
     if got == 1 and x.rank == spatial + 2 == 3 and isinstance(window, tuple) and window[0] > 1 == x.shape[1]:
-        reason = (
-            f"{write_shape(x.shape)} has one channel of {x.shape[2]} steps, {ctx.owner} expects {channels} channels"
-        )
+        reason = f"{write_shape(x.shape)} has one channel of {x.shape[2]} steps, {ctx.owner} expects {channels} "
+        reason += "channels"
         return Diagnosis(reason, expected, fix_module(ctx, in_channels=1), search, goal)
     if x.shape[-1] == channels and (like_input or not is_map(ctx, x)):
         reason = f"the last dim has the {channels} channels: {write_shape(x.shape)} is channels-last"

@@ -33,11 +33,9 @@ def explain_grid(ctx: FailureContext, pair: tuple[Operand, Operand]) -> Diagnosi
         if tuple(wanted) == begin:
             return None
         line = f" at {grid.source.text}" if grid.source is not None else ""
-        reason = (
-            f"{write_times(made.shape[2:])} against {write_times(other.shape[2:])}: the decoder begins at "
-            f"{write_times(begin)}{line} and makes that {made.shape[2] // begin[0]} times as large; "
-            f"{write_times(other.shape[2:])} begins at {write_times(wanted)}"
-        )
+        reason = f"{write_times(made.shape[2:])} against {write_times(other.shape[2:])}: the decoder begins at "
+        reason += f"{write_times(begin)}{line} and makes that {made.shape[2] // begin[0]} times as large; "
+        reason += f"{write_times(other.shape[2:])} begins at {write_times(wanted)}"
         fix = _change_grid(ctx, grid, tuple(wanted))
         return Diagnosis(reason, "two feature maps of one size", fix)
     return None

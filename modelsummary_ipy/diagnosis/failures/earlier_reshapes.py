@@ -32,10 +32,8 @@ def explain_folded_batch(ctx: FailureContext, x: Operand, samples: int) -> Diagn
             continue
         each, row = math.prod(before[1:]), after[1]
         fix = fix_made(ctx, call, lambda items: f"{items[0]}.flatten(1)" if items else None)
-        reason = (
-            f"{call.type_name} made {after[0]} rows of {samples} samples: a sample has {write_times(before[1:])} = "
-            f"{each} numbers, a row {row}"
-        )
+        reason = f"{call.type_name} made {after[0]} rows of {samples} samples: a sample has {write_times(before[1:])} "
+        reason += f"= {each} numbers, a row {row}"
         return Diagnosis(reason, f"a batch of {samples}", fix)
     return None
 
@@ -145,9 +143,8 @@ def explain_empty(pair: Pair) -> Diagnosis | None:
             if call.type_name == "getitem" and 0 in call.outputs[0].shape and 0 not in call.inputs[0].shape:
                 before, after = call.inputs[0].shape, call.outputs[0].shape
                 axis = after.index(0) - len(after)
-                reason = (
-                    f"the slice {write_shape(after)} of {write_shape(before)} is empty: all {before[axis]} lie before"
-                )
+                reason = f"the slice {write_shape(after)} of {write_shape(before)} is empty: all {before[axis]} lie "
+                reason += "before"
                 fix = fix_giver(ctx, ctx.operands_of(call)[0], before[axis] + other.shape[-1], axis)
                 return Diagnosis(reason, write_shape(other.shape), fix)
     return None

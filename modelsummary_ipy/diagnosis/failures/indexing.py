@@ -216,10 +216,8 @@ def explain_index(ctx: FailureContext) -> Diagnosis | None:
         return _explain_added(ctx, index)
     if not ctx.function.startswith(("gather", "scatter", "take_along")) or index.rank == x.rank:
         return None
-    reason = (
-        f"{ctx.function} needs an index with as many dims as the tensor: {write_shape(index.shape)} has {index.rank}, "
-        f"{write_shape(x.shape)} has {x.rank}"
-    )
+    reason = f"{ctx.function} needs an index with as many dims as the tensor: {write_shape(index.shape)} has "
+    reason += f"{index.rank}, {write_shape(x.shape)} has {x.rank}"
     missing = x.rank - index.rank
     fixes: list[Candidate] = []
     if missing == 1:

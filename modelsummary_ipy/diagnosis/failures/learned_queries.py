@@ -54,9 +54,8 @@ def _find_learned(ctx: FailureContext, x: Operand) -> int | None:
 
 def _explain(ctx: FailureContext, param: int, batch: int) -> Diagnosis | None:
     fact = ctx.trace.params[param]
-    reason = (
-        f"'{fact.names[0]}' {write_shape(fact.shape)} has no batch: it is repeated for each of {batch} samples first"
-    )
+    reason = f"'{fact.names[0]}' {write_shape(fact.shape)} has no batch: it is repeated for each of {batch} samples "
+    reason += "first"
     fix = _expand(ctx, param, batch)
     return Diagnosis(reason, write_shape((batch, *fact.shape)), fix) if fix else None
 

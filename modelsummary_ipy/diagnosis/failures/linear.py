@@ -129,9 +129,8 @@ def _explain_bilinear(ctx: FailureContext) -> Diagnosis | None:
     for number, x in enumerate(ctx.data[:2], 1):
         taken = ctx.setting(f"in{number}_features")
         if isinstance(taken, int) and x.shape and x.shape[-1] != taken:
-            reason = (
-                f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features, {ctx.owner} expects {taken} as its input {number}"
-            )
+            reason = f"{ctx.describe_giver(x, -1)} {x.shape[-1]} features, {ctx.owner} expects {taken} as its input "
+            reason += f"{number}"
             fix = fix_module(ctx, **{f"in{number}_features": x.shape[-1]})
             return Diagnosis(reason, f"last dim = {taken} (in{number}_features)", fix)
     return None

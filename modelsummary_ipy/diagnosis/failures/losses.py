@@ -71,9 +71,8 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         fixes = fix_argument(ctx, f"F.one_hot({{}}, {x.shape[1]}).float()", position=1)
         return Diagnosis(reason, f"a probability for each class, {write_shape(x.shape)}", fixes)
     if name == "ctc_loss" and x.rank == 3 and x.shape[0] == y.shape[0] != x.shape[1] and y.rank == 2:
-        reason = (
-            f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: it has the batch of {x.shape[0]} first"
-        )
+        reason = f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: it has the batch of {x.shape[0]} "
+        reason += "first"
         return Diagnosis(reason, "[steps, batch, classes]", fix_argument(ctx, "{}.transpose(0, 1)"))
     if name == "ctc_loss" and x.rank == 3 and len(ctx.data) > 2 and ctx.data[2].shape == x.shape[:1] != x.shape[1:2]:
         return _explain_lengths(ctx, name, x)
@@ -154,10 +153,8 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
         return None
     if x.rank > 2 and y.shape == x.shape[:-1]:
         turn = "{}.transpose(1, 2)" if x.rank == 3 else "{}.movedim(-1, 1)"
-        reason = (
-            f"{name} reads the classes on dim 1: {write_shape(x.shape)} has them last, "
-            f"the labels are {write_shape(y.shape)}"
-        )
+        reason = f"{name} reads the classes on dim 1: {write_shape(x.shape)} has them last, the labels are "
+        reason += f"{write_shape(y.shape)}"
         expected = f"classes on dim 1, {write_shape((x.shape[0], x.shape[-1], *x.shape[1:-1]))}"
         return Diagnosis(reason, expected, fix_argument(ctx, turn))
     if x.rank > 2 and y.shape == (*wanted, x.shape[1]):
@@ -179,9 +176,8 @@ def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
     found = _explain_one_label(ctx, name, y, wanted, 1)
     if found is not None:
         return found
-    reason = (
-        f"{name} of predictions {write_shape(x.shape)} needs labels {write_shape(wanted)}, got {write_shape(y.shape)}"
-    )
+    reason = f"{name} of predictions {write_shape(x.shape)} needs labels {write_shape(wanted)}, got "
+    reason += f"{write_shape(y.shape)}"
     if x.rank == 4 and y.rank == 3 and x.shape[0] == y.shape[0] and _is_coarse(x.shape[2:], y.shape[1:]):
         reason += f": the labels are of the image's {write_times(y.shape[1:])} pixels"
         labels = put_in_brackets([*read_arguments(ctx), "", ""][1])
@@ -287,9 +283,8 @@ def _explain_outputs(ctx: FailureContext, name: str, x: Operand, y: Operand) -> 
 def _explain_lengths(ctx: FailureContext, name: str, x: Operand) -> Diagnosis:
     """The lengths of the inputs are as many as there are steps."""
     steps, batch = x.shape[:2]
-    reason = (
-        f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: {steps} input lengths for {batch} samples"
-    )
+    reason = f"{name} reads {write_shape(x.shape)} as [steps, batch, classes]: {steps} input lengths for {batch} "
+    reason += "samples"
     texts = read_arguments(ctx)
     full = f"torch.full(({texts[0]}.size(1),), {texts[0]}.size(0))" if texts and texts[0].isidentifier() else ""
     fix = fix_argument(ctx, full, position=2) if full else NOTHING

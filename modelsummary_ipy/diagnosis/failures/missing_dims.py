@@ -100,9 +100,8 @@ def explain_squeezed(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         if call.type_name == "squeeze" and ctx.flow.setting(call, "dim", None) is None and before[:1] == (1,):
             after = call.outputs[0].shape
             fix = fix_made(ctx, call, lambda items: f"{items[0]}.flatten(1)")
-            reason = (
-                f"squeeze() drops every dim of 1, the batch too: {write_shape(before)} becomes {write_shape(after)}"
-            )
+            reason = f"squeeze() drops every dim of 1, the batch too: {write_shape(before)} becomes "
+            reason += f"{write_shape(after)}"
             return Diagnosis(reason, "the batch in dim 0", fix, RESHAPE)
     return None
 

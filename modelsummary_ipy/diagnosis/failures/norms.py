@@ -134,10 +134,8 @@ def _explain_group_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
     if not isinstance(groups, int):
         return None
     if got % groups:
-        reason = (
-            f"{got} channels are not divisible into {groups} groups: "
-            f"{groups} × {got // groups} = {groups * (got // groups)}"
-        )
+        reason = f"{got} channels are not divisible into {groups} groups: {groups} × {got // groups} = "
+        reason += f"{groups * (got // groups)}"
         fitting = max(n for n in range(1, groups + 1) if got % n == 0)
         fix = fix_module(ctx, num_groups=fitting, num_channels=got)
         if ctx.call.kind == "op":

@@ -209,9 +209,8 @@ def _explain_state(
 ) -> Diagnosis:
     if not is_cell and x.rank == 2 and state.rank == 3 and state.shape[1] == x.shape[0]:
         steps = 1 if ctx.setting("batch_first") else 0
-        reason = (
-            f"{write_shape(x.shape)} has 2 dims, which is one sample without a batch; the state has {state.shape[1]}"
-        )
+        reason = f"{write_shape(x.shape)} has 2 dims, which is one sample without a batch; the state has "
+        reason += f"{state.shape[1]}"
         return Diagnosis(reason, "3 dims, one of them a step", fix_argument(ctx, f"{{}}.unsqueeze({steps})"))
     layers, directions = ctx.setting("num_layers", 1), 2 if ctx.setting("bidirectional") else 1
     if not is_cell and (1, *state.shape) == wanted:
@@ -338,10 +337,8 @@ def _explain_encoder(ctx: FailureContext, state: Operand, giver: Call, wanted: t
     settings = fact.settings if fact is not None else {}
     layers, both = int(settings.get("num_layers", 1)), bool(settings.get("bidirectional"))
     directions = 2 if both else 1
-    reason = (
-        f"the state of '{giver.path}' is {write_shape(state.shape)}: {layers} layers × {directions} directions; "
-        f"{ctx.owner} needs {write_shape(wanted)}"
-    )
+    reason = f"the state of '{giver.path}' is {write_shape(state.shape)}: {layers} layers × {directions} directions; "
+    reason += f"{ctx.owner} needs {write_shape(wanted)}"
     expected = f"a state {write_shape(wanted)}"
     fix = narrower = merged = NOTHING
     depth = state.shape[0] // (2 if ctx.setting("bidirectional") else 1)

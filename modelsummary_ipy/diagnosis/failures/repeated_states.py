@@ -103,10 +103,8 @@ def _explain_state_read(ctx: FailureContext, call: Call, other: Operand) -> Diag
         return None
     steps = read[1 if given_first else 0]
     text = next(iter(read_call(read_line(ctx, giver.source), name_member(giver.path))[0]), "")
-    reason = (
-        f"'{call.path}' reads the state of '{giver.path}' {write_shape(shape)} as {shape[0]} sample of "
-        f"{shape[1]} steps: the last layer's is to be repeated over the {steps} steps"
-    )
+    reason = f"'{call.path}' reads the state of '{giver.path}' {write_shape(shape)} as {shape[0]} sample of {shape[1]} "
+    reason += f"steps: the last layer's is to be repeated over the {steps} steps"
     expected = write_shape((shape[1], steps, shape[2]))
     if not text.isidentifier():
         return Diagnosis(reason, expected)

@@ -108,9 +108,8 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     if kind == "NoneType":
         return explain_none(ctx)
     if kind == "list" and (join := find_list(ctx)):
-        reason = (
-            f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one"
-        )
+        reason = f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects "
+        reason += "one"
         fixes = [fix_argument(ctx, text) for text in join[1:]]
         return Diagnosis(reason, "one tensor", [*fixes, *join_list(ctx, join)])
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)

@@ -52,9 +52,8 @@ def fold_steps(ctx: FailureContext, attention: Call, query: Operand) -> Diagnosi
     line = wrap_argument(ctx.line, name_member(outer.path), "{}.flatten(0, 1)", around=parted)
     if name != text:
         line = put_before(line.replace(f"({text}).flatten", "tokens.flatten", 1), f"tokens = {text}", name)
-    reason = (
-        f"{write_shape(query.shape)} has 4 dims, attention reads [batch, steps, features]: the first two are one batch"
-    )
+    reason = f"{write_shape(query.shape)} has 4 dims, attention reads [batch, steps, features]: the first two are one "
+    reason += "batch"
     return Diagnosis(reason, "3 dims", fix_line(ctx, line))
 
 
@@ -78,10 +77,8 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
         return _explain_width(ctx, source, target, width)
     if source.shape[batch] == target.shape[batch]:
         return None
-    reason = (
-        f"batch_first={bool(first)} reads dim {batch} as the batch: the source has {source.shape[batch]} there, "
-        f"the target {target.shape[batch]}"
-    )
+    reason = f"batch_first={bool(first)} reads dim {batch} as the batch: the source has {source.shape[batch]} there, "
+    reason += f"the target {target.shape[batch]}"
     same = source.shape[1 - batch] == target.shape[1 - batch]
     fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
     is_turned = source.shape[batch] == target.shape[1 - batch]
@@ -146,9 +143,7 @@ def _explain_queries(ctx: FailureContext, source: Operand, target: Operand, batc
         return [arguments[0], words, *arguments[2:]], keywords
 
     has = "no batch" if target.rank == 2 else "a batch of one"
-    reason = (
-        f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has {has}: "
-        f"it is repeated for the {source.shape[batch]} samples first"
-    )
+    reason = f"the source is {write_shape(source.shape)}, the target {write_shape(target.shape)} has {has}: it is "
+    reason += f"repeated for the {source.shape[batch]} samples first"
     fix = fix_call(ctx, edit)
     return Diagnosis(reason, "one batch in both", fix, () if fix else RESHAPE)

@@ -202,7 +202,7 @@ def _explain_call(ctx: FailureContext, kind: str) -> Diagnosis | None:
             yield f"{text}[{words[0]}]" if words and node.func.attr == "shape" else text
         elif held is not None and (held.kind == kind or {held.kind, kind} == {"Parameter", "Tensor"}):
             seen.append(text)
-            yield from _replace_call(ctx, text, held.kind, held.words, words)
+            yield from _replace_call(ctx, text, held.kind, words)
 
     fixes = rewrite(ctx, change, here=True)
     if not seen:
@@ -235,7 +235,7 @@ def _drop_comma(value: ast.expr) -> str:
     return ast.unparse(value.elts[0] if isinstance(value, ast.Tuple) else value)
 
 
-def _replace_call(ctx: FailureContext, name: str, kind: str, held: tuple[str, ...], words: list[str]) -> Iterator[str]:
+def _replace_call(ctx: FailureContext, name: str, kind: str, words: list[str]) -> Iterator[str]:
     """List what may be meant by a call of a thing that is no function."""
     if kind == "NoneType" and len(words) == 1:
         yield f"({words[0]} if {name} is None else {name}({words[0]}))"

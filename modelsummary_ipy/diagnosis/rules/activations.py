@@ -154,10 +154,8 @@ def _check_loss(evidence: Evidence, step: Call) -> Iterator[Flag]:
         target = find_maker(evidence, step.input_links[1], PASSING)
         if target is not None and is_weighted(target) and not evidence.flow.setting(step, "log_target"):
             shape = step.inputs[1].shape
-            message = (
-                f"{step.type_name} takes {write_size(shape)} for probabilities, and {target.path or target.type_name}"
-            )
-            message += " made logits"
+            message = f"{step.type_name} takes {write_size(shape)} for probabilities, and "
+            message += f"{target.path or target.type_name} made logits"
             yield evidence.flag("wrong-activation", "warning", step, message, "a softmax of its second argument",
                 "target", shape=shape,
             )  # fmt: skip

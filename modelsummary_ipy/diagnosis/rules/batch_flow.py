@@ -264,9 +264,8 @@ def _judge_move(evidence: Evidence, step: Call, outcome: Outcome, home: int) -> 
     before, after = step.inputs[0].shape, step.outputs[0].shape
     if step.type_name == "stack":
         steps = _are_time_steps(evidence, step)
-        message = (
-            f"stack adds a dim of {len(step.inputs)} before the batch: {write_size(before)} became {write_size(after)}"
-        )
+        message = f"stack adds a dim of {len(step.inputs)} before the batch: {write_size(before)} became "
+        message += f"{write_size(after)}"
         fix = f"torch.stack(…, dim={home + 1}) keeps the batch first"
         severity: Severity = "warning" if steps else "note"
         return evidence.flag("batch-moved", severity, step, message, fix,

@@ -36,7 +36,7 @@ def find_folded_batches(evidence: Evidence) -> Iterator[Flag]:
         if step is None or step.index in seen:
             continue
         seen.add(step.index)
-        flag = _judge_cat(evidence, step) if step.type_name in CATS else _judge_fold(evidence, step, outcome)
+        flag = _judge_cat(evidence, step) if step.type_name in CATS else _judge_fold(evidence, step)
         # Beside a leaf that kept its batch, rows may be what that leaf is for: then only certain mistakes are flagged.
         if flag is not None and not (beside and flag.severity == "note"):
             yield flag
@@ -55,9 +55,8 @@ def _judge_division(evidence: Evidence, step: Call, other: Call) -> Flag | None:
     weighted = any(is_weighted(call) for call in evidence.flow.after(step, 200))
     sure = len(step.inputs[0].shape) > 2 and weighted
     before, after = write_size(step.inputs[0].shape), write_size(step.outputs[0].shape)
-    message = (
-        f"{before} became {after}: a sample has {sample} elements, a row {row}; a batch of {evidence.batch + 1} fails"
-    )
+    message = f"{before} became {after}: a sample has {sample} elements, a row {row}; a batch of {evidence.batch + 1} "
+    message += "fails"
     fix = f"flatten(1) keeps one row per sample, in_features={sample}"
     return evidence.flag("batch-folded", "warning" if sure else "note", step, message, fix,
         "undivided", before=step.inputs[0].shape, after=step.outputs[0].shape, sample=sample, row=row,
@@ -81,7 +80,7 @@ def _find_folder(evidence: Evidence, outcome: Outcome) -> Call | None:
     return None
 
 
-def _judge_fold(evidence: Evidence, step: Call, outcome: Outcome) -> Flag | None:
+def _judge_fold(evidence: Evidence, step: Call) -> Flag | None:
     if step.type_name not in RESHAPES:
         return None
     before, after = step.inputs[0].shape, step.outputs[0].shape

@@ -54,10 +54,8 @@ def _multiplies_batches(evidence: Evidence, step: Call) -> bool:
 def _write_product(evidence: Evidence, step: Call) -> Flag:
     one, other = (spec.shape for spec in step.inputs)
     matrix = one if len(one) == 2 else other
-    message = (
-        f"matmul of {write_size(one)} and {write_size(other)} multiplies the vector of each of {evidence.batch} "
-        f"samples with the matrices of all: {write_size(step.outputs[0].shape)}"
-    )
+    message = f"matmul of {write_size(one)} and {write_size(other)} multiplies the vector of each of {evidence.batch} "
+    message += f"samples with the matrices of all: {write_size(step.outputs[0].shape)}"
     fix = f"unsqueeze({'1' if matrix is one else '-1'}) on {write_size(matrix)} makes a matrix of each sample's"
     # One that was turned, ``embeddings @ centres.t()``, may be compared with the rows of all samples on purpose.
     severity: Severity = "warning" if matrix is one else "note"
@@ -137,11 +135,9 @@ def _write_pair(evidence: Evidence, step: Call, longer: int, shorter: int, sever
     padded = (1,) * (len(one) - len(two)) + two
     moves = evidence.moving_in(step, shorter) or (0,)
     against = moves[0] + len(one) - len(two)
-    message = (
-        f"{step.type_name} of {write_size(one)} and {write_size(two)}: the shorter one broadcasts as "
-        f"{write_size(padded)}, so its batch of {evidence.batch} is in dim {against}, not in dim 0: "
-        f"{write_size(step.outputs[0].shape)}"
-    )
+    message = f"{step.type_name} of {write_size(one)} and {write_size(two)}: the shorter one broadcasts as "
+    message += f"{write_size(padded)}, so its batch of {evidence.batch} is in dim {against}, not in dim 0: "
+    message += f"{write_size(step.outputs[0].shape)}"
     fix = "squeeze(-1) on the longer one" if one[-1] == 1 and len(one) == 2 else _write_unsqueeze(one, two)
     return evidence.flag("batch-broadcast", severity, step, message, f"{fix} aligns the samples",
         before=one, other=two, after=step.outputs[0].shape, dim=against, batch=evidence.batch,

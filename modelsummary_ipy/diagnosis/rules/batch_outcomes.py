@@ -23,14 +23,12 @@ class Outcome:
         fate: ``"kept"`` at home, ``"lost"``, ``"folded"`` with other rows, ``"moved"`` to another dim, ``"pairs"`` of
             samples, or ``"other"``.
         dim: Which dim moves with the batch, where one does.
-        factor: Rows for each sample in that dim.
     """
 
     link: Link
     shape: Size
     fate: Fate
     dim: int = 0
-    factor: int = 1
 
 
 def find_home(evidence: Evidence) -> int | None:
@@ -60,5 +58,5 @@ def find_outcomes(evidence: Evidence) -> list[Outcome]:
             fate: Fate = "other" if not factor else "folded" if factor > 1 else "kept"
             if fate == "kept" and moving[0] != home:
                 fate = "moved"
-            found.append(Outcome(link, spec.shape, fate, moving[0], factor))
+            found.append(Outcome(link, spec.shape, fate, moving[0]))
     return found

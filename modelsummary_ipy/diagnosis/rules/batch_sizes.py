@@ -327,9 +327,8 @@ def _counts_from_the_front(flow: Dataflow, step: Call) -> bool:
 
 def _write_bite(evidence: Evidence, step: Call, at_one: Call, severity: str) -> Flag:
     before, after = at_one.inputs[0].shape, at_one.outputs[0].shape
-    message = (
-        f"at a batch of 1, {_write_squeeze(step)} drops the batch too: {write_size(before)} becomes {write_size(after)}"
-    )
+    message = f"at a batch of 1, {_write_squeeze(step)} drops the batch too: {write_size(before)} becomes "
+    message += f"{write_size(after)}"
     units = [dim for dim, size in enumerate(step.inputs[0].shape) if size == 1 and dim > 0]
     fix = "flatten(1)" if len(units) > 1 else f"squeeze({units[0]})" if units else "no squeeze at all"
     return evidence.flag("batch-squeezed", "note" if severity == "note" else "warning", step, message,

@@ -41,10 +41,8 @@ def find_strange_dtypes(evidence: Evidence) -> Iterator[Flag]:
         seen.add(step.index)
         kinds = ", ".join(dict.fromkeys(leaf.dtype for leaf in step.inputs))
         made = step.outputs[0].dtype
-        message = (
-            f"{step.type_name} of {kinds} outputs {made} and the model's output stays {spec.dtype}, the model is "
-            f"{home}: {_WIDTH[made] // _WIDTH[home]} times the bytes of {write_size(step.outputs[0].shape)}"
-        )
+        message = f"{step.type_name} of {kinds} outputs {made} and the model's output stays {spec.dtype}, the model is "
+        message += f"{home}: {_WIDTH[made] // _WIDTH[home]} times the bytes of {write_size(step.outputs[0].shape)}"
         fix = f"make the constant with dtype=torch.{home}, or .to(x.dtype)"
         yield evidence.flag("strange-dtype", "warning", step, message, fix, times=_WIDTH[made] // _WIDTH[home])
 
@@ -95,9 +93,8 @@ def find_device_hops(evidence: Evidence) -> Iterator[Flag]:
             continue
         before, after = step.inputs[0].device.partition(":")[0], step.outputs[0].device.partition(":")[0]
         if before != after and "meta" not in (before, after):
-            message = (
-                f"{step.type_name} moves {write_size(step.inputs[0].shape)} from {before} to {after} in mid-forward"
-            )
+            message = f"{step.type_name} moves {write_size(step.inputs[0].shape)} from {before} to {after} in "
+            message += "mid-forward"
             yield evidence.flag("device-hop", "note", step, message, "", before=step.inputs[0].shape)
             return
 

@@ -111,10 +111,8 @@ def _check_late(evidence: Evidence, masks: MaskReader, softmax: Call) -> Iterato
         is_causal = name == "tril" or any(mask is not None and mask.entries in ("past", "future") for mask in found)
         if is_causal and not {"div", "sum", "normalize"} & {later.type_name for later in evidence.flow.readers(reader)}:
             shape = reader.inputs[0].shape
-            message = (
-                f"the weights {write_size(shape)} are masked behind their softmax: each was divided by a sum that "
-            )
-            message += "holds the hidden ones, and what is left does not sum to 1"
+            message = f"the weights {write_size(shape)} are masked behind their softmax: each was divided by a sum "
+            message += "that holds the hidden ones, and what is left does not sum to 1"
             fix = "scores.masked_fill(mask == 0, float('-inf')), then softmax"
             yield evidence.flag("inverted-mask", "warning", reader, message, fix, "late", shape=shape)
 

@@ -140,10 +140,8 @@ def find_mixed_batches(evidence: Evidence) -> Iterator[Flag]:
     for call in evidence.calls:
         name = _find_kept_state(evidence, call) if call.type_name in RECURRENTS and call.kind == "module" else ""
         if name:
-            message = (
-                f"self.{name} of a batch of {evidence.batch} is where the next batch begins: its samples go on from "
-            )
-            message += "others, and no line resets or detaches it"
+            message = f"self.{name} of a batch of {evidence.batch} is where the next batch begins: its samples go on "
+            message += "from others, and no line resets or detaches it"
             fix = "begin with None, or with zeros; self.… = state.detach() where a sequence goes on"
             yield evidence.flag("batch-mixed", "warning", call, message, fix, "state", batch=evidence.batch)
 

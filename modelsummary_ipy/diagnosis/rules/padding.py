@@ -109,10 +109,8 @@ def _find_futures(evidence: Evidence) -> Iterator[Flag]:
             index = argument(reader, "1", "index") if reader.type_name == "getitem" else None
             last = index[-1] if isinstance(index, tuple) else None
             if isinstance(last, slice) and last.start == slide.borders[0] and last.stop is None:
-                message = (
-                    f"of {slide.after[0]} steps the first {last.start} are cut: each of the others reads only what "
-                )
-                message += f"comes after it (padding {slide.paddings[0]} on both sides)"
+                message = f"of {slide.after[0]} steps the first {last.start} are cut: each of the others reads only "
+                message += f"what comes after it (padding {slide.paddings[0]} on both sides)"
                 yield evidence.flag("uneven-padding", "warning", reader, message, f"[..., :-{last.start}] is causal",
                     "future", before=slide.before, after=slide.after, kernel=slide.kernel, stride=slide.stride,
                     padding=slide.paddings,

@@ -176,9 +176,8 @@ def _cuts_and_views(evidence: Evidence, call: Call) -> bool:
 
 def _write_swap(evidence: Evidence, step: Call, what: str) -> Flag:
     before, after = step.inputs[0].shape, step.outputs[0].shape
-    message = (
-        f"{step.type_name} made {write_size(after)} of {write_size(before)}: {what}, but the elements kept their order"
-    )
+    message = f"{step.type_name} made {write_size(after)} of {write_size(before)}: {what}, but the elements kept their "
+    message += "order"
     moved = " (a reshape refills row by row, a transpose moves elements)"
     return evidence.flag("reshape-swap", "warning", step, message + moved, write_reshape_fix(before, after),
         before=before, after=after,

@@ -158,10 +158,8 @@ def _check_values(evidence: Evidence, call: Call) -> Iterator[Flag]:
     asks, keys, values = (evidence.flow.sources(link) for link in (query, key, value))
     shape = call.inputs[0].shape
     if asks == keys and values and not keys & values:
-        message = (
-            f"the keys {write_size(call.inputs[1].shape)} come from the input that the queries come from, the values "
-        )
-        message += "from another: each weight goes to a step that it was not made for"
+        message = f"the keys {write_size(call.inputs[1].shape)} come from the input that the queries come from, the "
+        message += "values from another: each weight goes to a step that it was not made for"
         yield evidence.flag("swapped-roles", "warning", call, message, "keys and values of the same tensor", "values",
             shape=shape,
         )  # fmt: skip
@@ -179,9 +177,8 @@ def _check_values(evidence: Evidence, call: Call) -> Iterator[Flag]:
             while maker is not None and maker.type_name in _PASSING and maker.input_links:
                 maker = evidence.flow.producer(maker.input_links[0])
             if maker is call or (maker is not None and maker.parent == call.index):
-                message = (
-                    f"what the queries {write_size(shape)} asked is added to the keys: queries and keys are swapped"
-                )
+                message = f"what the queries {write_size(shape)} asked is added to the keys: queries and keys are "
+                message += "swapped"
                 yield evidence.flag("swapped-roles", "warning", call, message, "attention(x, memory, memory)", "added",
                     shape=shape,
                 )  # fmt: skip
@@ -201,10 +198,8 @@ def _check_product(evidence: Evidence, call: Call) -> Iterator[Flag]:
     key = evidence.flow.producer(turned)
     if key is not None and key.type_name in TRANSPOSES and value == query and query not in key.input_links:
         shape = call.inputs[1].shape
-        message = (
-            f"the weights of {write_size(call.inputs[0].shape)} sum the queries {write_size(shape)}: the keys are of "
-        )
-        message += "another tensor"
+        message = f"the weights of {write_size(call.inputs[0].shape)} sum the queries {write_size(shape)}: the keys "
+        message += "are of another tensor"
         yield evidence.flag("swapped-roles", "warning", call, message, "softmax(q @ k.transpose(1, 2)) @ k", "queries",
             shape=shape,
         )  # fmt: skip

@@ -36,10 +36,8 @@ def find_unsorted_rows(evidence: Evidence) -> Iterator[Flag]:
             if later.type_name.rstrip("_") in ELEMENTWISE and len(links) == 2 and is_of.count(True) == 1:
                 other = later.inputs[is_of.index(False)].shape
                 if other[:1] == (evidence.batch,) == later.inputs[is_of.index(True)].shape[:1]:
-                    message = (
-                        f"{later.type_name} of {_write_all(later)}: of the one the {evidence.batch} samples are in "
-                    )
-                    message += "the order of a sort, of the other they are not"
+                    message = f"{later.type_name} of {_write_all(later)}: of the one the {evidence.batch} samples are "
+                    message += "in the order of a sort, of the other they are not"
                     fix = "y[order.argsort()] puts them back"
                     yield evidence.flag("batch-mixed", "warning", later, message, fix, "sorted", batch=evidence.batch)
                     return

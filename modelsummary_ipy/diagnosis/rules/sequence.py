@@ -100,10 +100,8 @@ def _find_unrolled(evidence: Evidence) -> Iterator[Flag]:
                 and any(map(sum, zip(*shifts, strict=True)))
             ):
                 shape = step.inputs[0].shape
-                message = (
-                    f"{step.type_name} of {write_size(shape)}: what was shifted by {write_size(shifts[0])} before "
-                )
-                message += "attention lies on what was not"
+                message = f"{step.type_name} of {write_size(shape)}: what was shifted by {write_size(shifts[0])} "
+                message += "before attention lies on what was not"
                 fix = "shift it back before: torch.roll(h, (s, s), (1, 2))"
                 yield evidence.flag("sequence-order", "warning", step, message, fix, "rolled", shape=shape)
 

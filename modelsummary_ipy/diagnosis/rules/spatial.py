@@ -155,10 +155,8 @@ def find_collapsed_maps(evidence: Evidence) -> Iterator[Flag]:
         entry = _entry_size(flow, rank)
         is_meant = any(later.type_name in UPSAMPLERS for later in flow.after(step)) or _is_of_one_scale(flow, step)
         severity: Severity = "warning" if min(entry, default=0) >= _TINY and not is_meant else "note"
-        message = (
-            f"the feature map is {write_times((1,) * rank)} since {first.path or first.type_name}: a kernel of "
-            f"{write_window(kernel)} reads one element and its own padding (the input is {write_times(entry)})"
-        )
+        message = f"the feature map is {write_times((1,) * rank)} since {first.path or first.type_name}: a kernel of "
+        message += f"{write_window(kernel)} reads one element and its own padding (the input is {write_times(entry)})"
         fix = "a larger input, or one stride fewer"
         yield evidence.flag("collapsed-map", severity, step, message, fix, kernel=tuple(kernel), entry=entry)
         break  # every layer after it sees the same

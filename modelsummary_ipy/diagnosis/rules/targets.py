@@ -50,9 +50,8 @@ def _check_noise(evidence: Evidence, step: Call) -> Iterator[Flag]:
             continue
         if any(call.type_name in _NOISES for call in evidence.flow.before(link)):
             shape = write_size(step.inputs[0].shape)
-            message = (
-                f"{step.type_name} asks for numbers {shape} that {maker.type_name} draws anew: the input got others"
-            )
+            message = f"{step.type_name} asks for numbers {shape} that {maker.type_name} draws anew: the input got "
+            message += "others"
             yield evidence.flag("seen-target", "warning", step, message, "the noise that was added", "noise")
 
 
@@ -66,9 +65,8 @@ def _check_own_scores(evidence: Evidence, step: Call) -> Iterator[Flag]:
     turned = evidence.flow.producer(maker.input_links[1])
     if turned is not None and turned.type_name in TRANSPOSES and turned.input_links[:1] == maker.input_links[:1]:
         shape = write_size(maker.outputs[0].shape)
-        message = (
-            f"the scores {shape} are of each row with itself too, and nothing hides the diagonal from {step.type_name}"
-        )
+        message = f"the scores {shape} are of each row with itself too, and nothing hides the diagonal from "
+        message += f"{step.type_name}"
         fix = "scores.fill_diagonal_(-1e9) before the loss"
         yield evidence.flag("seen-target", "warning", step, message, fix, "diagonal")
 

@@ -182,9 +182,8 @@ def _find_skipped_entries(evidence: Evidence) -> Iterator[Flag]:
         for window in windows:
             if window is not None and window.kernel > 1 and 2 * window.extent <= window.stride:
                 what = "leaves zeros between" if "Transpose" in step.type_name else "never reads what lies between"
-                message = (
-                    f"{step.type_name} of kernel {window.kernel} goes on by a stride of {window.stride}: it {what}"
-                )
+                message = f"{step.type_name} of kernel {window.kernel} goes on by a stride of {window.stride}: it "
+                message += f"{what}"
                 groups = evidence.flow.setting(step, "groups", 1)
                 severity: Severity = "note" if groups == step.inputs[0].shape[1] > 1 else "warning"
                 yield evidence.flag("unread-result", severity, step, message, "a kernel as large as the stride",

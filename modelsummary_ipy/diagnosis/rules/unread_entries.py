@@ -77,10 +77,8 @@ def _check_slices(evidence: Evidence, reads: Sequence[Call], spec: TensorSpec) -
     read = [set(range(*cut.indices(size))) for _, cut in cuts]
     both = set().union(*read)
     if read[0] == read[1] and len(both) * len(read) == size and len(read[0]) > 1:
-        message = (
-            f"of {write_size(spec.shape)} the same {len(read[0])} of {size} in dim {cuts[0][0]} are taken twice, the "
-        )
-        message += "rest never"
+        message = f"of {write_size(spec.shape)} the same {len(read[0])} of {size} in dim {cuts[0][0]} are taken twice, "
+        message += "the rest never"
         yield evidence.flag("unread-result", "warning", reads[-1], message, "take the rest", "slice", shape=spec.shape)
 
 
@@ -109,9 +107,8 @@ def _check_joined(evidence: Evidence, step: Call) -> Iterator[Flag]:
     is_whole = len(cuts) == len(makers) == len(set(step.input_links)) == len(set(cuts)) + 1
     if is_whole and len({links for links, _ in cuts}) == 1:
         twice = next(text for (_, text), count in Counter(cuts).items() if count > 1)
-        message = (
-            f"{step.type_name} joins {len(cuts)} parts of a tensor, and two of them are the same: [{_write(twice)}]"
-        )
+        message = f"{step.type_name} joins {len(cuts)} parts of a tensor, and two of them are the same: "
+        message += f"[{_write(twice)}]"
         yield evidence.flag("unread-result", "warning", step, message, "another part for one of both", "parts",
             shape=step.inputs[0].shape,
         )  # fmt: skip
@@ -128,9 +125,8 @@ def _check_token(evidence: Evidence, step: Call) -> Iterator[Flag]:
             continue
         others = evidence.flow.readers(evidence.calls[later.input_links[0].call]) if later.input_links[0] else ()
         if _find_taken(evidence, later, 3) == [_Taken(1, 0)] and len(others) == 1:
-            message = (
-                f"a token is joined behind the steps, {write_size(shape)}, and step 0 is read: the token is step -1"
-            )
+            message = f"a token is joined behind the steps, {write_size(shape)}, and step 0 is read: the token is step "
+            message += "-1"
             yield evidence.flag("unread-result", "warning", later, message, "torch.cat([token, x], 1)", "token",
                 shape=shape,
             )  # fmt: skip

@@ -43,9 +43,8 @@ def _find_loose_layers(evidence: Evidence) -> Iterator[Flag]:
         count = sum(evidence.params[index].num for index in set().union(*unseen.values()))
         grave = "[" in trainable[0].found and len(trainable) > 1
         what = f"{len(trainable)} {'layers' if len(trainable) > 1 else 'layer'} in {name}"
-        message = (
-            f"{what} {'are' if len(trainable) > 1 else 'is'} not registered: no optimizer sees {count:,} parameters"
-        )
+        message = f"{what} {'are' if len(trainable) > 1 else 'is'} not registered: no optimizer sees {count:,} "
+        message += "parameters"
         keyed = "['" in trainable[0].found or '["' in trainable[0].found
         holder = "nn.ModuleDict" if keyed else "nn.ModuleList"
         attribute = name.rpartition(".")[2]
@@ -71,9 +70,8 @@ def _find_loose_params(evidence: Evidence) -> Iterator[Flag]:
         names = list(dict.fromkeys(_container_name(place) for place, _ in used))
         count = sum(evidence.params[index].num for _, index in used)
         places = ", ".join(f"self.{name}" for name in names)
-        message = (
-            f"{len(used)} trainable tensors in {places} are not registered: no optimizer sees {count:,} parameters"
-        )
+        message = f"{len(used)} trainable tensors in {places} are not registered: no optimizer sees {count:,} "
+        message += "parameters"
         listed = "[" in used[0][0]
         fix = f"self.{names[0]} = nn.Parameter{'List' if listed else ''}(…)"
         yield evidence.flag("unregistered-layer", "warning", call, message, fix, "tensors", num_params=count)
@@ -92,9 +90,8 @@ def _find_made_layers(evidence: Evidence) -> Iterator[Flag]:
             continue
         seen.add(fact.index)
         count = sum(evidence.params[index].num for index in evidence.params_below(fact.index) - kept)
-        message = (
-            f"the forward makes this {fact.type_name} again at every call: {count:,} new random weights, never trained"
-        )
+        message = f"the forward makes this {fact.type_name} again at every call: {count:,} new random weights, never "
+        message += "trained"
         fix = f"make it once, in __init__: self.layer = nn.{fact.type_name}(…)"
         yield evidence.flag("unregistered-layer", "warning", call, message, fix, "made", num_params=count)
 

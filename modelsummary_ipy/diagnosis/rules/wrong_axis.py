@@ -38,10 +38,9 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
         if maker is None:
             continue
         kind = "in_features" if step.type_name in LINEARS else "normalized_shape"
-        message = (
-            f"{kind}={shape[-1]} of {write_size(shape)} fits both the last spatial dim and the {shape[1]} channels:"
-        )
-        message += f" it reads dim {len(shape) - 1}, {maker.path or maker.type_name} made the channels in dim 1"
+        message = f"{kind}={shape[-1]} of {write_size(shape)} fits both the last spatial dim and the {shape[1]} "
+        message += f"channels: it reads dim {len(shape) - 1}, {maker.path or maker.type_name} made the channels in dim "
+        message += "1"
         fix = _write_fix(len(shape), step)
         told.add(step.index)
         yield evidence.flag("wrong-axis", "warning", step, message, fix, "layer", shape=shape, size=shape[-1])
@@ -55,9 +54,8 @@ def _find_steps_as_channels(evidence: Evidence) -> Iterator[Flag]:
         for call, _ in evidence.flow.reads.get(Link(-1, leaf), ()) if said.roles == ("B", "T", "F") else ():
             if call.type_name in _OF_SIGNALS:
                 shape = call.inputs[0].shape
-                message = (
-                    f"{call.type_name} of {write_size(shape)} reads dim 1 as its {shape[1]} channels: the text says "
-                )
+                message = f"{call.type_name} of {write_size(shape)} reads dim 1 as its {shape[1]} channels: the text "
+                message += "says "
                 message += said.text
                 fix = f"transpose(1, 2) before it, and {shape[2]} channels"
                 yield evidence.flag("wrong-axis", "warning", call, message, fix, "steps", shape=shape)

@@ -184,7 +184,7 @@ def test_an_item_of_a_sequence_keeps_its_keywords() -> None:
     error = find_error(InASequence(), (2, 3, 6, 6))
     assert error.patch is not None
     assert "-            nn.Conv2d(2 * width, width, kernel_size=1, bias=False)," in error.patch
-    assert "+            nn.Conv2d(8, width, kernel_size=1, bias=False)," in error.patch
+    assert "+            nn.Conv2d(width, width, kernel_size=1, bias=False)," in error.patch
     assert error.fixes[0].source.startswith("class InASequence(nn.Module):")
     namespace: dict[str, Any] = {"nn": nn, "Tensor": Tensor}
     exec(error.fixes[0].source, namespace)
@@ -377,3 +377,30 @@ def test_the_line_that_was_meant_comes_before_others_that_run(
     kind: type[nn.Module], size: tuple[int, ...], line: str
 ) -> None:
     assert find_error(kind(), size).fixes[0].text.endswith(line)
+
+
+class Widths(nn.Module):
+    def __init__(self, hidden: int = 64, classes: int = 10) -> None:
+        super().__init__()
+        self.first = nn.Linear(8, hidden)
+        self.second = nn.Linear(hidden * 2, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+def test_a_patch_writes_the_name_that_stands_for_the_new_number() -> None:
+    error = ModelSummary(Widths(), (2, 8)).error
+    assert error is not None
+    assert error.fix == "self.second = nn.Linear(64, 10)"
+    assert error.patch is not None
+    assert "+        self.second = nn.Linear(hidden, classes)" in error.patch
+
+
+def test_a_layer_that_was_put_there_later_has_no_patch_of_the_constructor() -> None:
+    model = Widths()
+    model.second = nn.Linear(32, 10)
+    error = ModelSummary(model, (2, 8)).error
+    assert error is not None
+    assert error.fix == "self.second = nn.Linear(64, 10)"
+    assert error.patch is None

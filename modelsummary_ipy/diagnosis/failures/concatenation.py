@@ -161,6 +161,8 @@ def _find_rank(
     is_step = small.shape[-1:] == big.shape[-1:] and big.shape[-1] in read
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0] and not is_step
     if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
+        if big.shape[1] == 1:
+            return ": without its dim of one it has as many", fix_operand(ctx, other, "{}.squeeze(1)")
         words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
         return words, [fix_operand(ctx, other, text) for text in texts]

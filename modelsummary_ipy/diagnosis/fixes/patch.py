@@ -7,7 +7,7 @@ import copy
 import difflib
 import linecache
 import re
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 from modelsummary_ipy.diagnosis.failures.module_code import write_change, write_insertion, write_module
 from modelsummary_ipy.diagnosis.failures.rebuilds import find_root_calls
@@ -21,6 +21,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import (
     write_call,
 )
 from modelsummary_ipy.diagnosis.failures.statements import list_nodes, name_file, parse_file, read_statement
+from modelsummary_ipy.diagnosis.fixes.known_names import evaluate_size, read_known_names
 from modelsummary_ipy.records.fixes import (
     AroundEdit,
     ConfigEdit,
@@ -173,7 +174,7 @@ def place_layer(trace: Trace, edit: LayerEdit, layers: Set[tuple[str, str]]) -> 
             if any((join_path(path, inner), edit.code) not in layers for path in alike):
                 continue
             found = find_setter(owner, pieces[cut])
-            return None if found is None else _edit_value(trace, edit, owner.forward_file, found, pieces[cut:])
+            return None if found is None else _edit_value(trace, edit, owner, found, pieces[cut:])
     return None
 
 
@@ -237,8 +238,9 @@ def place_setting(trace: Trace, edit: SettingEdit) -> list[LineEdit]:
 
 
 def _edit_value(
-    trace: Trace, edit: LayerEdit, filename: str, found: tuple[list[ast.Assign], ast.ClassDef], names: Sequence[str]
+    trace: Trace, edit: LayerEdit, owner: ModuleFact, found: tuple[list[ast.Assign], ast.ClassDef], names: Sequence[str]
 ) -> LineEdit | None:
+    filename = owner.forward_file
     lines = linecache.getlines(filename)
     setters, body = found
     setter = setters[0] if setters else None
@@ -257,7 +259,10 @@ def _edit_value(
         new = f"{edit.written}, {ast.get_source_segment(whole, value)}"
     else:
         written = write_module(old, trace) if old is not None else ""
-        new = edit.written or _keep_arguments(text, first, value, edit.code, written)
+        known = read_known_names(trace, owner, body, first)
+        if written and not _is_made_so(value, written, known):
+            return None  # what is there came from elsewhere
+        new = edit.written or _keep_arguments(text, first, value, edit.code, written, known)
     indent = len(text) - len(text.lstrip())
     spliced = splice_node(text, ast.increment_lineno(copy.deepcopy(value), 1 - first), new)
     return LineEdit(filename, first, last, "\n".join(_dedent(spliced.rstrip("\n"), indent)))
@@ -267,8 +272,24 @@ def _dedent(text: str, indent: int) -> list[str]:
     return [row[indent:] if not row[:indent].strip() else row for row in text.split("\n")]
 
 
-def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) -> str:
-    """Write the new layer with every argument that did not change as the user wrote it."""
+def _is_made_so(value: ast.expr, old: str, known: Mapping[str, int]) -> bool:
+    """Return whether no argument of a constructor is known to be another than that of the layer that is there."""
+    was = ast.parse(old, mode="eval").body
+    if not isinstance(value, ast.Call) or not isinstance(was, ast.Call):
+        return True
+    pairs = (
+        (evaluate_size(item, known), evaluate_size(is_now, {}))
+        for item, is_now in zip(value.args, was.args, strict=False)
+    )
+    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str, known: Mapping[str, int]) -> str:
+    """Write the new layer with every argument that did not change as the user wrote it.
+
+    Args:
+        known: What names of the constructor stand for; the only one for a new number is written for it.
+    """
     made, was = ast.parse(new, mode="eval").body, ast.parse(old or "None", mode="eval").body
     if not (isinstance(value, ast.Call) and isinstance(made, ast.Call) and isinstance(was, ast.Call)):
         return new
@@ -280,7 +301,8 @@ def _keep_arguments(text: str, first: int, value: ast.expr, new: str, old: str) 
         if ast.unparse(item) != ast.unparse(before):
             if index >= len(written):
                 return new
-            written[index] = ast.unparse(item)
+            names = [name for name, size in known.items() if repr(size) == ast.unparse(item)]
+            written[index] = names[0] if len(names) == 1 else ast.unparse(item)
     now = {word.arg: ast.unparse(word.value) for word in made.keywords if word.arg}
     then = {word.arg: ast.unparse(word.value) for word in was.keywords if word.arg}
     if len(written) > len(made.args) and then.keys() - now.keys() - named.keys():

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, check_names, set_dtypes
 from modelsummary_ipy.inputs.pytree import holds_numbers_alone, list_items, rebuild
@@ -125,6 +126,10 @@ class _Reader:
 
     def arrange(self, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Part positional arguments and keywords."""
+        if isinstance(given, (DataLoader, Dataset)):
+            raise InputError(
+                describe_type(given), "a batch of it, of which the input comes first: next(iter(loader))[0]"
+            )
         if self._kind != "data" and is_flat(given):
             return (Size(given),), {}
         if isinstance(given, Mapping) and not dataclasses.is_dataclass(given):

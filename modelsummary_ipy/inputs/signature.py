@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.torch_compat.modules import find_wrapped, has_pre_hooks
@@ -132,6 +132,8 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
         return
     expected = write_signature(model, method)
     if len(args) > len(list_positional(signature)) == 1:
+        if isinstance(args[0], Tensor):
+            expected += "; of a batch with its labels the input alone, batch[0]"
         expected += "; if it takes them as one list, ModelSummary(model, ([a, b],))"
     raise InputError(f"{described}: {wrong}", expected)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from modelsummary_ipy import ModelSummary, Size
 from modelsummary_ipy.inputs.reading import read_call
@@ -129,3 +130,13 @@ def test_a_compiled_model_takes_what_the_model_takes() -> None:
 def test_equal_names_have_equal_sizes() -> None:
     assert read([Size("B=2 3"), Size("B=2 4")])[0] == (Size("B=2 3"), Size("B=2 4"))
     assert refuse(Net(), [Size("B=2 3"), Size("B=4 4")]).received == "dim B is 2, but 4 in mask"
+
+
+def test_a_loader_and_a_batch_with_its_labels_are_told_how_the_input_is_given() -> None:
+    net = nn.Linear(3, 2)
+    data = TensorDataset(torch.zeros(8, 3), torch.zeros(8, dtype=torch.int64))
+    loader = DataLoader(data, batch_size=4)
+    for given in (data, loader):
+        assert f"a {type(given).__name__}; expected a batch of it" in str(refuse(net, given))
+    assert "of a batch with its labels the input alone, batch[0]" in str(refuse(net, next(iter(loader))))
+    assert ModelSummary(net, next(iter(loader))[0]).error is None

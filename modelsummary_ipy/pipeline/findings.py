@@ -42,6 +42,8 @@ from modelsummary_ipy.tracing.source_lines import read_line
 
 #: What is shown without being read by name is traced for this many seconds, and for as long as the first trace took.
 SECONDS = 1.5
+#: What the paths of a model begin with where a loss is made of its output.
+_OF_MODEL = re.compile(rf"(?<![\w.]){MODEL}\.(?=\w)")
 _ONCE = "traced once, as asked: formulas, which sizes work, and what else further traces show are unknown"
 _THREADS = "formulas and sizes that work are not searched: what fails in a thread at another size would be printed"
 
@@ -190,7 +192,9 @@ class Findings:
             return ()
         step = Findings(followed[0], traced, replace(request, inputs=followed[1], expect={}), self._seconds)
         return tuple(
-            replace(flag, row=0, path="", more=(), message=f"{_write_line(step, flag)}: {flag.message}")
+            replace(
+                flag, row=0, path="", more=(), message=f"{_write_line(step, flag)}: {_OF_MODEL.sub('', flag.message)}"
+            )
             for flag in step.flags
             if flag.severity != "note"
             and flag.rule != "batch-squeezed"

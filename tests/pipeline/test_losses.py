@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import warnings
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -24,7 +25,9 @@ Losses = Callable[[nn.Module, Tensor], Tensor]
 
 
 def make_net(width: int, last: nn.Module | None = None) -> nn.Module:
-    return nn.Sequential(nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, width), last or nn.Identity())
+    return nn.Sequential(
+        OrderedDict(first=nn.Linear(20, 16), act=nn.ReLU(), second=nn.Linear(16, width), last=last or nn.Identity())
+    )
 
 
 def find_warnings(net: nn.Module, x: Tensor, lose: Losses) -> list[str]:
@@ -98,7 +101,7 @@ IDS = torch.zeros(4, 13, dtype=torch.int64)
     [
         (make_net(3, nn.Softmax(1)), torch.zeros(8, 20), lose_probabilities,
          "loss = nn.CrossEntropyLoss()(net(x), torch.zeros(8, dtype=torch.int64)): cross_entropy applies log_softmax "
-         "itself and reads probabilities of (8, 3) from model.3"),
+         "itself and reads probabilities of (8, 3) from last"),
         (make_net(1), torch.zeros(8, 20), lose_squared,
          "return F.mse_loss(net(x), torch.zeros(8)): mse_loss of (8, 1) and (8,)"),
         (make_net(1), torch.zeros(8, 20), lose_by_hand, "sub of (8, 1) and (8,)"),
@@ -167,7 +170,7 @@ def test_a_right_loss_has_no_flag(net: nn.Module, x: Tensor, lose: Losses) -> No
 def test_a_loss_given_for_the_training_step_is_judged() -> None:
     made = ModelSummary(make_net(3, nn.Softmax(1)), (8, 20), loss=nn.CrossEntropyLoss())
     assert [flag.message for flag in made.flags] == [
-        "the loss: CrossEntropyLoss applies log_softmax itself and reads probabilities of (8, 3) from model.3"
+        "the loss: CrossEntropyLoss applies log_softmax itself and reads probabilities of (8, 3) from last"
     ]
     assert ModelSummary(make_net(3), (8, 20), loss=nn.CrossEntropyLoss()).flags == ()
 

@@ -151,7 +151,8 @@ class MeaningOp(Op):
         moved = [at for at, (axis, size) in enumerate(zip(axes, sizes, strict=True)) if axis.size != size]
         if len(axes) > len(moved) == 2 and moved[0] and sizes[moved[0]] == axes[moved[1]].size > 1:
             one, two = (axes[at] for at in moved)
-            if one.size > 1 and one.is_feature != two.is_feature and any(map(is_position, (one, two))):
+            features = [axis for axis in (one, two) if axis.is_feature or (axis.roots and axis.roots <= {"C", "F"})]
+            if one.size > 1 and len(features) == 1 and any(map(is_position, (one, two))):
                 self._known.find("swapped", self._index, one, two)
 
     def _check_windows(self, parts: Sequence[Factor], sizes: Sequence[int]) -> None:

@@ -98,6 +98,7 @@ AxisFindingKind = Literal[
     "carried", "chosen", "swapped", "unscaled", "strided", "tiled", "weighted", "degrees",
     "shifted", "spread", "grid", "first", "mosaic", "running", "ends", "fields", "length",
     "ones", "best", "averaged", "nearest", "unshifted", "rows", "exchanged", "descended", "met",
+    "cancelled", "loss",
 ]  # fmt: skip
 
 

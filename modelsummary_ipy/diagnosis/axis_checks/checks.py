@@ -9,6 +9,7 @@ from modelsummary_ipy.axes.meaning_op import PRODUCTS
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.angles import AngleChecks
 from modelsummary_ipy.diagnosis.axis_checks.batch import BatchChecks
+from modelsummary_ipy.diagnosis.axis_checks.cancelled import CancelledChecks
 from modelsummary_ipy.diagnosis.axis_checks.coordinates import CoordinateChecks
 from modelsummary_ipy.diagnosis.axis_checks.gates import GateChecks
 from modelsummary_ipy.diagnosis.axis_checks.operations import (
@@ -80,6 +81,7 @@ class Checks:
         self._pooled = PooledChecks(walk, tables)
         self._shifts = ShiftChecks(walk)
         self._coordinates = CoordinateChecks(walk)
+        self._cancelled = CancelledChecks(walk)
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
         """Look at one operation, whose results have axes already.
@@ -105,6 +107,9 @@ class Checks:
         self._seen |= {ref.number for ref in refs}
         rows = [self._walk.axes_of(ref)[0] for ref in refs[:2] if ref.shape] if event.op in LABEL_LOSSES else []
         self._check_order(index, met)
+        self._cancelled.follow(index, event, refs, places)
+        if event.op in LABEL_LOSSES:
+            self._softmax.check_loss(first)
         if len(rows) == 2 and _has_classes(rows[0]) and not any(factor.kind == "feature" for factor in rows[1].factors):
             self._walk.find("reordered", index, *rows)
         self._scale.follow(index, event, refs, places)
@@ -183,6 +188,7 @@ class Checks:
     def finish(self, outputs: Sequence[TensorRef | None]) -> None:
         """Look at the outputs of the model: of features that were reduced nothing is left, of positions all is."""
         self._batch.finish()
+        self._cancelled.finish({ref.number for ref in outputs if ref is not None})
         for index, feature, data in self._aligned:
             if not self._contracted & set(data.factors):
                 self._walk.find("aligned", index, feature, data)

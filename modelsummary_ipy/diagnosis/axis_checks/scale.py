@@ -74,24 +74,25 @@ class ScaleChecks:
         elif event.op in SOFTMAXES and refs[0].number in self._bare:
             self._walk.find("unscaled", index, axes[-1])
         self._follow_sums(index, event, refs, places)
-        self._follow_squares(event, refs[0], places)
+        self._follow_squares(index, event, refs[0], places)
         self._follow_bare(event, refs, made)
         if event.op in SCORES or (event.op in MOVES and refs[0].number in self._products):
             self._products.add(made.number)
         self._pass_on(event, refs)
 
-    def _follow_squares(self, event: OpEvent, ref: TensorRef, places: Sequence[int]) -> None:
+    def _follow_squares(self, index: int, event: OpEvent, ref: TensorRef, places: Sequence[int]) -> None:
         """Sums along one dim, of squares or squared themselves: of which tensor, along which axis."""
         number, made = ref.number, event.outputs[0].number
         if event.op == "aten.sum" and len(places) == 1 and len(ref.shape) > 1:
             axis = self._walk.axes_of(ref)[places[0]]
             source = self._squares.get(number)
+            if source is not None and event.args.get("keepdim"):
+                self._norms[made] = _Norm(axis, index)  # of its root too
             self._square_sums[made] = (number, axis, False) if source is None else (source, axis, True)
         elif event.op == "aten.pow" and event.args.get("exponent") == 2:
             if number in self._square_sums and not self._square_sums[number][2]:
                 self._summed_squares[made] = self._square_sums[number][:2]
-            else:
-                self._squares[made] = number
+            self._squares[made] = number
 
     def _check_pairs(self, index: int, one: TensorRef, other: TensorRef) -> None:
         """``v.sum(2) ** 2 - (v ** 2).sum(2)``: products of all pairs of features of one vector."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.meaning import Axis, Factor
+from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
 from modelsummary_ipy.axes.meaning_op import PRODUCTS
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
-from modelsummary_ipy.diagnosis.axis_checks.operations import ELEMENTWISE, is_named_feature
+from modelsummary_ipy.diagnosis.axis_checks.operations import ALONG, ELEMENTWISE, is_named_feature
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 _KEEPS = frozenset({"aten.clone", "aten._to_copy", "aten.detach", "aten.alias"})
@@ -56,6 +56,8 @@ class ShiftChecks:
             self._follow_cat(event, refs, made)
         elif event.op == "aten.constant_pad_nd":
             self._check_padded(index, event, refs[0])
+        elif event.op in ALONG and isinstance(event.args.get("dims", event.args.get("dim")), list):
+            self._check_planes(index, event, self._walk.axes_of(refs[0]))
         elif event.op in PRODUCTS and self._shifted:
             self._check_read(met)
         elif event.op in ELEMENTWISE and not event.op.endswith("_"):
@@ -105,6 +107,14 @@ class ShiftChecks:
                     self._walk.find("along", index, axis)
                 elif is_named_feature(axis) and len(axis.factors) == 1:
                     self._shifted[axis.factors[0]] = index
+
+    def _check_planes(self, index: int, event: OpEvent, axes: Sequence[Axis]) -> None:
+        """``roll(x, (1, 1), (1, 2))`` on (B, C, H, W): channels and rows, where rows and columns are meant."""
+        dims = {dim % len(axes) for dim in event.args.get("dims", event.args.get("dim"))} if len(axes) == 4 else set()
+        features = [axes[dim] for dim in dims if is_named_feature(axes[dim])]
+        places = [dim for dim, axis in enumerate(axes) if is_position(axis)]
+        if len(dims) == 2 == len(places) and features and len(dims & {*places}) == 1:
+            self._walk.find("shifted", index, *features)
 
     def _check_read(self, met: Sequence[tuple[Axis, Axis]]) -> None:
         """A layer reads features, each of which stands at the place of the next one."""

@@ -42,11 +42,11 @@ class SoftmaxChecks:
         self._well_summed: list[Axis] = []
         #: What a softmax made, multiplied with coordinates.
         self._placed: set[int] = set()
-        #: The axes of a mask in what it was laid on, and the operation that did.
-        self._masks: dict[int, tuple[list[Axis], int]] = {}
         #: What a softmax made, as it is; sums of it that are 1 everywhere: the operation, and the axis.
         self._pure: set[int] = set()
         self._ones: dict[int, tuple[int, Axis]] = {}
+        #: What a log_softmax made: its axis, and the operation.
+        self._logs: dict[int, tuple[Axis, int]] = {}
         #: Chances of features: the axis of the softmax.
         self._chances: dict[int, Axis] = {}
         #: What a softmax over positions made of features: the operation, both axes.
@@ -74,11 +74,11 @@ class SoftmaxChecks:
         if axis.is_feature and not any(factor.half for factor in axis.factors):
             self._chances[event.outputs[0].number] = axis
         if event.op in LOG_SOFTMAXES:
+            self._logs[event.outputs[0].number] = axis, index
             if event.outputs[0].number in self._chosen:
                 self._walk.find("classes", index, axis, features)
             return
         self._pure.add(event.outputs[0].number)
-        self._check_mask(axis, place % len(axes) - len(axes), first)
         # Which features win, slots or experts or heads of a gate, is a choice; which positions do is what is summed.
         if not axis.has("B") and (is_score or is_position(axis) or axis.is_feature):
             back = place % len(axes) - len(axes)
@@ -104,6 +104,8 @@ class SoftmaxChecks:
             number = refs[0].number
             if number in self._chances and made.dtype.startswith("float"):
                 self._chances[made.number] = self._chances[number]
+            if number in self._logs and event.op in _AS_IS:
+                self._logs[made.number] = self._logs[number]
             if number in self._pure and event.op in _AS_IS:
                 self._pure.add(made.number)
             if number in self._ones and event.op in _AS_IS:
@@ -132,19 +134,6 @@ class SoftmaxChecks:
             if ref.number in self._marginals and self._places(event, refs, ref):
                 mark, at = self._marginals[ref.number]
                 self._walk.find("softmax", at, mark, self._walk.axes_of(ref)[-1])
-            if ref.number in self._masks and ref.shape == made.shape:
-                self._masks[made.number] = self._masks[ref.number]
-        value = event.args.get("value")
-        if event.op == "aten.masked_fill" and isinstance(value, (int, float)) and value < -1e3 and len(refs) > 1:
-            self._masks[made.number] = self._walk.axes_of(refs[1]), index
-
-    def _check_mask(self, axis: Axis, place: int, ref: TensorRef) -> None:
-        """A mask that is the same at all places of the axis hides all of them or none."""
-        if ref.number not in self._masks or axis.size < 2:
-            return
-        mask, at = self._masks[ref.number]
-        if (len(mask) < -place or mask[place].size == 1) and any(other.size > 1 for other in mask[-2:]):
-            self._walk.find("mask", at, axis)
 
     def _weighs(self, event: OpEvent, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
         """Return whether the weights of a softmax are multiplied, entry by entry, with what has its axis."""
@@ -208,6 +197,16 @@ class SoftmaxChecks:
             if ref.number in self._ones:
                 self._walk.find("ones", *self._ones.pop(ref.number))
 
+    def check_loss(self, ref: TensorRef) -> None:
+        """A loss reads logarithms that sum to one along its classes, dim 1."""
+        axes = self._walk.axes_of(ref)
+        if ref.number in self._logs and len(axes) > 1:
+            axis, fault = self._logs[ref.number]
+            rest = {factor for other in (axes[0], *axes[2:]) for factor in other.factors}
+            is_told = any(at == fault and finding.kind == "spread" for at, finding in self._walk.found)
+            if set(axis.factors) & rest and axis is not axes[1] and not is_told:
+                self._walk.find("loss", fault, axis, axes[1])
+
     def check_best(self, index: int, ref: TensorRef, axis: Axis) -> None:
         """The best is looked for among positions, of chances that sum to one along the classes."""
         classes = self._chances.get(ref.number)
@@ -245,16 +244,12 @@ class SoftmaxChecks:
             return True
         is_one = ref.number in self._weighted and mark.is_feature and place is not None and len(reduced) == 1
         back = places[0] % len(axes) - len(axes)
-        is_beside = ref.number in self._weighted and place is not None and abs(back - place) == 1 and len(places) == 1
+        dims = self._weighted.get(ref.number, frozenset())
+        is_beside = place is not None and back != place and len(places) == 1
+        is_beside = is_beside and not any(min(back, place or 0) < at < max(back, place or 0) for at in dims)
         is_of_pairs = ref.number not in self.gates and is_position(mark) and is_position(reduced[0])
         is_list = reduced[0].is_plain or (is_position(mark) and reduced[0].is_feature) or is_of_pairs
-        if (
-            is_beside
-            and back in self._weighted[ref.number]
-            and reduced[0].size > 1
-            and is_list
-            and (is_position(mark) or mark.is_feature)
-        ):
+        if is_beside and back in dims and reduced[0].size > 1 and is_list and (is_position(mark) or mark.is_feature):
             self._walk.find("softmax", index if fault is None else fault, mark, reduced[0])
             return True
         is_one = is_one and ref.number not in self._slotted and not any(factor.half for factor in mark.factors)

@@ -49,6 +49,15 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "the mask of {what} is the same along {0}, the axis of the softmax: it hides all or nothing",
         "unsqueeze the mask so that its last dim lies on the keys: mask[:, None, :]",
     ),
+    "cancelled": Wording(
+        "wrong-axis", "warning",
+        "a term of {op} of {all} is the same along {0}, and the softmax or norm along that takes it out again",
+        "add it behind the norm, or keep the dim along which the scores of a softmax differ",
+    ),
+    "loss": Wording(
+        "wrong-axis", "warning", "{op} of {what} makes chances that sum to 1 along {0}; the loss reads {1} as classes",
+        "dim=1, the classes",
+    ),
     "single": Wording(
         "wrong-axis", "warning", "a softmax of {what} over a dim of size 1 gives 1 everywhere",
         "sigmoid() for one class, or a softmax over another dim",
@@ -74,8 +83,8 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "dim=-1 runs over the classes",
     ),
     "shifted": Wording(
-        "wrong-axis", "warning", "{op} of {what} moves {0}, each to the place of the next one: no step moves",
-        "F.pad(x, (0, 0, 1, -1)) shifts the last dim but one",
+        "wrong-axis", "warning", "{op} of {what} moves {0}, each to the place of another: those are no positions",
+        "F.pad(x, (0, 0, 1, -1)) shifts the last dim but one; roll(…, dims=(2, 3)) rows and columns of (B, C, H, W)",
     ),
     "grid": Wording(
         "wrong-axis", "warning", "{op} reads each place of the grid {other} as (x, y), and it was made as (y, x)",

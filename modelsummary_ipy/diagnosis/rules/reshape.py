@@ -114,7 +114,7 @@ def _is_of_windows(evidence: Evidence, step: Call) -> bool:
 def _is_undone(evidence: Evidence, step: Call) -> bool:
     """Return whether dims are split, and the next reshape ends no dim where the parts do: nothing was done between."""
     before, after = step.inputs[0].shape, step.outputs[0].shape
-    readers = evidence.flow.readers(step)
+    readers = [call for call in evidence.flow.readers(step) if call.output_links != step.output_links]  # no copy
     is_split = len(after) > len(before) and len(readers) == 1 and min(after) > 1 and before[0] == after[0]
     if not is_split or readers[0].type_name not in RESHAPES | {"contiguous"}:
         return False

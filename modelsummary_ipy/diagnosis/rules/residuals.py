@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -15,14 +16,16 @@ _SUMS = frozenset({"add", "add_", "iadd"})
 #: What a stream goes through and still is: a dropout, a product with a mask.
 _MASKING = names_of("dropout") | {"mul", "mul_", "imul"}
 _FEWEST_LAYERS = 2
+_SHORTCUT = re.compile(r"(^|\.)(shortcut|skip|downsample|identity|residual|res)(_?(conv|proj|path|layer))?$")
 
 
 def find_missing_residuals(evidence: Evidence) -> Iterator[Flag]:
     """Find a part of a block, from one norm to the next, past which no sum goes, beside one that has it.
 
-    Finds ``x = self.mlp(self.norm2(x))`` behind ``x = x + self.attn(self.norm1(x))``. Leaves alone norms of queries
-    and keys, norms before a head, blocks without any sum, parts that change the width.
+    Finds ``x = self.mlp(self.norm2(x))`` behind ``x = x + self.attn(self.norm1(x))``; ``self.shortcut(out)``. Leaves
+    alone norms of queries and keys, norms before a head, blocks without any sum, parts that change the width.
     """
+    yield from _find_late_shortcuts(evidence)
     norms: dict[int | None, list[Call]] = {}
     for call in evidence.calls:
         if call.kind == "module" and call.type_name.endswith("Norm") and call.inputs and call.outputs:
@@ -41,6 +44,34 @@ def find_missing_residuals(evidence: Evidence) -> Iterator[Flag]:
                 yield evidence.flag("missing-residual", "warning", last, message, "x + in front of it",
                     shape=shape, layers=count,
                 )  # fmt: skip
+
+
+def _find_late_shortcuts(evidence: Evidence) -> Iterator[Flag]:
+    """``self.shortcut(out)`` behind the first layer of a block, where nothing else reads what the block is given."""
+    for call in evidence.calls:
+        is_named = call.kind == "module" and _SHORTCUT.search(call.path)
+        if not is_named or call.parent is None or not call.input_links or not call.output_links:
+            continue
+        block, link = evidence.calls[call.parent], call.input_links[0]
+        maker, last = (evidence.flow.producer(one) for one in (link, call.output_links[0]))
+        total = next(iter(evidence.flow.readers(last)), None) if last is not None else None
+        given = {one for one in block.input_links if one is not None}
+        readers = {step.index for one in given for step, _ in evidence.flow.reads.get(one, ())
+            if step.index > block.index and evidence.flow.is_step(step)}  # fmt: skip
+        if maker is None or total is None or total.type_name not in _SUMS or len(readers) != 1:
+            continue
+        between = [step for step in evidence.flow.before(link) if step.index > block.index and is_weighted(step)]
+        layer = next((step for step in between if "Norm" not in step.type_name), None)
+        others = [one for one in total.input_links if one not in call.output_links and one != link]
+        if layer is not None and len(others) == 1 and evidence.flow.leads_to(maker, others[0]):
+            shape = call.inputs[0].shape
+            message = (
+                f"'{call.path}' reads {write_size(shape)}, which {layer.path} made, and nothing in the block reads "
+            )
+            message += f"past that what it is given, {write_size(block.inputs[0].shape)}"
+            yield evidence.flag("missing-residual", "warning", call, message, "hand it what the block is given", "late",
+                shape=shape,
+            )  # fmt: skip
 
 
 def _follow(evidence: Evidence, norm: Call, block: Call) -> tuple[str, int, Call | None]:

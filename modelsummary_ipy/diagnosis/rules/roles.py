@@ -9,12 +9,15 @@ from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.activations import PASSING, find_maker
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.rules.swapped_names import find_swapped_names
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS, SOFTMAXES, TRANSPOSES, is_weighted
 from modelsummary_ipy.model.torch_layers import classes_of, names_of
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call
 
-_SEQUENCE_LAYERS = RECURRENTS | ATTENTIONS | classes_of("transformer layer", "transformer")
+_SEQUENCE_LAYERS = RECURRENTS | ATTENTIONS | classes_of("transformer layer", "transformer", "recurrent cell")
+#: Where an LSTM returns its cell state, and its state.
+_STATES = {"LSTM": (2, 1), "LSTMCell": (1, 0)}
 _PASSING = names_of("dropout", "identity", "layer norm") | {"getitem", "transpose"}
 _POSITIONS = re.compile(r"[HWDLT]′*(·[HWDLT]′*)*")
 
@@ -25,9 +28,10 @@ def find_swapped_roles(evidence: Evidence) -> Iterator[Flag]:
     Finds ``nn.GRU(50, 16)`` on the ``(B, 32, 50)`` of a convolution, whose 32 are features; ``(c, h)`` for ``(h,
     c)``; the last step of both directions, of which the backward one has read nothing but that, and of a padded batch;
     ``h_n[0]`` of three layers, ``h_n[-1]`` of two directions, ``c_n`` for ``h_n``, weights of an attention for its
-    output. Leaves alone variates of the input as tokens, and positions merged with features (``C·H`` of a feature map
+    output; two names in the order that is the other way round where they are read. Leaves alone variates of the input as tokens, and positions merged with features (``C·H`` of a feature map
     read by columns).
     """
+    yield from find_swapped_names(evidence)
     inside: set[int] = set()
     for call in evidence.calls:
         if call.type_name == "getitem":
@@ -53,7 +57,7 @@ def find_swapped_roles(evidence: Evidence) -> Iterator[Flag]:
         elif call.kind == "module" and call.type_name in _SEQUENCE_LAYERS and call.input_links:
             inside.add(call.index)
             yield from _check_dims(evidence, call)
-            if call.type_name == "LSTM" and _is_swapped(evidence, call):
+            if call.type_name in _STATES and _is_swapped(evidence, call):
                 message = f"h0 {write_size(call.inputs[1].shape)} is the cell state c of an LSTM, and c0 its state h"
                 yield evidence.flag("swapped-roles", "warning", call, message, "(h, c), in this order", "states",
                     shape=call.inputs[1].shape,
@@ -164,6 +168,9 @@ def _check_values(evidence: Evidence, call: Call) -> Iterator[Flag]:
             shape=shape,
         )  # fmt: skip
     read = {query, key, value} - {None}
+    asker = evidence.flow.producer(query)
+    if asker is not None and key in asker.input_links and asker.type_name in _PASSING:
+        return  # x + attention(norm(x), x, x)
     for step in evidence.calls[call.index + 1 : call.index + 60]:
         links = set(step.input_links)
         if (
@@ -211,7 +218,7 @@ def _is_swapped(evidence: Evidence, call: Call) -> bool:
     hidden, cell = call.input_links[1:]
     if hidden is None or cell is None or hidden.call != cell.call or hidden.call < 0:
         return False
-    return evidence.calls[hidden.call].type_name == "LSTM" and (hidden.leaf, cell.leaf) == (2, 1)
+    return (hidden.leaf, cell.leaf) == _STATES.get(evidence.calls[hidden.call].type_name)
 
 
 RULES = {"swapped-roles": find_swapped_roles}

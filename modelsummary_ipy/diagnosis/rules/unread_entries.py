@@ -10,9 +10,13 @@ from typing import NamedTuple
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
-from modelsummary_ipy.diagnosis.torch_names import CATS, FACTORIES
+from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, CATS, CONVOLUTIONS, FACTORIES, RECURRENTS, SOFTMAXES
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, Link, TensorSpec
+
+_ATTENTIONS = ATTENTIONS | SOFTMAXES | {"scaled_dot_product_attention"}
+_IN_TURN = RECURRENTS | CONVOLUTIONS | {"cumsum"}
+_HIDING = frozenset({"triu", "tril", "masked_fill", "where"})
 
 
 class _Taken(NamedTuple):
@@ -115,21 +119,37 @@ def _check_joined(evidence: Evidence, step: Call) -> Iterator[Flag]:
 
 
 def _check_token(evidence: Evidence, step: Call) -> Iterator[Flag]:
-    """A token that is joined behind the steps, where of what becomes of them only the first is read."""
-    token, shape = step.inputs[1].shape, step.outputs[0].shape
-    is_token = len(token) == 3 and token[1] == 1 and argument(step, "dim", "1", "axis") in (1, -2)
-    if not is_token or evidence.flow.sources(step.input_links[1]) or shape[1] < 3:
+    """A token that is joined at one end of the steps, where of what becomes of them only the other end is read.
+
+    In front of steps that read those before them it begins a sequence, whose last step is an answer.
+    """
+    shape = step.outputs[0].shape
+    sides = [leaf for leaf in (0, 1) if step.inputs[leaf].shape[1:2] == (1,) and len(step.inputs[leaf].shape) == 3
+        and not evidence.flow.sources(step.input_links[leaf])]  # fmt: skip
+    if not sides or argument(step, "dim", "1", "axis") not in (1, -2) or shape[1] < 3:
         return
-    for later in evidence.flow.after(step, 400):
+    own, other = ("0", "-1") if sides[0] == 0 else ("-1", "0")
+    laters = list(evidence.flow.after(step, 400))
+    names = {later.type_name for later in laters}
+    if sides[0] == 0 and (not names & _ATTENTIONS or names & _IN_TURN or any(map(_hides, evidence.calls))):
+        return
+    for later in laters:
         if later.type_name != "getitem" or later.inputs[0].shape[:2] != shape[:2]:
             continue
         others = evidence.flow.readers(evidence.calls[later.input_links[0].call]) if later.input_links[0] else ()
-        if _find_taken(evidence, later, 3) == [_Taken(1, 0)] and len(others) == 1:
-            message = f"a token is joined behind the steps, {write_size(shape)}, and step 0 is read: the token is step "
-            message += "-1"
-            yield evidence.flag("unread-result", "warning", later, message, "torch.cat([token, x], 1)", "token",
-                shape=shape,
-            )  # fmt: skip
+        if _find_taken(evidence, later, 3) == [_Taken(1, int(other))] and len(others) == 1:
+            side = "behind" if sides[0] else "in front of"
+            message = (
+                f"a token is joined {side} the steps, {write_size(shape)}, and step {other} is read: the token is "
+            )
+            message += f"step {own}"
+            yield evidence.flag("unread-result", "warning", later, message, f"x[:, {own}]", "token", shape=shape)
+
+
+def _hides(call: Call) -> bool:
+    """Return whether a call may keep steps from reading those behind them."""
+    is_causal = any(value is True for name, value in call.arguments if name == "is_causal")
+    return is_causal or call.type_name in _HIDING or any("mask" in spec.name for spec in call.inputs)
 
 
 def _write(index: str) -> str:

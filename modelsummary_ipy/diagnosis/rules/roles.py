@@ -28,8 +28,8 @@ def find_swapped_roles(evidence: Evidence) -> Iterator[Flag]:
     Finds ``nn.GRU(50, 16)`` on the ``(B, 32, 50)`` of a convolution, whose 32 are features; ``(c, h)`` for ``(h,
     c)``; the last step of both directions, of which the backward one has read nothing but that, and of a padded batch;
     ``h_n[0]`` of three layers, ``h_n[-1]`` of two directions, ``c_n`` for ``h_n``, weights of an attention for its
-    output; two names in the order that is the other way round where they are read. Leaves alone variates of the input as tokens, and positions merged with features (``C·H`` of a feature map
-    read by columns).
+    output; two names in the other order than where they are read. Leaves alone variates of the input as tokens, and
+    positions merged with features (``C·H`` of a feature map read by columns).
     """
     yield from find_swapped_names(evidence)
     inside: set[int] = set()

@@ -237,10 +237,11 @@ def _set_coprime(sizes: dict[str, int], own: Mapping[str, int], names: InputName
     """Give a number of steps no divisor in common with features that do not move: a view of both then cuts across."""
     features = [size for name, size in own.items() if size > 1 and sizes.get(name, size) == size]
     steps = [name for name in sizes if name != names.batch and names.role(name) == "T" and sizes[name] != own[name]]
-    return sizes | {
-        name: next(size for size in itertools.count(sizes[name]) if all(math.gcd(size, one) == 1 for one in features))
-        for name in steps
-    }
+    for name in steps:
+        taken = {size for other, size in sizes.items() if other != name}
+        free = (size for size in itertools.count(sizes[name]) if size not in taken)
+        sizes = {**sizes, name: next(size for size in free if all(math.gcd(size, one) == 1 for one in features))}
+    return sizes
 
 
 def _partners(found: Retraced, other: Retraced) -> dict[int, int | None]:

@@ -147,8 +147,9 @@ class BatchChecks:
             if axis.has("B") and not is_cut and not any(factor.kind == "mixed" for factor in axis.factors):
                 self._weights[made.number], self._open[index] = frozenset([index]), axis
                 if any(other.is_feature for other in axes):
-                    # Of steps of a sequence it is never meant: (T, B, classes) before a CTC loss.
-                    self._walk.find("spread" if any(map(is_position, axes)) else "weighted", index, axis)
+                    # Of steps of a sequence it is never meant, (T, B, classes) before a CTC loss, nor of logarithms.
+                    is_spread = event.op in LOG_SOFTMAXES or any(map(is_position, axes))
+                    self._walk.find("spread" if is_spread else "weighted", index, axis)
             return
         weights = frozenset[int]().union(*(self._weights.get(ref.number, ()) for ref in refs)) if self._weights else ()
         if not weights:

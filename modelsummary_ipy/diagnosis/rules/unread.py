@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from modelsummary_ipy.diagnosis.failures.statements import find_function
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -18,7 +19,7 @@ from modelsummary_ipy.diagnosis.rules.unread_names import (
     is_dropped,
     reads,
 )
-from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, params_of
+from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, POOLS, RECURRENTS, params_of
 from modelsummary_ipy.diagnosis.windows import read_windows
 from modelsummary_ipy.model.torch_layers import classes_of
 from modelsummary_ipy.records.packages import INSTALLED
@@ -51,6 +52,7 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     yield from find_repeated_entries(evidence)
     yield from _find_skipped_entries(evidence)
     yield from _find_lost_states(evidence)
+    yield from _find_closed_states(evidence, reached)
     for step in evidence.flow.steps:
         is_idle = step.outputs and step.index not in reached and not step.inplace
         if is_idle and not evidence.flow.readers(step) and is_dropped(step):
@@ -193,17 +195,42 @@ def _find_skipped_entries(evidence: Evidence) -> Iterator[Flag]:
 
 
 def _find_lost_states(evidence: Evidence) -> Iterator[Flag]:
-    """A recurrent cell that begins with the same state at each turn of a loop, and reads another step."""
+    """A recurrent cell that begins with the same state at each turn of a loop, and reads another step.
+
+    So does a layer that reads what it made at the turn before.
+    """
     turns: dict[object, list[Call]] = {}
     for call in evidence.calls:
-        if call.type_name in _CELLS and len(call.input_links) > 1:
+        if call.type_name in _CELLS | RECURRENTS and call.kind == "module" and len(call.input_links) > 1:
             turns.setdefault((call.module, call.source, call.input_links[1:]), []).append(call)
     for calls in turns.values():
-        if len({call.input_links[0] for call in calls}) > 2:
+        is_one = calls[0].type_name in _CELLS or any(map(evidence.flow.leads_to, calls, (calls[-1].input_links[0],)))
+        if len({call.input_links[0] for call in calls}) > 2 and is_one:
             message = f"{calls[0].type_name} begins {len(calls)} times with the same state, of "
             message += f"{write_size(calls[0].inputs[1].shape)}: what it makes is not given to the next step"
             yield evidence.flag("unread-result", "warning", calls[0], message, "h = self.cell(x[:, t], h)", "state",
                 shape=calls[0].inputs[1].shape,
+            )  # fmt: skip
+
+
+def _find_closed_states(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
+    """``c = f * c + i * g`` in a loop where nothing but the next ``c`` is made of it."""
+    turns: dict[object, list[Call]] = {}
+    for step in evidence.flow.steps:
+        if step.type_name in ("add", "lerp") and step.source and len(step.inputs) == len(step.outputs) + 1:
+            turns.setdefault((step.path, step.source), []).append(step)
+    for steps in turns.values():
+        first, *later = steps
+        shape = first.outputs[0].shape
+        if len(shape) < 2 or len(later) < 2 or {step.index for step in steps} & reached:
+            continue
+        makers = [evidence.flow.producer(link) for link in first.input_links]
+        is_gated = any(maker is not None and maker.type_name == "mul" for maker in makers)
+        is_state = all(any(map(evidence.flow.leads_to, (one, one), two.input_links)) for one, two in pairwise(steps))
+        if is_gated and is_state:
+            message = f"a state of {write_size(shape)} goes on through {len(steps)} turns, and no output is made of it"
+            yield evidence.flag("unread-result", "warning", first, message, "h = o * torch.tanh(c)", "closed",
+                shape=shape,
             )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.call_arguments import argument
+from modelsummary_ipy.diagnosis.call_arguments import argument, einsum_labels
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.rules.meaning import find_axis_flags
@@ -29,6 +29,8 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
     """
     told: set[int] = set()
     for step in evidence.flow.steps:
+        if step.type_name == "einsum":
+            yield from _check_letters(evidence, step)
         if (step.type_name not in LINEARS and step.type_name not in _NORMS) or not step.inputs or not step.outputs:
             continue
         shape = step.inputs[0].shape
@@ -59,6 +61,24 @@ def _find_steps_as_channels(evidence: Evidence) -> Iterator[Flag]:
                 message += said.text
                 fix = f"transpose(1, 2) before it, and {shape[2]} channels"
                 yield evidence.flag("wrong-axis", "warning", call, message, fix, "steps", shape=shape)
+
+
+def _check_letters(evidence: Evidence, step: Call) -> Iterator[Flag]:
+    """``"bcn,bdm->bcd"``: both operands are summed over the same positions, each for itself."""
+    operands, result = einsum_labels(step) or ((), "")
+    alone = [[letter for letter in labels if letter not in result + "".join(operands[:at] + operands[at + 1 :])]
+        for at, labels in enumerate(operands)]  # fmt: skip
+    if len(operands) == 2 and all(len(letters) == 1 for letters in alone):
+        (one, *_), (two, *_) = alone
+        axes = [evidence.layout_in(step, leaf)[operands[leaf].index(alone[leaf][0])] for leaf in (0, 1)]
+        if one != two and axes[0] == axes[1]:
+            shape = step.inputs[0].shape
+            message = (
+                f"{step.type_name} sums {one} of {write_size(shape)} and {two} of {write_size(step.inputs[1].shape)} "
+            )
+            message += "each for itself: they are the same positions"
+            fix = f"one letter for both: {','.join(operands).replace(two, one)}->{result}"
+            yield evidence.flag("wrong-axis", "warning", step, message, fix, "letters", shape=shape)
 
 
 def _is_one_wide(evidence: Evidence, step: Call) -> bool:

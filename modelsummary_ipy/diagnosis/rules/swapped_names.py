@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from modelsummary_ipy.diagnosis.failures.statements import find_function, list_functions, parse_file
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
+from modelsummary_ipy.diagnosis.torch_names import CATS
 from modelsummary_ipy.records.packages import INSTALLED
 from modelsummary_ipy.records.summary import Flag
 from modelsummary_ipy.records.trace import Call, ModuleFact, Source
@@ -17,15 +18,18 @@ from modelsummary_ipy.records.trace import Call, ModuleFact, Source
 _ROLES = (
     "q query queries", "k key keys", "v value values", "tgt trg target targets", "src source mem memory enc encoded",
     "mu mean loc", "logvar lv logsigma logstd", "h hx hidden hn", "c cx cell cn",
+    "null uncond unconditional empty", "cond conditional label labels",
 )  # fmt: skip
 _ROLE_OF = {word: words.split()[0] for words in _ROLES for word in words.split()}
+_PARTINGS = frozenset({"chunk", "split", "unbind", "tensor_split"})
 _TURNED = re.compile(r"rev|swap|flip|inv|sym|back|cross|recip|other")
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def find_swapped_names(evidence: Evidence) -> Iterator[Flag]:
-    """Find ``self.decoder(memory, tgt)`` of ``forward(self, tgt, memory)``, ``logvar, mu = self.encode(x)``.
+    """Find ``self.decoder(memory, tgt)`` of ``forward(self, tgt, memory)``, ``logvar, mu = self.encode(x)``,
+    ``cond, uncond = h.chunk(2)`` of ``torch.cat([null, label])``.
 
     Leaves alone what is also called in the other order, names of a letter that say nothing, and calls whose name says
     that they turn something round.
@@ -61,18 +65,23 @@ def _list_pairs(
     evidence: Evidence, fact: ModuleFact, function: _Function, tree: ast.Module
 ) -> Iterator[tuple[ast.AST, Sequence[str], Sequence[str], str]]:
     """List what the lines of a function hand over, or take, by name, beside what that is called at the other end."""
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args]
+    joins = [(node, [_name(one) for one in node.args[0].elts]) for node in calls
+        if isinstance(node.args[0], (ast.List, ast.Tuple)) and _name(node) in CATS | {"stack"}]  # fmt: skip
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and len(node.args) > 1:
             callee, name = _find_callee(evidence, fact, node, tree)
             if callee is not None:
                 wanted = [argument.arg for argument in callee.args.args]
                 yield node, [_name(one) for one in node.args], wanted[wanted[:1] == ["self"] :], name
-        elif (
-            isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Call)
-        ):
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            taken = [_name(one) for one in node.targets[0].elts] if isinstance(node.targets[0], ast.Tuple) else []
             callee, name = _find_callee(evidence, fact, node.value, tree)
             if callee is not None:
-                yield node, [_name(one) for one in node.targets[0].elts], _list_returned(callee), name
+                yield node, taken, _list_returned(callee), name
+            for join, names in joins if _name(node.value) in _PARTINGS else ():
+                if len(names) == len(taken) and join.lineno < node.lineno:
+                    yield node, taken, names, _name(join)
 
 
 def _find_callee(
@@ -124,13 +133,14 @@ def _agree(given: Sequence[str], wanted: Sequence[str], swapped: tuple[str, str]
 
 
 def _is_like(one: str, other: str) -> bool:
-    """Return whether two names are of one thing: equal, the beginning of one another, of one role."""
+    """Return whether two names are of one thing: of one role, with a word of both, the beginning of one another."""
     words = [re.sub(r"[_\d]", "", name).lower() for name in (one, other)]
     roles = [_find_role(name) for name in (one, other)]
     if roles[0] or roles[1]:
         return roles[0] == roles[1]
     short, long = sorted(words, key=len)
-    return len(short) > 2 and long.startswith(short)
+    shared = {*re.split(r"[_\d]+", one.lower())} & {*re.split(r"[_\d]+", other.lower())}
+    return (len(short) > 2 and long.startswith(short)) or any(len(word) > 2 for word in shared)
 
 
 def _find_role(name: str) -> str:

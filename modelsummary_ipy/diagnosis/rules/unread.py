@@ -204,7 +204,8 @@ def _find_lost_states(evidence: Evidence) -> Iterator[Flag]:
         if call.type_name in _CELLS | RECURRENTS and call.kind == "module" and len(call.input_links) > 1:
             turns.setdefault((call.module, call.source, call.input_links[1:]), []).append(call)
     for calls in turns.values():
-        is_one = calls[0].type_name in _CELLS or any(map(evidence.flow.leads_to, calls, (calls[-1].input_links[0],)))
+        is_one = evidence.flow.leads_to(calls[0], calls[-1].input_links[0])
+        is_one = calls[0].type_name in _CELLS or (is_one and len({call.inputs[0].shape for call in calls}) == 1)
         if len({call.input_links[0] for call in calls}) > 2 and is_one:
             message = f"{calls[0].type_name} begins {len(calls)} times with the same state, of "
             message += f"{write_size(calls[0].inputs[1].shape)}: what it makes is not given to the next step"

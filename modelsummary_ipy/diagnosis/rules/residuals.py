@@ -16,7 +16,7 @@ _SUMS = frozenset({"add", "add_", "iadd"})
 #: What a stream goes through and still is: a dropout, a product with a mask.
 _MASKING = names_of("dropout") | {"mul", "mul_", "imul"}
 _FEWEST_LAYERS = 2
-_SHORTCUT = re.compile(r"(^|\.)(shortcut|skip|downsample|identity|residual|res)(_?(conv|proj|path|layer))?$")
+_SHORTCUT = re.compile(r"(^|\.)(shortcut|skip|downsample|identity)(_?(conv|proj|path|layer))?$")
 
 
 def find_missing_residuals(evidence: Evidence) -> Iterator[Flag]:

@@ -29,7 +29,7 @@ def find_wrong_axes(evidence: Evidence) -> Iterator[Flag]:
     """
     told: set[int] = set()
     for step in evidence.flow.steps:
-        if step.type_name == "einsum":
+        if step.type_name == "einsum" and step.outputs:
             yield from _check_letters(evidence, step)
         if (step.type_name not in LINEARS and step.type_name not in _NORMS) or not step.inputs or not step.outputs:
             continue

@@ -203,8 +203,7 @@ class SoftmaxChecks:
         if ref.number in self._logs and len(axes) > 1:
             axis, fault = self._logs[ref.number]
             rest = {factor for other in (axes[0], *axes[2:]) for factor in other.factors}
-            is_told = any(at == fault and finding.kind == "spread" for at, finding in self._walk.found)
-            if set(axis.factors) & rest and axis is not axes[1] and not is_told:
+            if set(axis.factors) & rest and axis is not axes[1] and not axis.has("B"):  # that is told already
                 self._walk.find("loss", fault, axis, axes[1])
 
     def check_best(self, index: int, ref: TensorRef, axis: Axis) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from itertools import pairwise
 
 from modelsummary_ipy.diagnosis.failures.statements import find_function
 from modelsummary_ipy.diagnosis.formatting import write_size
@@ -52,7 +51,6 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     yield from find_repeated_entries(evidence)
     yield from _find_skipped_entries(evidence)
     yield from _find_lost_states(evidence)
-    yield from _find_closed_states(evidence, reached)
     for step in evidence.flow.steps:
         is_idle = step.outputs and step.index not in reached and not step.inplace
         if is_idle and not evidence.flow.readers(step) and is_dropped(step):
@@ -211,27 +209,6 @@ def _find_lost_states(evidence: Evidence) -> Iterator[Flag]:
             message += f"{write_size(calls[0].inputs[1].shape)}: what it makes is not given to the next step"
             yield evidence.flag("unread-result", "warning", calls[0], message, "h = self.cell(x[:, t], h)", "state",
                 shape=calls[0].inputs[1].shape,
-            )  # fmt: skip
-
-
-def _find_closed_states(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
-    """``c = f * c + i * g`` in a loop where nothing but the next ``c`` is made of it."""
-    turns: dict[object, list[Call]] = {}
-    for step in evidence.flow.steps:
-        if step.type_name in ("add", "lerp") and step.source and len(step.inputs) == len(step.outputs) + 1:
-            turns.setdefault((step.path, step.source), []).append(step)
-    for steps in turns.values():
-        first, *later = steps
-        shape = first.outputs[0].shape
-        if len(shape) < 2 or len(later) < 2 or {step.index for step in steps} & reached:
-            continue
-        makers = [evidence.flow.producer(link) for link in first.input_links]
-        is_gated = any(maker is not None and maker.type_name == "mul" for maker in makers)
-        is_state = all(any(map(evidence.flow.leads_to, (one, one), two.input_links)) for one, two in pairwise(steps))
-        if is_gated and is_state:
-            message = f"a state of {write_size(shape)} goes on through {len(steps)} turns, and no output is made of it"
-            yield evidence.flag("unread-result", "warning", first, message, "h = o * torch.tanh(c)", "closed",
-                shape=shape,
             )  # fmt: skip
 
 

@@ -61,6 +61,11 @@ def explain_convolution(ctx: FailureContext) -> Diagnosis | None:
         reason = f"the weight {write_shape(weight.shape)} is a matrix: a kernel of size 1 has {spatial} dims of 1 too"
         kernel = write_shape((*weight.shape, *[1] * spatial))
         return Diagnosis(reason, f"a weight {kernel}", fix_operand(ctx, 1, f"{{}}[:, :{ones}]"))
+    groups = ctx.given("groups")
+    if ctx.call.kind == "op" and groups == x.shape[-spatial - 1] and ctx.operands[1].shape[:2] == (1, 1) != (groups, 1):
+        reason = f"the weight has one kernel, and {groups} groups need one each"
+        one = fix_operand(ctx, 1, f"{{}}.expand({{0}}.size({-spatial - 1}){', -1' * (spatial + 1)})")
+        return Diagnosis(reason, f"a weight of {groups} kernels", one)
     channels = _find_channels(ctx)
     if channels is None:
         return None

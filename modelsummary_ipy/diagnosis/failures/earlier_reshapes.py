@@ -160,7 +160,7 @@ def explain_cut_table(pair: Pair) -> Diagnosis | None:
             continue
         rows, samples, steps = x.shape[-2], other.shape[0], other.shape[1]
         line, found = re.subn(r"\.size\(0\)|\.shape\[0\]", ".size(1)", read_line(ctx, call.source))
-        if rows == samples != steps and found == 1:
+        if rows == samples != steps and found == 1 and samples in (fact.spec.shape[0] for fact in ctx.trace.inputs[:1]):
             reason = f"the table is cut to {samples} rows, the samples; {write_shape(other.shape)} has {steps} steps"
             return Diagnosis(reason, f"{steps} rows", place_line(ctx, call, line))
     return None

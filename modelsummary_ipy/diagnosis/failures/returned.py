@@ -19,7 +19,7 @@ from modelsummary_ipy.diagnosis.failures.unpacking import explain_iterated, expl
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
-from modelsummary_ipy.records.trace import Call
+from modelsummary_ipy.records.trace import Call, TensorSpec
 
 _NO_ATTRIBUTE = re.compile(r"'(\w+)' object has no attribute '(\w+)'")
 _RETURNED = re.compile(r"torch\.return_types\.(\w+)")
@@ -113,7 +113,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         fixes = [fix_argument(ctx, text) for text in join[1:]]
         return Diagnosis(reason, "one tensor", [*fixes, *join_list(ctx, join)])
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
-    key, words = _choose_leaf(giver, kind)
+    key, words = _choose_leaf(giver, kind, is_linear=ctx.function == "linear")
     held = [
         (name, item)
         for name, item in ctx.failure.names.items()
@@ -156,11 +156,17 @@ def _find_giver(ctx: FailureContext, nested: int | None) -> Call | None:
     return next((call for call in reversed(before) if call.outputs and call.outputs[0].name), None)
 
 
-def _choose_leaf(giver: Call | None, kind: str) -> tuple[str, str]:
+def _choose_output(giver: Call, *, is_linear: bool) -> TensorSpec:
+    """Choose the first tensor; for a ``Linear`` the first vector of each sample, before maps as wide by chance."""
+    vectors = [spec for spec in giver.outputs if is_linear and len(spec.shape) == 2 and spec.dtype.startswith("float")]
+    return [*vectors, *giver.outputs][0]
+
+
+def _choose_leaf(giver: Call | None, kind: str, *, is_linear: bool = False) -> tuple[str, str]:
     """Choose the tensor that is probably meant, and write the whole output."""
     if giver is None or not giver.outputs:
         return ("[-1]" if kind == "list" else "[0]"), f"a {kind or 'tuple'}"
-    name = giver.outputs[0].name
+    name = _choose_output(giver, is_linear=is_linear).name
     first = re.match(r"\[[^\]]*\]|\.\w+", name)
     key = first[0] if first else "[0]"
     outer = list(dict.fromkeys((re.match(r"\[[^\]]*\]|\.\w+", spec.name) or [spec.name])[0] for spec in giver.outputs))

@@ -47,13 +47,14 @@ def explain_order(pair: Pair) -> Diagnosis | None:
     if is_turned and table.shape != data.shape and table.shape[0] in (1, data.shape[0]):
         reason = f"{sizes} has its positions in dim 1, {write_shape(data.shape)} has them last"
         return Diagnosis(reason, write_shape(data.shape[1:]), fix_operand(ctx, places[which], "{}.transpose(1, 2)"))
-    has_steps_first = data.formula is not None and data.formula[1] == "B"
-    if table.shape[1] == 1 and table.shape[0] >= data.shape[1] > 1 and not has_steps_first:
+    one = 0 if data.formula is not None and data.formula[1] == "B" else 1  # where the table has no steps
+    steps = table.shape[1 - one]
+    if table.shape[one] == 1 and steps >= data.shape[one] > 1 and (one == 1 or steps == data.shape[0]):
         cut = _write_cuts(pair._replace(axes=[-2]), which, first="[:{}]", then=".transpose(0, 1)")
         turned = fix_operand(ctx, places[which], "{}.transpose(0, 1)")
-        fixes = [fix for fix in ([turned] if table.shape[0] == data.shape[1] else cut) if fix]
-        reason = f"{sizes} has the steps in dim 0, {write_shape(data.shape)} has them in dim 1"
-        expected = write_shape((1, data.shape[1], data.shape[2]))
+        fixes = [fix for fix in ([turned] if one == 0 or steps == data.shape[1] else cut) if fix]
+        reason = f"{sizes} has the steps in dim {1 - one}, {write_shape(data.shape)} has them in dim {one}"
+        expected = write_shape((1, data.shape[1], data.shape[2]) if one else (data.shape[0], 1, data.shape[2]))
         return Diagnosis(reason, expected, fixes) if fixes else None
     if table.shape[0] * table.shape[1] == data.shape[1] and table.shape[0] != 1:
         reason = f"{sizes} has {table.shape[0]} × {table.shape[1]} positions on two dims, the input has them on one"
@@ -75,6 +76,10 @@ def explain_table(pair: Pair) -> Diagnosis | None:
     param = find_param(ctx, table)
     name = f"'{ctx.trace.params[param].names[0]}'" if param is not None else "the other tensor"
     shape = ctx.trace.params[param].shape if param is not None else ()
+    if axes == [-3] and (table.rank, data.rank) == (3, 4) and data.shape[0] % most == 0:  # of each window
+        repeated = f"{{}}.repeat({{{places[1 - which]}}}.size(0) // {most}, 1, 1).unsqueeze(1)"
+        reason = f"{name} is of {most} windows, and {write_shape(data.shape)} has {data.shape[0] // most} times as many"
+        return Diagnosis(reason, f"{data.shape[0]} × 1 matrices", fix_operand(ctx, places[which], repeated))
     if len(shape) > 3 and (modulated := fix_giver(ctx, data, most, axes[0])):  # weights of a convolution, modulated
         reason = f"{ctx.describe_giver(data, axes[0])} {came}, {name} {write_shape(shape)} has {most} there"
         return Diagnosis(reason, f"{most} in dim {data.rank + axes[0]}", modulated)

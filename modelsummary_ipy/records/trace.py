@@ -307,10 +307,12 @@ class Held(NamedTuple):
             import.
         words: The number or text itself, the name of a class or an import, the types of the items of a list, a tuple or
             a container of layers, the keys of a dict as code.
+        shape: Of a tensor.
     """
 
     kind: str
     words: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ _KEYWORDS = {"axes": "dim", "axis": "dim", "dims": "dim", "keepdims": "keepdim",
 
 
 def describe_names(frame: FrameType) -> dict[str, Held]:
-    """Describe what the names of a function stood for: ``{"x": Held("Tensor"), "self.act": Held("type", ("ReLU",))}``.
+    """Describe what the names of a function stood for: ``{"n": Held("int", ("2",)), "act": Held("type", ("ReLU",))}``.
 
     No code of the user's is run: properties are not read.
     """
@@ -64,7 +64,7 @@ def _describe(value: Any) -> Held:
     if isinstance(value, nn.Parameter):
         return Held("Parameter")
     if isinstance(value, Tensor):
-        return Held("Tensor")
+        return Held("Tensor", shape=tuple(value.shape))
     if type(value) in (int, float, str):
         return Held(type(value).__name__, (repr(value)[:80],))
     kind = type(value).__name__

@@ -9,13 +9,14 @@ import itertools
 import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from modelsummary_ipy.diagnosis.failures.constructions import find_init, is_plain_init, list_made_by
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import write_at
 from modelsummary_ipy.diagnosis.failures.rebuilds import find_made, list_root_calls
-from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, rewrite_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import Change, Write, change_alike, rewrite_statement
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, find_set_twice, find_targets, read_name
 from modelsummary_ipy.diagnosis.failures.statements import (
     Statement,
@@ -79,24 +80,31 @@ def list_constructor_slips(ctx: FailureContext, making: Candidate) -> Iterator[C
     Args:
         making: How the model is made.
     """
-    yield from itertools.islice(_list_all(ctx, making), _MOST_SLIPS)
+    seen: dict[object, Candidate] = {}
+    distinct = (made for made in _list_all(ctx, making) if seen.setdefault(made.edits, made) is made)
+    yield from itertools.islice(distinct, _MOST_SLIPS)
 
 
 def _list_all(ctx: FailureContext, making: Candidate) -> Iterator[Candidate]:
-    """List changes of the statements that name what failed, then those of the others."""
+    """List changes of the statements that name what failed, then of those that name what made it, then all others."""
     params = [index for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, 2) for index in call.input_params]
     names = {
         name.rpartition(".")[2] for index in [*(x.param for x in ctx.operands[:2]), *params] if index is not None
         for name in ctx.trace.params[index].names
     }  # fmt: skip
-    modules = {piece for fact in ctx.trace.modules for piece in fact.path.split(".")}
-    names |= {node.attr for node in find_nodes(ctx.line, ast.Attribute) if ast.unparse(node.value) == "self"} - modules
+    torchs = (fact for fact in ctx.trace.modules if fact.type_module.startswith("torch."))
+    layers = {fact.path.rpartition(".")[2] for fact in torchs}  # one that does not fit was repaired by itself
+    makers = [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]
     places = _list_places(ctx)
-    near = [place for place in places if names & set(re.findall(r"\w+", place.statement.text))]
-    read = {node.id for place in near for node in find_nodes(place.statement.text, ast.Name)} - {"self"}
-    near = [place for place in places if place in near or read & set(find_targets(place.statement.text))]
-    yield from _list_changes(ctx, near, making)
-    yield from _list_changes(ctx, [place for place in places if place not in near], making)
+    for lines in ([ctx.line], [ctx.at_line_of(call).line for call in makers]):
+        read = [node for line in lines for node in find_nodes(line, ast.Attribute) if ast.unparse(node.value) == "self"]
+        names |= {node.attr for node in read} - layers
+        near = [place for place in places if names & set(re.findall(r"\w+", place.statement.text))]
+        given = {node.id for place in near for node in find_nodes(place.statement.text, ast.Name)} - {"self"}
+        near = [place for place in places if place in near or given & set(find_targets(place.statement.text))]
+        yield from _list_changes(ctx, near, making)
+        places = [place for place in places if place not in near]
+    yield from _list_changes(ctx, places, making)
 
 
 def _list_changes(ctx: FailureContext, places: Sequence[_Place], making: Candidate) -> Iterator[Candidate]:
@@ -115,8 +123,10 @@ def _list_changes(ctx: FailureContext, places: Sequence[_Place], making: Candida
                 scale,
                 _take_names(place),
             )
+            at = replace(ctx, failure=replace(ctx.failure, source=place.source, source_text=""))
             for candidate in itertools.islice(_rewrite(place, changes[kind]), _MOST_OF_A_KIND):
-                yield Candidate(candidate.text, (*making.edits, *candidate.edits), -1)
+                for made in dict.fromkeys((change_alike(at, candidate), candidate)):
+                    yield Candidate(made.text, (*making.edits, *made.edits), -1)
         if kind == 3:  # all convolutions of a class together
             padded = [candidate for place in places for candidate in _rewrite(place, number_edits.pad(place.function))]
             if padded:
@@ -178,7 +188,8 @@ def _list_places(ctx: FailureContext) -> list[_Place]:
                     file = name_file(ctx.trace, fact.forward_file)
                     place = Source(file, node.lineno, function.name, fact.forward_file)
                     statement = read_statement(place)
-                    if statement is not None and statement.first == node.lineno:
+                    is_own = statement is not None and not re.match(r"super\(.*__init__\(\)$", statement.text)
+                    if statement is not None and is_own and statement.first == node.lineno:
                         own.append(_Place(place, statement, function))
         found += sorted(own, key=functools.partial(_rank_place, names))[:_MOST_STATEMENTS]
     return sorted(found, key=functools.partial(_rank_place, names))
@@ -202,11 +213,11 @@ def _list_functions(made: ast.ClassDef, filename: str) -> list[ast.FunctionDef]:
 def _take_names(place: _Place) -> Change:
     """Read another number of the function: ``out_channels`` for ``in_channels``."""
     args = place.function.args
-    names = [item.arg for item in (*args.args[1:], *args.kwonlyargs)]
-    names += [
+    own = [
         node.id for node in ast.walk(place.function)
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.lineno < place.source.line
     ]  # fmt: skip
+    names = [*(item.arg for item in (*args.args[1:], *args.kwonlyargs)), *own]
 
     made = [
         ast.unparse(node.targets[0]) for node in ast.walk(place.function)
@@ -216,6 +227,8 @@ def _take_names(place: _Place) -> Change:
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
         is_given = isinstance(around, (ast.Call, ast.keyword, ast.BinOp, ast.Assign))
+        if isinstance(node, ast.BinOp) and isinstance(around, (ast.Call, ast.keyword)):
+            return own  # what was computed for it
         if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or not is_given or node.id not in names:
             return ()
         words = set(node.id.split("_"))

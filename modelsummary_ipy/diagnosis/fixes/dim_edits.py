@@ -13,8 +13,14 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import read_name
 REDUCTIONS = ("sum", "mean", "max", "min", "amax", "amin", "prod", "std", "var")
 #: What runs along one dim, by the place of the dim among a method's arguments.
 _ALONG_FIRST = (*REDUCTIONS, "argmax", "softmax", "log_softmax", "size", "logsumexp", "cumsum", "unbind", "unsqueeze",
-                "squeeze", "select", "narrow", "index_select", "gather")  # fmt: skip
-_ALONG_SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm", "cat", "concat", "stack")
+                "squeeze", "select", "narrow", "index_select", "gather", "cat", "concat", "stack", "glu")  # fmt: skip
+_ALONG_SECOND = ("chunk", "split", "repeat_interleave", "topk", "norm")
+#: What runs along the first dim, the last one or all where none is given, and which may be meant.
+_BY_DEFAULT = {
+    **dict.fromkeys(("chunk", "split", "glu", "unbind"), ("-1", "1")),
+    "stack": ("1", "-1"),
+    **dict.fromkeys(("mean", "sum", "amax"), ("(2, 3)", "1", "-1")),
+}
 _NAMESPACES = ("torch", "F", "functional", "linalg")
 
 
@@ -30,17 +36,18 @@ def take_dims(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[s
 
 
 def give_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Part the features where the first dim, the batch, is parted: ``qkv.chunk(3, dim=-1)`` for ``qkv.chunk(3)``."""
-    is_parted = isinstance(node, ast.Call) and read_name(node.func) in ("chunk", "split")
-    if isinstance(node, ast.Call) and is_parted and _read_dim(node) is None and not node.keywords:
-        yield from (f"{write(node)[:-1]}, dim={dim})" for dim in (-1, 1))
+    """Give the dim that a call runs along where it has none: ``qkv.chunk(3, dim=-1)``, ``F.glu(x, dim=1)``."""
+    is_one = isinstance(node, ast.Call) and read_name(node.func) in _BY_DEFAULT
+    if isinstance(node, ast.Call) and is_one and _read_dim(node) is None and not node.keywords:
+        dims = _BY_DEFAULT[read_name(node.func)]
+        yield from (f"{write(node)[:-1]}{', ' if node.args else ''}dim={dim})" for dim in dims)
 
 
 def _read_dim(call: ast.Call) -> ast.expr | None:
     """Return the dim that a call runs along where it is given by position."""
     name, func = read_name(call.func), call.func
     is_method = isinstance(func, ast.Attribute) and read_name(func.value) not in _NAMESPACES
-    place = (1 if name in _ALONG_SECOND else 0) + (not is_method and name not in _ALONG_SECOND)
+    place = (name in _ALONG_SECOND) + (not is_method)
     return call.args[place] if name in (*_ALONG_FIRST, *_ALONG_SECOND) and place < len(call.args) else None
 
 
@@ -97,12 +104,6 @@ def turn_pairs(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[
         *features, top, bottom, left, right = map(write, node.elts)
         ends = "[]" if isinstance(node, ast.List) else "()"
         yield f"{ends[0]}{', '.join([*features, left, right, top, bottom])}{ends[1]}"
-
-
-def turn_size(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Enlarge to the height and the width, in this order: ``size=(h, w)`` for ``size=(w, h)``."""
-    if isinstance(around, (ast.Call, ast.keyword)) and isinstance(node, ast.Tuple) and len(node.elts) == 2:
-        yield f"({write(node.elts[1])}, {write(node.elts[0])})"
 
 
 def turn_names(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

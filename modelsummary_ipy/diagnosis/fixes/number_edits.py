@@ -82,6 +82,19 @@ def take_numbers(ctx: FailureContext) -> Change:
     return change
 
 
+def take_wanted(ctx: FailureContext) -> Change:
+    """Part into as many channels or features as the layer that failed reads: ``view(-1, 64, 4, 4)``."""
+    wanted = [ctx.setting(name) for name in ("in_channels", "num_features", "in_features", "input_size", "embed_dim")]
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        del write
+        is_size = isinstance(node, ast.Constant) and type(node.value) is int and node.value > 1
+        if is_size and isinstance(around, ast.Call) and node in around.args:
+            yield from (str(size) for size in wanted if isinstance(size, int))
+
+    return change
+
+
 def is_shape(node: ast.expr) -> bool:
     """Return whether an expression is the sizes of a tensor: ``x.shape``, ``x.size()``."""
     called = node.func if isinstance(node, ast.Call) else node

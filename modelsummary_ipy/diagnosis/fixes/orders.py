@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import itertools
 import math
+import re
 from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
@@ -18,6 +19,10 @@ from modelsummary_ipy.records.trace import Call
 
 #: What computes along the steps of ``[batch, channels, steps]``, or reads rows: called by its name.
 _PRODUCTS = ("bmm", "matmul", "mm")
+#: Of so many arguments each is exchanged with the next one alone.
+_MANY = 5
+#: Of sequences as wide as each other nothing tells which was to be which.
+_NUM_DIMS = 3
 
 
 def keep_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
@@ -29,43 +34,44 @@ def keep_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[st
 
 
 def turn_sides(ctx: FailureContext) -> Change:
-    """Read the width where the height is read, or before it: ``self.cols[:W]``, ``merge(windows, H, W)``."""
+    """Read the width where the height is read: ``self.cols[:W]``."""
     change = take_numbers(ctx)
 
     def turn(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        words = [*map(write, node.args)] if isinstance(node, ast.Call) and not node.keywords else []
-        for at, (one, other) in enumerate(itertools.pairwise(words)):
-            if SIDES.get(one) == other:
-                yield f"{write(node.func)}({', '.join([*words[:at], other, one, *words[at + 2 :]])})"  # type: ignore[attr-defined]  # a call
         if isinstance(node, ast.Name) and node.id in SIDES:
             yield from (text for text in change(node, around, write) if text in SIDES)
 
     return turn
 
 
-def swap_arguments(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-    """Give a module of the user's its two tensors the other way round: ``attend(latents, data)``."""
-    if isinstance(node, ast.Call) and len(node.args) == 2 and not node.keywords:
-        is_module = isinstance(node.func, ast.Name) or read_name(getattr(node.func, "value", node.func)) == "self"
-        words = [write(item) for item in node.args if not isinstance(item, (ast.Constant, ast.Starred))]
-        if len(words) == 2 and words[0] != words[1] and is_module:
-            yield f"{write(node.func)}({words[1]}, {words[0]})"
-
-
-def take_own_size(ctx: FailureContext) -> Change:
-    """Read a size of the tensor that is parted, where one of another is read: ``heat.view(B, heat.size(1), -1)``."""
-    assigned = [node for node in walk_function(ctx.failure.source) if isinstance(node, ast.Assign)]
-    targets = {node.targets[0] for node in assigned if isinstance(node.targets[0], ast.Tuple) and is_shape(node.value)}
-    places = {item.id: at for target in targets for at, item in enumerate(target.elts) if isinstance(item, ast.Name)}
+def exchange(ctx: FailureContext) -> Change:
+    """Give a call two arguments each in the place of the other: ``attend(q, v, v)`` for ``(v, q, q)``."""
 
     def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
-        func = around.func if isinstance(around, ast.Call) else None
-        at = places.get(node.id) if isinstance(node, ast.Name) else None
-        is_parted = isinstance(func, ast.Attribute) and func.attr in ("view", "reshape") and func is not node
-        if at and isinstance(func, ast.Attribute) and is_parted and isinstance(func.value, ast.Name):
-            yield f"{write(func.value)}.size({at})"
+        if not isinstance(node, ast.Call) or not _is_own(node.func):
+            return
+        given = [*node.args, *(word.value for word in node.keywords)]
+        items = [one for item in given for one in (item.elts if isinstance(item, ast.Tuple) else [item])]
+        words = dict.fromkeys(write(item) for item in items if not isinstance(item, (ast.Constant, ast.Starred)))
+        called, text = write(node.func), write(node)
+        for one, other in itertools.combinations(words, 2) if len(words) < _MANY else itertools.pairwise(words):
+            known = [ctx.failure.names[word] for word in (one, other) if word in ctx.failure.names]
+            widths = {held.shape[-1] for held in known if len(held.shape) == _NUM_DIMS}
+            if len({held.kind for held in known}) < 2 and (len(known) < 2 or len(widths) != 1):
+                yield called + _exchange(text[len(called) :], one, other)
 
     return change
+
+
+def _is_own(func: ast.expr) -> bool:
+    """Return whether a function or a layer of the user's is called; of torch's, ``interpolate`` takes two sides."""
+    is_layer = isinstance(func, (ast.Attribute, ast.Subscript)) and ast.unparse(func).startswith("self.")
+    return isinstance(func, ast.Name) or is_layer or read_name(func) == "interpolate"
+
+
+def _exchange(text: str, one: str, other: str) -> str:
+    either = "|".join(re.escape(word) for word in sorted((one, other), key=len, reverse=True))
+    return re.sub(rf"(?<![\w.])(?:{either})(?![\w(])", lambda found: other if found[0] == one else one, text)
 
 
 def swap_sizes(call: Call) -> Change:
@@ -89,6 +95,48 @@ def _parts_one(before: tuple[int, ...], after: tuple[int, ...], at: int) -> bool
     first, last = math.prod(after[:at]), math.prod(after[: at + 2])
     edges = [math.prod(before[:count]) for count in range(len(before) + 1)]
     return after[at] != after[at + 1] and any(a <= first and last <= b for a, b in itertools.pairwise(edges))
+
+
+def take_own_size(ctx: FailureContext) -> Change:
+    """Read a size of the tensor that is parted, where one of another is read: ``heat.view(B, heat.size(1), -1)``."""
+    places = _list_unpacked(ctx)
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        func = around.func if isinstance(around, ast.Call) else None
+        at = places[node.id][0] if isinstance(node, ast.Name) and node.id in places else 0
+        is_parted = isinstance(func, ast.Attribute) and func.attr in ("view", "reshape") and func is not node
+        if at and isinstance(func, ast.Attribute) and is_parted and isinstance(func.value, ast.Name):
+            yield f"{write(func.value)}.size({at})"
+
+    return change
+
+
+def take_sides(ctx: FailureContext) -> Change:
+    """Give a call both sides of another map: ``init(B, maps.shape[-2:])`` for ``init(B, (H, W))``."""
+    places = _list_unpacked(ctx)
+    sides = [name for name, (_, at) in places.items() if at > -3]
+    others = [name for name in list_names_before(ctx.failure.source) if name not in places]
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        if isinstance(node, ast.Tuple) and isinstance(around, (ast.Call, ast.keyword)) and len(sides) > 1:
+            yield from (f"{name}.shape[-2:]" for name in others if [*map(write, node.elts)] == sides)
+        if isinstance(node, ast.Call) and set(sides) < {*map(write, node.args)} and len(sides) > 1:
+            for name in others:
+                words = [f"{name}.size({places[word][1]})" if word in sides else word for word in map(write, node.args)]
+                yield f"{write(node.func)}({', '.join([*words, *(write(item) for item in node.keywords)])})"
+
+    return change
+
+
+def _list_unpacked(ctx: FailureContext) -> dict[str, tuple[int, int]]:
+    """Find the names of sizes that a function unpacks, each with its place from the first dim and from the last."""
+    nodes = [node for node in walk_function(ctx.failure.source) if isinstance(node, ast.Assign)]
+    targets = [node.targets[0] for node in nodes if is_shape(node.value)]
+    return {
+        item.id: (at, at - len(target.elts))
+        for target in targets if isinstance(target, ast.Tuple)
+        for at, item in enumerate(target.elts) if isinstance(item, ast.Name)
+    }  # fmt: skip
 
 
 def turn_around(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:

@@ -89,7 +89,8 @@ def cuts_to_fit(ctx: FailureContext, trial: Trial) -> bool:
     """
     lines = [edit.text for edit in trial.candidate.edits if isinstance(edit, LineEdit)]
     is_cut = bool(re.search(r"\[[^]]*:\w+\]", ctx.line))
-    return any(re.search(r"\[(?::, )+:\w+\.size\(", line) or (is_cut and _CUT.search(line)) for line in lines)
+    cuts = [bool(re.search(r"\[(?:(?::|\.{3}), )+:\w+\.size\(", line)) for line in lines]
+    return any(cuts) or (is_cut and any(_CUT.search(line) for line in lines))
 
 
 #: ``[:x.size(2), :x.size(3)]``

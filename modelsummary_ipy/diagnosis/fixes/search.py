@@ -17,7 +17,9 @@ from modelsummary_ipy.diagnosis.failures.context import (
 )
 from modelsummary_ipy.diagnosis.failures.explain import SIZES, diagnose
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
+from modelsummary_ipy.diagnosis.failures.rewriting import rewrite
 from modelsummary_ipy.diagnosis.fixes.constructors import leaves_out, list_constructor_slips, list_makings
+from modelsummary_ipy.diagnosis.fixes.dim_edits import give_dim
 from modelsummary_ipy.diagnosis.fixes.patch import write_patch
 from modelsummary_ipy.diagnosis.fixes.ranking import compares_by_chance, cuts_to_fit, is_plain, rank
 from modelsummary_ipy.diagnosis.fixes.slips import SLIPS, list_exact, list_slips
@@ -66,7 +68,8 @@ def find_fixes(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, name: 
     candidates = list_candidates(ctx, diagnosis)
     search.try_each(candidates)
     if not any(is_plain(ctx, *item) and _is_one_place(item[0].candidate) for item in search.found):
-        search.found += _try_constructors(ctx, diagnosis, trials)
+        cuts = bool(search.found) and all(cuts_to_fit(ctx, trial) for trial, _ in search.found)
+        search.found += _try_constructors(ctx, diagnosis, trials, cuts=cuts)
     if search.cut and not any(is_plain(ctx, *item) for item in search.found):
         search.go_on(candidates)
     found = search.found or search.spare[:_MOST_FIXES]
@@ -142,8 +145,14 @@ class _Search:
             self._least_plain = candidate.rank
 
 
-def _try_constructors(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials) -> list[tuple[Trial, Verdict]]:
-    """Make the model anew with one expression of its classes changed: the first that leaves nothing to wish for."""
+def _try_constructors(
+    ctx: FailureContext, diagnosis: Diagnosis, trials: Trials, *, cuts: bool
+) -> list[tuple[Trial, Verdict]]:
+    """Make the model anew with one expression of its classes changed: the first that leaves nothing to wish for.
+
+    Args:
+        cuts: Whether what was found cuts what a padding added: a causal convolution keeps its padding.
+    """
     for making in list_makings(ctx) if diagnosis.code in OF_SIZES else ():
         trials.extend(_REMADE_SECONDS)
         made = trials.run(making)
@@ -156,11 +165,19 @@ def _try_constructors(ctx: FailureContext, diagnosis: Diagnosis, trials: Trials)
             trial = trials.run(candidate)
             if trial is None or not trial.works or leaves_out(ctx.trace, trial):
                 continue  # what is left out can't fail
+            pads = zip(_list_paddings(ctx.trace), _list_paddings(trial.trace), strict=False)
+            if cuts and any(new < old for old, new in pads):
+                continue
             verdict = trials.judge(trial)
             if is_plain(ctx, trial, verdict):
                 return [(trial, verdict)]
         break
     return []
+
+
+def _list_paddings(trace: Trace) -> list[tuple[int, ...]]:
+    paddings = (fact.settings.get("padding") for fact in trace.modules)
+    return [value if isinstance(value, tuple) else () for value in paddings]
 
 
 def _describe_failure(ctx: FailureContext) -> object:
@@ -349,6 +366,8 @@ def list_candidates(ctx: FailureContext, diagnosis: Diagnosis) -> Iterator[Candi
     code = diagnosis.code
     if code in OF_SIZES:
         yield from list_exact(ctx)
+    elif code == "other":
+        yield from (replace(made, rank=-1) for made in rewrite(ctx, give_dim, alone=True))
     yield from diagnosis.fixes
     if code in (*SIZES, "other"):
         yield from list_undone(ctx)

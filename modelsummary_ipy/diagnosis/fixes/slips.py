@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import itertools
 import re
 from collections import Counter
@@ -12,21 +11,20 @@ from dataclasses import replace
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
 from modelsummary_ipy.diagnosis.failures.fixes import remake
-from modelsummary_ipy.diagnosis.failures.rewriting import Write, change_alike, list_statements, rewrite, write_statement
+from modelsummary_ipy.diagnosis.failures.rewriting import (
+    change_alike,
+    find_own_call,
+    rewrite,
+    write_statement,
+)
 from modelsummary_ipy.diagnosis.failures.setters import find_module
-from modelsummary_ipy.diagnosis.failures.source_nodes import find_nodes, read_name
 from modelsummary_ipy.diagnosis.failures.statements import (
-    drop_remark,
     find_function,
-    find_parameters,
-    list_read,
-    list_stored,
-    read_statement,
     walk_function,
 )
-from modelsummary_ipy.diagnosis.fixes import dim_edits, list_edits, number_edits, orders
-from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, POOLS, SIZED_FACTORIES
-from modelsummary_ipy.records.fixes import Candidate, LineEdit
+from modelsummary_ipy.diagnosis.fixes import dim_edits, list_edits, names, number_edits, orders
+from modelsummary_ipy.diagnosis.torch_names import CATS, ELEMENTWISE, LOSSES, POOLS, SIZED_FACTORIES
+from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import Source
 
 #: The rank of a slip in the failing function; of those around it, and before it, 10 more each.
@@ -64,7 +62,7 @@ def list_slips(ctx: FailureContext) -> Iterator[Candidate]:
             list_edits.shift_steps(at),
         )
         others = (_add_alike(at, rewrite(at, change, alone=True)) for change in changes)
-        kinds = (_take_names(at, _LIKELY), *others, _take_names(at, _AS_PATTERN))
+        kinds = (names.take_names(at, names.LIKELY), *others, names.take_names(at, names.AS_PATTERN))
         for kind, candidates in enumerate(kinds):
             lines: Counter[object] = Counter()
             for candidate in candidates:
@@ -90,7 +88,7 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     """
     if ctx.statement is None or ctx.is_in_package:
         return
-    found = [*_take_names(ctx, _UNREAD), *rewrite(ctx, dim_edits.turn_names, alone=True), *_swap_sizes(ctx)]
+    found = [*names.take_names(ctx, names.UNREAD), *rewrite(ctx, dim_edits.turn_names, alone=True), *_swap_sizes(ctx)]
     if ctx.function not in ("matmul", "mm"):  # of one that fails, what it is for is not known
         found += rewrite(ctx, dim_edits.turn_product, alone=True)
     if ctx.function in ("reshape", "view"):
@@ -98,15 +96,21 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
     found += rewrite(ctx, dim_edits.give_dim, alone=True)
     if ctx.function in CATS or ctx.function == "add":
         found += rewrite(ctx, list_edits.turn_skips(ctx), alone=True)
-        found += _take_names(ctx, _LIKELY)
+        found += names.take_names(ctx, names.LIKELY)
     if ctx.function in CATS or ctx.function in ELEMENTWISE:
         found += rewrite(ctx, orders.turn_sides(ctx), alone=True)
+        found += rewrite(ctx, orders.exchange(ctx), alone=True)
         found += rewrite(ctx, orders.take_states(ctx), alone=True)
     if ctx.function in _PRODUCTS:
         found += rewrite(ctx, orders.turn_around, here=True, alone=True)
-    found += _take_layers(ctx)
+    found += names.take_layers(ctx)
+    found += names.call_unread(ctx)
+    is_compared = ctx.function in ELEMENTWISE or ctx.function in LOSSES  # what it fits there is by chance
+    found += names.take_names(ctx, names.FITTING) if not is_compared or ctx.function == "add" else []
+    found += names.exchange_names(ctx) if not is_compared else []
     for at in itertools.islice(_list_views(ctx), 2):
-        found += rewrite(at, orders.swap_arguments, here=True, alone=True) if at.call.kind == "module" else []
+        is_module = find_own_call(at).kind == "module"
+        found += rewrite(at, orders.exchange(at), here=True, alone=True) if is_module else []
     is_folded = ctx.function.startswith("conv")
     for call in [call for x in ctx.operands[:2] for call in ctx.flow.walk_back(x.link, _MOST_MAKERS)]:
         is_folded |= call.type_name in ("flatten", "reshape", "view")
@@ -116,12 +120,15 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             found += rewrite(ctx.at_line_of(call), list_edits.take_other_part, here=True, alone=True)
         elif call.type_name in CATS and ctx.function.startswith("conv"):
             found += rewrite(ctx.at_line_of(call), list_edits.turn_skips(ctx.at_line_of(call)), alone=True)
+        elif call.type_name in (*CATS, "stack") and ctx.function in (*ELEMENTWISE, *_PRODUCTS):
+            found += rewrite(ctx.at_line_of(call), list_edits.join_otherwise, here=True, alone=True)
         elif call.type_name in ("pad", "constant_pad_nd"):
             found += rewrite(ctx.at_line_of(call), number_edits.drop_step, here=True, alone=True)
             found += rewrite(ctx.at_line_of(call), dim_edits.turn_pairs, here=True, alone=True)
         elif call.type_name in ("view", "reshape"):
             at = ctx.at_line_of(call)
             found += rewrite(at, orders.swap_sizes(call), here=True, alone=True)
+            found += rewrite(at, number_edits.take_wanted(ctx), here=True, alone=True)
             found += rewrite(at, orders.take_own_size(at), here=True, alone=True)
         elif call.type_name in POOLS and len(call.inputs[0].shape) == 3:
             found += rewrite(ctx.at_line_of(call), orders.turn_around, here=True, alone=True)
@@ -133,11 +140,15 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             dims = [dim for dim in (1, 2, -1, -2) if dim != fact.settings["dim"] and -len(call.inputs[0].shape) <= dim]
             found += [remake(ctx, fact, dim=dim) for dim in dims]
         elif call.type_name == "interpolate":
-            found += rewrite(ctx.at_line_of(call), dim_edits.turn_size, here=True, alone=True)
-            found += _take_names(ctx.at_line_of(call), _AS_PATTERN)
-    for call in itertools.islice(ctx.flow.before(ctx.operands[0].link if ctx.operands else None), _MOST_STEPS_BACK):
+            found += rewrite(ctx.at_line_of(call), orders.exchange(ctx), here=True, alone=True)
+            found += names.take_names(ctx.at_line_of(call), names.AS_PATTERN)
+    before = [itertools.islice(ctx.flow.before(x.link), _MOST_STEPS_BACK) for x in ctx.operands[:2]]
+    for call in {call.index: call for calls in before for call in calls}.values():
         if call.type_name in SIZED_FACTORIES:
             found += rewrite(ctx.at_line_of(call), number_edits.take_numbers(ctx.at_line_of(call)), alone=True)
+            for source in call.lines[1:]:
+                at = replace(ctx, failure=replace(ctx.failure, source=source, source_text=""), call=call)
+                found += rewrite(at, orders.take_sides(at), here=True, alone=True)
     found += [_index_steps(ctx, source) for source in _list_lines(ctx)]
     yield from (replace(candidate, rank=-1) for candidate in found)
 
@@ -168,77 +179,6 @@ def _swap_sizes(ctx: FailureContext) -> Iterator[Candidate]:
                 rows, width = fact.settings["num_embeddings"], fact.settings["embedding_dim"]
                 if rows != width and rows in other.shape[-1:]:
                     yield remake(ctx, fact, num_embeddings=width, embedding_dim=rows)
-
-
-# -- names ------------------------------------------------------------------------------------------------------------
-
-
-#: Which other names are read: those that nothing reads; these and those that are alike; any, to make a tensor like it.
-_UNREAD, _LIKELY, _AS_PATTERN = range(3)
-
-
-def _take_names(ctx: FailureContext, which: int) -> Iterator[Candidate]:
-    """List statements that read another tensor of the function: of those that ``which`` says."""
-    born: dict[str, int] = dict.fromkeys(find_parameters(ctx.failure.source), 0)
-    for node in sorted(list_stored(ctx.failure.source), key=lambda node: node.lineno):
-        born.setdefault(node.id, node.lineno)
-    known = ctx.failure.names
-    tensors = [name for name in reversed(born) if (name not in known or known[name].kind == "Tensor") and name != "_"]
-    read = list_read(ctx.failure.source)
-    made = [node.targets for node in walk_function(ctx.failure.source) if isinstance(node, ast.Assign)]
-    alone = {ast.unparse(targets[0]) for targets in made if len(targets) == 1}  # no second state of an LSTM
-
-    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterable[str]:
-        if not isinstance(node, ast.Name) or not isinstance(node.ctx, ast.Load) or node.id not in tensors:
-            return ()
-        is_pattern = isinstance(around, ast.Call) and read_name(around.func).endswith(("_like", "_as"))
-        is_pattern |= isinstance(around, ast.Attribute) and around.attr in ("shape", "size")
-        if isinstance(around, ast.Call) and around.func is node:
-            return ()
-        others = [name for name in tensors if name != node.id]
-        unread = [name for name in others if name not in read and (which != _UNREAD or name in alone)]
-        if which == _UNREAD or read.count(node.id) == 1:  # nothing would read the old one then
-            return unread if which != _AS_PATTERN else ()
-        likely = [*unread, *(name for name in others if _hide_digits(name) == _hide_digits(node.id))]
-        if which == _LIKELY:
-            return likely
-        return [name for name in others if name not in likely] if is_pattern else ()
-
-    for candidate in rewrite(ctx, change, alone=True):
-        edit = candidate.edits[0]
-        if isinstance(edit, LineEdit):
-            names = [node.id for node in find_nodes(edit.text, ast.Name) if isinstance(node.ctx, ast.Load)]
-            there = read_statement(Source("", edit.first, "", edit.filename))
-            taken = [node.id for node in find_nodes(there.text if there is not None else "", ast.Name)]
-            new = [name for name in dict.fromkeys(names) if name not in taken]  # no x + x
-            if new and all(born.get(name, 0) < edit.first for name in names):
-                yield candidate
-
-
-def _hide_digits(name: str) -> str:
-    """Write a name so that those of its kind are written alike: ``"x#_#"`` for ``"x1_0"``."""
-    return re.sub(r"\d", "#", name)
-
-
-def _take_layers(ctx: FailureContext) -> Iterator[Candidate]:
-    """Call layers of the model that its forward does not read, for those of their class that it reads twice."""
-    owner = ctx.flow.module_of(ctx.parent) if ctx.call.path else ctx.fact
-    if owner is None or owner.reads is None:
-        return
-    facts = [ctx.trace.modules[index] for index in owner.children]
-    kinds = {fact.path.rpartition(".")[2]: fact.type_name for fact in facts}
-    unread = [name for name in kinds if name not in owner.reads]
-    for statement in list_statements(ctx) if unread else ():
-        nodes = [node for node in find_nodes(statement.text, ast.Attribute) if ast.unparse(node.value) == "self"]
-        read = dict.fromkeys(node.attr for node in nodes if node.attr in kinds)
-        new = {
-            old: difflib.get_close_matches(old, [name for name in unread if kinds[name] == kinds[old]], 1, 0.5)
-            for old in read
-        }  # fmt: skip
-        line = drop_remark(statement.text)
-        for old, names in new.items():
-            line = re.sub(rf"\bself\.{old}\b", f"self.{names[0]}", line) if names else line
-        yield write_statement(ctx, statement, line)
 
 
 # -- dims -------------------------------------------------------------------------------------------------------------

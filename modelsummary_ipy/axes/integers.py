@@ -136,6 +136,14 @@ class Integers:
             return self._known[values]
         return self._later.get(values) if found is None else found
 
+    def find_quietly(self, values: Values, near: Iterable[Expr | int]) -> tuple[Expr | int | None, bool]:
+        """Find the expression of an integer that no formula is made of, and whether it is guessed by its values."""
+        state = self.has_guessed, self.is_loose, dict(self.rivals)
+        self.has_guessed = False
+        found, is_guessed = self.find(values, near), self.has_guessed
+        self.has_guessed, self.is_loose, self.rivals = state
+        return None if isinstance(found, Expr) and is_unknown(found) else found, is_guessed
+
     def explain(self) -> dict[Values, Expr]:
         """Return what unknown integers are by sizes met after them: a mask is as large as the map will be padded."""
         names = (f"?{number + 1}" for number in range(self._unknown))

@@ -137,8 +137,8 @@ class Op(Given):
     def across(self, *sizes: Size) -> None:
         """Say that an entry of a result depends on several along these axes, though a result may have them."""
 
-    def look_up(self, rows: Size, name: str) -> None:
-        """Say that the values of a tensor, or of the one in a list, are places on an axis."""
+    def look_up(self, rows: Size) -> None:
+        """Say that the values of a tensor are places on an axis."""
 
     def reordered(self, size: Size) -> Size:
         """Return an axis with its entries in another order."""

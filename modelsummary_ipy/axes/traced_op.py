@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import chain
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from modelsummary_ipy.axes.divide import divide_sizes, group_axes, read_group
@@ -14,7 +13,7 @@ from modelsummary_ipy.axes.integers import Integers, is_unknown
 from modelsummary_ipy.axes.minima import has_least, least_of
 from modelsummary_ipy.axes.registry import Axes, Op, OpaqueError, Size
 from modelsummary_ipy.records.lazy import lazy
-from modelsummary_ipy.records.op_events import OpEvent, TensorRef
+from modelsummary_ipy.records.op_events import PLACES, OpEvent, TensorRef
 
 _RESHAPES = frozenset({"aten.view", "aten._unsafe_view", "aten.reshape", "aten._reshape_alias"})
 
@@ -46,13 +45,13 @@ class TracedOp(Op):
         num_others: How many others there are: it may not be made at all sizes.
         integers: Whose sizes integers are.
         axes_of: As above.
-        bounds: By number of a tensor of integers, what all its values are below, where that is known.
 
     Attributes:
         is_alone: Whether it is not made in all traces.
         has_guessed: Whether an integer among its arguments was no size that is known.
         is_ambiguous: Whether it pads to one multiple or another, as far as the traces tell.
         demands: What it demands of sizes, each once.
+        reaches: Of a lookup whose places are no size that it reads, the rows, and how many of them every trace reads.
     """
 
     def __init__(
@@ -64,7 +63,6 @@ class TracedOp(Op):
         num_others: int,
         integers: Integers,
         axes_of: Callable[[TensorRef], list[Size]],
-        bounds: Mapping[int, Size] = MappingProxyType({}),
     ) -> None:
         super().__init__(event, axes_of)
         self.partners = partners
@@ -74,9 +72,9 @@ class TracedOp(Op):
         self.is_reshape = event.op in _RESHAPES
         self.has_guessed = self.is_ambiguous = False
         self.demands: dict[tuple[Any, ...], Demand] = {}
+        self.reaches: list[tuple[int, tuple[int, ...]]] = []
         self._num_others = num_others
         self._integers = integers
-        self._bounds = bounds
         self._index = index
 
     def axes_in(self, name: str) -> list[list[Size]]:
@@ -204,12 +202,16 @@ class TracedOp(Op):
         if not (isinstance(size, int) and isinstance(least, int)) and size != least:
             self._demand("at least", size, least)
 
-    def look_up(self, rows: Size, name: str) -> None:
-        given = self._args[name]
-        index = next(item for item in given if item is not None) if isinstance(given, list) else given
-        bound = self._bounds.get(index.number)
-        if bound is not None and not (isinstance(rows, int) and isinstance(bound, int)):
-            self._demand("at least", rows, bound)
+    def look_up(self, rows: Size) -> None:
+        events = (self.event, *self.partners)
+        values = tuple([event.args[PLACES] for event in events if PLACES in event.args])
+        if len(values) < len(events) or self.is_alone:
+            return
+        places, is_guessed = self._integers.find_quietly(values, self._near)
+        if is_guessed and isinstance(rows, int):
+            self.reaches.append((rows, values))
+        if places is not None and not (isinstance(rows, int) and isinstance(places, int)):
+            self._demand("at least", rows, places)
 
     def least(self, size: Size, other: Size) -> Size:
         numbers = [self.known(size), self.known(other)]

@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import modelsummary_ipy.axes.table  # noqa: F401  # registers all entries
-from modelsummary_ipy.axes.bounds import find_bound
 from modelsummary_ipy.axes.expr import Expr
 from modelsummary_ipy.axes.integers import Integers, is_unknown
 from modelsummary_ipy.axes.registry import Axes, EntryError, OpaqueError, Size, find_entry, is_own
 from modelsummary_ipy.axes.traced_op import Demand, TracedOp
 from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
 
-_INTEGERS = frozenset({"int64", "int32"})
 #: Of how many sizes one is looked for first where a tensor came through operations that are not made at all sizes.
 _MOST_NEAR = 8
 
@@ -31,6 +29,7 @@ class Walked:
         opaque: By name, how many calls of operations had no entry, or one that does not apply.
         wrong: Operations whose entry contradicted torch: index of the event, what the entry gave, what torch gave.
         contradicted: By operation, a line about the first call that contradicts what the table, or a user, says of it.
+        reaches: Of lookups whose places are no size that they read, the rows, and how many of them every trace reads.
         is_ambiguous: Whether a padding may be to one multiple or another, as far as the traces tell.
         is_loose: Whether another integer may be a floor or a multiple of several steps, as far as they tell.
     """
@@ -40,6 +39,7 @@ class Walked:
     opaque: Counter[str] = field(default_factory=Counter)
     wrong: list[tuple[int, Any, Any]] = field(default_factory=list)
     contradicted: dict[str, str] = field(default_factory=dict)
+    reaches: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     is_ambiguous: bool = False
     is_loose: bool = False
 
@@ -73,7 +73,6 @@ class Walk:
         self._unknown: list[int] = []  # operations without an entry that agrees with torch
         self._integers = integers
         self.found = Walked()
-        self._bounds: dict[int, Size] = {}
         #: Of tensors that operations made which are not made at all sizes, the sizes that these read.
         self._alone: dict[int, list[Size]] = {}
         for ref, axes in zip(ops.inputs, given, strict=True):
@@ -103,23 +102,21 @@ class Walk:
 
     def _repeat(self, repeat: Repeat) -> bool:
         """Give what operations make the axes of what those that they repeat made, if they read the same axes."""
-        axes, bounds = self.found.axes, self._bounds
+        axes = self.found.axes
         place = bisect_left(self._unknown, repeat.like)
         if place < len(self._unknown) and self._unknown[place] < repeat.like + repeat.length:
             return False
         for one, two in repeat.given:
-            if axes.get(one) != axes.get(two) or bounds.get(one) != bounds.get(two):
+            if axes.get(one) != axes.get(two):
                 return False
         for one, two in repeat.made:
             axes[two] = axes[one]
-            if one in bounds:
-                bounds[two] = bounds[one]
         return True
 
     def _step(self, index: int, event: OpEvent, partners: list[OpEvent], places: list[int]) -> None:
         if not event.outputs:
             return
-        op = TracedOp(index, event, partners, places, len(self._others), self._integers, self.axes_of, self._bounds)
+        op = TracedOp(index, event, partners, places, len(self._others), self._integers, self.axes_of)
         if op.is_alone:
             read = (size for ref in event.refs for size in self._alone.get(ref.number) or self.axes_of(ref))
             near = list(dict.fromkeys(size for size in read if isinstance(size, Expr)))[:_MOST_NEAR]
@@ -147,10 +144,7 @@ class Walk:
         else:
             for key, demand in () if op.is_alone else op.demands.items():
                 self.found.demands.setdefault(key, demand)
-            if event.outputs[0].dtype in _INTEGERS:
-                bound = find_bound(event, self._bounds, op.tensors(), op.size("end"))
-                if bound is not None:
-                    self._bounds.update((ref.number, bound) for ref in event.outputs)
+            self.found.reaches += op.reaches
         for place, ref in enumerate(event.outputs):
             axes = self._name_unknown(made[place], op) if made is not None else self._name(place, ref, op)
             self.found.axes[ref.number] = axes

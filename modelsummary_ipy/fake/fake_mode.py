@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.index_values import check_lookup, follow
 from modelsummary_ipy.fake.kernel_layouts import refuse_kernel
 from modelsummary_ipy.torch_compat.distributed import is_planning_shards, is_wrapper
 from modelsummary_ipy.torch_compat.fakes import (
@@ -84,7 +85,9 @@ class _Observer(TorchDispatchMode):
         was_observed, mode.is_observed = mode.is_observed, True
         try:
             refuse_kernel(func, args)
+            check_lookup(func, args)
             output = func(*args, **(kwargs or {}))
+            follow(func, args, kwargs or {}, output)
         finally:
             mode.is_observed = was_observed
         if type(output) is FakeTensor:

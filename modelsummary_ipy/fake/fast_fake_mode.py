@@ -10,6 +10,7 @@ from torch import Tensor
 
 from modelsummary_ipy.fake.evident_layouts import write_down
 from modelsummary_ipy.fake.fake_mode import FakeMode, StockFakeMode, build_fake
+from modelsummary_ipy.fake.index_values import check_lookup, follow
 from modelsummary_ipy.fake.kernel_layouts import Made, find_alignment, find_gradients, find_made, refuse_kernel
 from modelsummary_ipy.fake.known_values import MOST_VALUES, UNFILLED_LIKE, compute, exceeds_limit, find_values
 from modelsummary_ipy.fake.layouts import Layout
@@ -97,6 +98,7 @@ class FastFakeMode(FakeMode):
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):
             return self._run_higher_order(func, args, kwargs)
+        check_lookup(func, args)
         key, output = self._cache.find(self, func, args, kwargs)
         is_unknown = key is None and self._is_unknown(func, args)
         if is_unknown:
@@ -129,6 +131,7 @@ class FastFakeMode(FakeMode):
                 # torch keeps weak references to the fakes it makes, and ``.to()`` of a module can't swap these.
                 made = self._cache.recall(self, key, args)
                 output = output if made is MISSED else made
+        follow(func, args, kwargs, output)
         if self.listener is not None and not (self.meets_wrappers and is_planning_shards()):
             self.listener(func, args, kwargs, output)
         return output

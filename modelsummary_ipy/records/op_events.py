@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+#: Among the arguments of a lookup, how many places of the axis its indices reach, where their values are known.
+PLACES = "places"
+
 
 class TensorRef(NamedTuple):
     """One tensor of a trace.

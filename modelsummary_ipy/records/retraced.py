@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -128,6 +129,16 @@ class Budget:
         """Take off one trace of so many calls."""
         self.calls -= calls
         self.traces -= 1
+
+
+#: In a message, what begins the condition under which it is so.
+WHERE = ", where "
+
+
+def read_condition(reason: str) -> str:
+    """Return the condition under which a forward fails: ``"ids holds no 1"``; ``""`` if it does always."""
+    found = re.search(rf"{WHERE}(\S+ holds no \S+(?: and \S+ holds no \S+)*)$", reason)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
-from modelsummary_ipy.records.retraced import Sizes
+from modelsummary_ipy.records.retraced import Sizes, read_condition
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.shapes.demands import LARGEST
 from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
 from modelsummary_ipy.shapes.joint_limits import Parts
@@ -20,8 +21,6 @@ from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_fac
 from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join, value_at
 from modelsummary_ipy.tracing.retracer import Retracer
 
-#: Above this no limit is searched: tables of positions are shorter.
-_LARGEST = 200_000
 _RECURRENT = names_of("recurrent", "recurrent cell")
 _BATCH_NORMS = names_of("batch norm")
 
@@ -40,6 +39,8 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
         return tuple({limit.text: limit for limit in found}.values())  # two tables may ask for the same
 
 
+#: How often a size is doubled that is to be beyond the end of a table.
+_MOST_DOUBLINGS = 4
 #: What is added to one side of a map whose product with the other has a root: of pixels, or of patches.
 _LONGER = (1, 2, 4, 8, 16)
 
@@ -116,6 +117,8 @@ class _Finder(Scattered):
                 written.append(parts)
             if high is not None and parts is None and self.has_other_factors(names, upper, lower):
                 text += " or few others"
+            if high is not None and (condition := read_condition(self._retracer.at(outside[0]).reason)):
+                text += f" where {condition}"
             ranges = {name: _build_range(self._step(name), low, high) for name in names}
             yield self._build(below + text, *outside, ranges=ranges)
             least = 1 if parts is None else self.find_least(parts, name)
@@ -173,11 +176,27 @@ class _Finder(Scattered):
             if limit is not None and self._works(self._with_partner(name, limit + step)):
                 self._demands.drop(names, limit + step)
                 limit = self._demands.last(names, step)
-            return self._search_in_code(name) if limit is None else limit
+            return self._search_table(name) or self._search_in_code(name) if limit is None else limit
         if self._names.is_spatial(name):
             far = self._samples.narrow.get(name, 2 * base if is_capped else 0)
             return self._search_map_limit(name, far) if far and not self._works({name: far}) else None
         return None if _unrolls(self._trace, self._samples.traces) else self._search_limit(name)
+
+    def _search_table(self, name: str) -> int | None:
+        """Find the last size whose places are in a table, where how they are counted is not known: in logarithms."""
+        base, step = self._base[name], self._step(name)
+        end = None if self._walked is None else self._walked.predict_end(name, base)
+        if end is None:
+            return None
+        likely = base + (end - base) // step * step
+        works, fails = base, likely + step
+        for _ in range(_MOST_DOUBLINGS):
+            if fails > LARGEST:
+                return None
+            if not self._works(self._with_partner(name, fails)):
+                return self._last_between(name, works, [likely] if works < likely else [], fails)
+            works, fails = fails, 2 * fails - base + step
+        return None
 
     def _search_in_code(self, name: str) -> int | None:
         """Find the last size that code takes which compares sizes: ``assert x.shape[1] <= 37``.
@@ -215,13 +234,13 @@ class _Finder(Scattered):
         found = {dim for param in self._trace.params for dim in param.shape}
         for fact in self._trace.modules:
             found |= {v for v in fact.settings.values() if type(v) is int}
-        known = sorted(dim for dim in found if size < dim <= _LARGEST and (dim - size) % step == 0)
+        known = sorted(dim for dim in found if size < dim <= LARGEST and (dim - size) % step == 0)
         far = known[-1] + step if known else size
         if not known or self._works({name: far}):
             return None
-        overrun = self._retracer.at({name: far}).overrun
-        if overrun and size <= far - overrun and (far - overrun - size) % step == 0:
-            return far - overrun
+        likely = far - self._retracer.at({name: far}).overrun
+        if size <= likely < far and (likely - size) % step == 0 and self._works({name: likely}):
+            return likely
         return self._last_between(name, size, known, far)
 
     def _last_between(self, name: str, works: int, likely: list[int], fails: int) -> int:

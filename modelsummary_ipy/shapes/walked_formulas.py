@@ -39,6 +39,7 @@ class WalkedFormulas:
         inputs: The same for input leaves.
         is_made: Per call, whether it is made at the sizes that were walked at.
         demands: What operations demand of sizes.
+        reaches: Of lookups whose places are no size that they read, the rows, and how many are read at some sizes.
         contradicted: What an entry, the table's or a user's, says otherwise than torch.
         is_ambiguous: Whether a padding may be to one multiple or another, as far as the traces tell.
         is_loose: Whether another integer of the code may be a floor or a multiple of several steps.
@@ -60,6 +61,7 @@ class WalkedFormulas:
     is_loose: bool = False
     has_guessed: bool = False
     rivals: tuple[Pair, ...] = ()
+    reaches: tuple[tuple[int, list[tuple[Sizes, int]]], ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -76,6 +78,16 @@ class WalkedFormulas:
     def num_known(self) -> int:
         """How many leaves are known."""
         return sum(dims is not None for table in (self.outputs, self.inputs) for leaves in table for dims in leaves)
+
+    def predict_end(self, name: str, size: int) -> int | None:
+        """Return about which size of a dim a lookup reaches the end of its table at; ``None`` if none gets nearer."""
+        ends = []
+        for rows, reached in self.reaches:
+            points = sorted({(at[name], places) for at, places in reached})
+            (first, fewest), (last, most) = points[0], points[-1]
+            if most > fewest and last > first:
+                ends.append(last + max(rows - most, 0) * (last - first) // (most - fewest))
+        return max(min(ends), size) if ends else None
 
     def list_caps(self, base: Sizes) -> set[int]:
         """List the sizes of the input, about, where a size that is cut to a number would be: ``x[:, i : i + 512]``."""
@@ -224,6 +236,7 @@ class _Walker:
             walked.is_loose,
             has_guessed,
             tuple(self._integers.rivals),
+            tuple((rows, list(zip((at_main, *at_others), places, strict=True))) for rows, places in walked.reaches),
         )
         if self._must_agree:
             found.confirm(self.trace, self.samples.base, self.trace)

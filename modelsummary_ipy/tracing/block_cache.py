@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
+from modelsummary_ipy.fake.index_values import VALUES, is_followed
 from modelsummary_ipy.fake.shape_cache import Recipe, add_part, is_fresh
 from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.tensor_meta import TAG
@@ -174,7 +175,7 @@ class BlockCache:
     def _read_given(self, value: Any) -> Given:
         given = Given([torch.get_default_dtype()], [], [])
         templates = self._mode.templates.values()
-        usual = {TAG, REF, "fake_mode", *(name for _, rest in templates for name in rest)}
+        usual = {TAG, REF, VALUES, "fake_mode", *(name for _, rest in templates for name in rest)}
         self._add_argument(value, given, usual)
         return given
 
@@ -186,7 +187,7 @@ class BlockCache:
                     raise UnlikeError
                 given.tensors.append(value)
                 given.marks.append(self._mark(value))
-                if not add_part(given.parts, value, self._mode):
+                if is_followed(value) or not add_part(given.parts, value, self._mode):
                     given.parts.append((id(value), version_of(value)))  # of known values, say: the same tensor only
             given.parts.append(place)
         elif type(value) in (tuple, list, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -24,14 +23,13 @@ from modelsummary_ipy.records.trace import Engine, Mode, Trace
 from modelsummary_ipy.tracing.example_inputs import correct_dtypes, find_ranges, guess_dtypes
 from modelsummary_ipy.tracing.fake_failures import confirm_failure, differentiates, find_need_of_values
 from modelsummary_ipy.tracing.input_search import search_inputs
-from modelsummary_ipy.tracing.overrun import Beyond, LookupCheck, fail_at, find_beyond
+from modelsummary_ipy.tracing.label_checks import check_call
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import Observer, TraceCancelled, find_keeping
 from modelsummary_ipy.tracing.real_run import find_hindrance, run_real
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.source_lines import trim_error
-from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 
 #: ``auto`` runs a model for real no longer than this; ``engine="real"`` has no limit.
 REAL_SECONDS = 10.0
@@ -87,17 +85,12 @@ class _Job:
 
 @dataclass(frozen=True)
 class _FakeTrace:
-    """A trace with fakes, its arguments, the request with the dtypes that they got, and how often it was traced.
-
-    Attributes:
-        beyond: The first index that is known to go beyond what it picks from.
-    """
+    """A trace with fakes, its arguments, the request with the dtypes that they got, and how often it was traced."""
 
     result: TraceResult
     prepared: Prepared
     request: TraceRequest
     num_traces: int
-    beyond: Beyond | None = None
 
 
 def run_engine(
@@ -234,9 +227,6 @@ def _trace_given(job: _Job, engine: Engine) -> Traced:
         reason = find_need_of_values(result)
         if not reason:
             result, reason = confirm_failure(result)
-    elif not job.once and (found := find_beyond(result.trace, _find_largest_in(fake)) or fake.beyond) is not None:
-        result = _trace_overrun(fake.request, job.observer, found)
-        num_traces += 1
     elif not job.once and result.is_unread and all(fact.given == "data" for fact in fake.prepared.facts):
         reason = _UNREAD
     if reason and engine == "auto" and not job.once:
@@ -259,48 +249,24 @@ def _trace_fake(
     most = 1 if once else 4 + len(request.dtypes)  # a trace may end at the first wrong guess
     lean = "no_grad" if request.shadow.is_large else ""
     for num_traces in range(1, most + 1):
-        lookups = LookupCheck()
         with torch.no_grad() if lean == "no_grad" else nullcontext():
             made = trace_fake(
-                request, lean=lean == "no_grad", observer=observer, guard=lookups, measure_bytes=not lean,
+                request, lean=lean == "no_grad", observer=observer, guard=check_call, measure_bytes=not lean,
                 keep_interrupted=keep_interrupted, in_full=once,
             )  # fmt: skip
         assert made is not None
         result, prepared = made
         if result.is_interrupted or num_traces == most:
-            return _FakeTrace(result, prepared, request, num_traces, lookups.found)
+            return _FakeTrace(result, prepared, request, num_traces)
         needs_grad = result.error is not None and differentiates(result.error)
         if lean != "grad" and (needs_grad or (lean and result.reads_grad and torch.is_grad_enabled())):
             lean = "grad"
             continue
         better = correct_dtypes(request, prepared, result.trace)
         if better is None:
-            return _FakeTrace(result, prepared, request, num_traces, lookups.found)
+            return _FakeTrace(result, prepared, request, num_traces)
         request = better
     raise AssertionError("unreachable")
-
-
-def _trace_overrun(request: TraceRequest, observer: Observer | None, found: Beyond) -> TraceResult:
-    """Trace again, up to the call whose index is beyond what it picks from."""
-    with quiet_output():
-        guard = fail_at(found)
-        made = trace_fake(request, observer=observer, guard=guard, keep_interrupted=find_keeping() is not None)
-    assert made is not None
-    return made[0]
-
-
-def _find_largest_in(fake: _FakeTrace) -> Callable[[int], int | None]:
-    """Return what finds the largest value of an integer input that the user gave as data, by leaf."""
-    inputs = fake.request.inputs
-
-    def find_largest(leaf: int) -> int | None:
-        name = fake.prepared.facts[leaf].spec.name
-        given = dict(find_argument_leaves(inputs.args, inputs.kwargs, whole=True)).get(name)
-        if given is None or given.is_floating_point() or given.device.type != "cpu" or not 0 < given.numel() < 1 << 24:
-            return None
-        return int(given.max())
-
-    return find_largest
 
 
 # -- real runs --------------------------------------------------------------------------------------------------------

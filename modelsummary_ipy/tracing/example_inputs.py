@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from modelsummary_ipy.fake.index_values import INTEGERS, mark_input
 from modelsummary_ipy.inputs.infer import COUNTED
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
@@ -16,7 +17,7 @@ from modelsummary_ipy.isolation.shadow import Shadow
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.model.torch_layers import functions_of, names_of
 from modelsummary_ipy.records.trace import Call, InputFact, Link, Trace
-from modelsummary_ipy.tracing.overrun import count_rows
+from modelsummary_ipy.torch_compat.fakes import FakeTensor
 from modelsummary_ipy.tracing.prepared import Prepared
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.tensor_leaves import build_spec, find_argument_leaves
@@ -87,15 +88,25 @@ def prepare_inputs(request: TraceRequest, work: Shadow, ranges: Mapping[int, int
         ranges: For a real run: by size, the number of values an integer may take (rows of the embedding it goes to).
     """
     inputs, sizes = request.inputs, list_sizes(request)
-    maker = _Maker(work, request.dtypes, ranges or {}, [_find_fill(name, size, sizes) for name, size in sizes])
+    maker = _Maker(work, request.dtypes, ranges or {}, [(name, _find_fill(name, size, sizes)) for name, size in sizes])
     args = tuple(maker.make(value) for value in inputs.args)
     kwargs = {name: maker.make(value) for name, value in inputs.kwargs.items()}
     facts = []
+    given = dict(find_argument_leaves(inputs.args, inputs.kwargs, whole=True))
     for name, tensor in find_argument_leaves(args, kwargs, whole=True):
         size = maker.made.get(id(tensor))
+        if size is None and work.fake_mode is not None:
+            mark_input(tensor, name, _find_largest(given.get(name)))
         dims = tuple(size.dims) if size is not None else ("",) * tensor.dim()
         facts.append(InputFact(build_spec(name, tensor), dims, "size" if size is not None else "data"))
     return Prepared(args, kwargs, tuple(facts))
+
+
+def _find_largest(given: Any) -> int | None:
+    """Return the largest of a user's integers; ``None`` if they are none, or too many."""
+    if not isinstance(given, Tensor) or isinstance(given, FakeTensor) or given.dtype not in INTEGERS:
+        return None
+    return int(given.max()) if given.device.type == "cpu" and 0 < given.numel() < 1 << 24 else None
 
 
 def _find_fill(name: str, size: Size, sizes: list[tuple[str, Size]]) -> int | None:
@@ -112,7 +123,7 @@ def _find_fill(name: str, size: Size, sizes: list[tuple[str, Size]]) -> int | No
 
 class _Maker:
     def __init__(
-        self, work: Shadow, dtypes: tuple[str, ...], ranges: Mapping[int, int], fills: list[int | None]
+        self, work: Shadow, dtypes: tuple[str, ...], ranges: Mapping[int, int], fills: list[tuple[str, int | None]]
     ) -> None:
         self._work = work
         self._dtypes = dtypes
@@ -128,12 +139,14 @@ class _Maker:
     def _make_tensor(self, size: Size) -> Tensor:
         number, self._next = self._next, self._next + 1
         dtype = getattr(torch, self._dtypes[number])
-        fill = self._fills[number] if not (dtype.is_floating_point or dtype.is_complex) else None
+        name, fill = self._fills[number]
+        fill = fill if not (dtype.is_floating_point or dtype.is_complex) else None
         if self._work.fake_mode is not None:
             with self._work.fake_mode:
                 tensor = torch.empty(size.shape, dtype=dtype, device=self._work.device)
                 if fill is not None:
                     tensor = torch.full_like(tensor, fill)
+            mark_input(tensor, name)
         elif fill is not None:
             tensor = torch.full(tuple(size.shape), fill, dtype=dtype, device="cpu").to(self._work.device)
         else:
@@ -229,7 +242,16 @@ def find_ranges(trace: Trace, facts: tuple[InputFact, ...]) -> dict[int, int]:
         for call in trace.calls:
             if all(_find_input(trace, link) != leaf for link in call.input_links):
                 continue
-            rows = count_rows(call, trace) if call.type_name in _LOOKUPS else None
+            rows = _count_rows(call, trace) if call.type_name in _LOOKUPS else None
             if rows is not None:
                 ranges[number] = min(rows, ranges.get(number, rows))
     return ranges
+
+
+def _count_rows(call: Call, trace: Trace) -> int | None:
+    """Return the rows of the table that a lookup reads; ``None`` if they are unknown."""
+    if call.kind == "op":
+        return call.inputs[1].shape[0] if len(call.inputs) > 1 and call.inputs[1].shape else None
+    assert call.module is not None
+    rows = trace.modules[call.module].settings.get("num_embeddings")
+    return rows if isinstance(rows, int) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from modelsummary_ipy.fake.index_values import find_overrun
 from modelsummary_ipy.records.errors import write_error
 from modelsummary_ipy.torch_compat.fakes import (
     FAKE_ONLY_ERRORS,
@@ -44,6 +45,8 @@ def confirm_failure(result: TraceResult) -> tuple[TraceResult, str]:
     failure = result.trace.failure
     assert failure is not None
     assert result.error is not None
+    if find_overrun(result.error) is not None:
+        return result, ""
     if _needed_values(result.error):
         return result, _write_place(result)
     if result.operands is None or is_about_history(failure.message):

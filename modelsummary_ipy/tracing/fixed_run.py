@@ -13,10 +13,9 @@ from modelsummary_ipy.isolation.shadow import build_real_shadow
 from modelsummary_ipy.tracing.edited_source import UnfitEditError
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fixed_model import FixedModel
-from modelsummary_ipy.tracing.overrun import check_values, find_overrun
+from modelsummary_ipy.tracing.label_checks import check_call
 from modelsummary_ipy.tracing.prepared import TraceResult
 from modelsummary_ipy.tracing.progress import TraceEndedError
-from modelsummary_ipy.tracing.real_op_checks import check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.retracer import trace_fake
 from modelsummary_ipy.tracing.tracer import trace
@@ -47,8 +46,7 @@ def run_fixed(
         if counted > most or is_late():
             raise TraceEndedError
         if model is None:
-            check_operation(func, name, args, kwargs)
-            check_values(name, args, kwargs)
+            check_call(func, name, args, kwargs)
 
     with quiet_output(), warnings_ignored():
         try:
@@ -61,8 +59,6 @@ def run_fixed(
                 result = made[0]
         except (TraceEndedError, UnfitEditError):
             return None
-    if result.error is None and find_overrun(result.trace, lambda leaf: None) is not None:
-        return None
     return result
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy.fake.fake_mode import FakeMode, build_fake
+from modelsummary_ipy.fake.index_values import is_followed
 from modelsummary_ipy.fake.shape_cache import Recipe, add_part, is_fresh
 from modelsummary_ipy.model.layer_spec import EMPTY, LayerKind, LayerSpec, Offset
 from modelsummary_ipy.model.tensor_meta import find_meta
@@ -198,7 +199,7 @@ class LayerCache:
                 return None
         parts = [kind, state["training"], torch.get_default_dtype(), torch.is_inference_mode_enabled()]
         for value in args:
-            if not add_part(parts, value, mode):
+            if is_followed(value) or not add_part(parts, value, mode):
                 return None
         given = list_tensors(args)
         if len(given) > 1:  # which of them are one tensor

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from modelsummary_ipy.fake.fake_mode import FakeMode
+from modelsummary_ipy.fake.index_values import list_places
 from modelsummary_ipy.model.tensor_meta import name_dtype
-from modelsummary_ipy.records.op_events import OpEvent, OpEvents, Repeat, TensorRef
+from modelsummary_ipy.records.op_events import PLACES, OpEvent, OpEvents, Repeat, TensorRef
 from modelsummary_ipy.records.trace import Call
 from modelsummary_ipy.torch_compat.fakes import FakeTensor, OpOverload, schema_of
 from modelsummary_ipy.tracing.call_builder import REF, RunningCall
@@ -85,6 +86,9 @@ class OpLog:
         )
         for key, value in kwargs.items():
             given[key] = simplify(value)
+        places = list_places(func, args)
+        if len(places) == 1:
+            given[PLACES] = places[0].largest + 1
         if isinstance(output, Tensor):
             outputs: tuple[TensorRef, ...] = (self._number(output),)
         elif isinstance(output, (tuple, list)):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from modelsummary_ipy.fake.fake_mode import build_fake
 from modelsummary_ipy.fake.fake_subclasses import copy_class
+from modelsummary_ipy.fake.index_values import mark_like
 from modelsummary_ipy.fake.known_values import MOST_VALUES
 from modelsummary_ipy.inputs.pytree import replace_tensors
 from modelsummary_ipy.isolation.shadow import Shadow
@@ -52,6 +53,7 @@ def resize_inputs(prepared: Prepared, work: Shadow, shapes: Mapping[int, tuple[i
         # Lengths, offsets: as many more as there are rows now, the last one again.
         if values is not None and values.numel() and math.prod(shape) <= MOST_VALUES:
             give_constant(made, _extend(values, shape))
+        mark_like(made, tensor)
         fresh[id(tensor)] = made.requires_grad_(tensor.requires_grad)
     args = tuple(replace_tensors(value, fresh) for value in prepared.args)
     kwargs = {name: replace_tensors(value, fresh) for name, value in prepared.kwargs.items()}

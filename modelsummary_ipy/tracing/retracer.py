@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from modelsummary_ipy.fake.index_values import find_overrun
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.global_state import collector_paused
@@ -24,7 +25,7 @@ from modelsummary_ipy.torch_compat.distributed import load_collectives
 from modelsummary_ipy.tracing.alike_calls import AlikeCalls, find_alike
 from modelsummary_ipy.tracing.example_inputs import prepare_inputs
 from modelsummary_ipy.tracing.fake_failures import differentiates
-from modelsummary_ipy.tracing.overrun import check_values, count_beyond, find_overrun
+from modelsummary_ipy.tracing.label_checks import check_labels
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import TraceEndedError
 from modelsummary_ipy.tracing.real_op_checks import check_operation
@@ -234,17 +235,14 @@ class Retracer:
         measure: bool = False,
         keep_saved: bool = False,
     ) -> Retraced:
-        counted = overrun = 0
+        counted = 0
 
         def guard(func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-            nonlocal counted, overrun
+            nonlocal counted
             counted += 1
             if counted > self._most or self.budget.time.is_over:
                 raise TraceEndedError
-            if name == "embedding" and (found := count_beyond(*args[:2])) is not None:
-                overrun, message = found
-                raise IndexError(message)
-            check_values(name, args, kwargs)
+            check_labels(name, args, kwargs)
             if check is not None:
                 check(func, name, args, kwargs)
 
@@ -269,7 +267,7 @@ class Retracer:
         if not measure:
             self.budget.spend(len(found.calls))
         ops = None if self._is_brief else made[0].ops
-        judged, reads_grad = _judge(found, ops, overrun), made[0].reads_grad
+        judged, reads_grad = _judge(found, ops, find_overrun(error) or 0), made[0].reads_grad
         if not is_lean or not (self._may_need_grad(error, found.failure) or reads_grad):
             return judged
         self._with_grad = True
@@ -291,10 +289,6 @@ class Retracer:
 def _judge(found: Trace, ops: OpEvents | None, overrun_by: int) -> Retraced:
     if found.failure is not None:
         return Retraced(found, f"{found.failure.error_type}: {found.failure.message}", overrun_by, ops)
-    overrun = find_overrun(found, lambda leaf: None, picked=True)  # sizes of other inputs hold no values
-    if overrun is not None:
-        _, index, rows = overrun
-        return Retraced(found, f"IndexError: index {index} in a table of {rows} rows", index - rows + 1, ops)
     return Retraced(found, ops=ops)
 
 

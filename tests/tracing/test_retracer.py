@@ -76,7 +76,7 @@ def test_an_index_beyond_a_table_is_a_failure_with_its_distance() -> None:
     found = retracer.at({"T": 11})
     assert found.failed
     assert found.overrun == 3
-    assert found.reason == "IndexError: index 10 in a table of 8 rows"
+    assert found.reason == "IndexError: index out of range in self: 10 in a table of 8 rows"
 
 
 class Padded(Positions):
@@ -96,7 +96,7 @@ def test_positions_counted_from_the_ids_that_were_given_end_with_their_table() -
         Padded()(ids[:, :1].expand(2, 7))
     assert retracer.at({"T": 6}).works
     found = retracer.at({"T": 7})
-    assert (found.reason, found.overrun) == ("IndexError: index 8 in a table of 8 rows", 1)
+    assert (found.reason, found.overrun) == ("IndexError: index out of range in self: 8 in a table of 8 rows", 1)
 
 
 def test_the_mode_is_part_of_what_is_traced() -> None:

@@ -34,7 +34,7 @@ def index(op: Op) -> Sequence[Axes]:
             found.append(axes)
         taken += at
     if len(places) == 1 and not masks:
-        op.look_up(data[taken[0]], "indices")
+        op.look_up(data[taken[0]])
     first = taken[0] if taken == list(range(taken[0], taken[-1] + 1)) else 0
     before: list[Size] = [data[dim] for dim in range(first) if dim not in taken]
     if masks:

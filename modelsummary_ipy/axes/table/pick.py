@@ -46,7 +46,7 @@ def _find_end(op: Op, full: Size, name: str, default: Size) -> Size:
 def embedding(op: Op) -> Sequence[Axes]:
     """Look rows of a table up: ``(B, T)`` to ``(B, T, F)``."""
     rows, features = op.axes("weight")
-    op.look_up(rows, "indices")
+    op.look_up(rows)
     return [[*op.axes("indices"), features]]
 
 
@@ -162,7 +162,7 @@ def index_select(op: Op) -> Sequence[Axes]:
     if not data:
         return [data]
     dim, count = op.plain("dim"), index[0] if index else 1
-    op.look_up(data[dim], "index")
+    op.look_up(data[dim])
     return [put(data, dim, op.resized(data[dim], count))]
 
 
@@ -175,7 +175,7 @@ def gather(op: Op) -> Sequence[Axes]:
     for size, part in zip(put(data, dim), put(index, dim), strict=True):
         op.inside(size, part)
     op.across(data[dim])
-    op.look_up(data[dim], "index")
+    op.look_up(data[dim])
     return [[op.resized(size, count, 0) for size, count in zip(data, index, strict=True)]]
 
 

@@ -315,7 +315,8 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
     most = int(words[0]) if words and words[0].isdigit() else None
     got = f"got {most}" if most is not None else "got a larger or a negative index"
     reason = f"the table has rows 0 … {rows - 1}, {got}"
-    counted = next((call for call in ctx.flow.walk_back(ctx.operands[0].link, 8) if call.type_name == "arange"), None)
+    before = ctx.flow.walk_back(ctx.operands[0].link, 8)
+    counted = next((call for call in before if call.type_name in ("arange", "cumsum")), None)
     goal = None
     if counted is not None and most is not None:
         count = max(ctx.operands[0].shape, default=1)
@@ -370,8 +371,13 @@ def _explain_positions(ctx: FailureContext) -> Diagnosis | None:
         reason += ": they are counted from behind the number of padding"
     needed = dict.fromkeys((most + 1, count + 1, count + 2))  # of RoBERTa two more than there are tokens
     fixes = [fix for length in needed for fix in list_rebuilds(ctx, size, length)]
-    return Diagnosis(reason, f"positions 0 … {size - 1}", fixes, STEER)
+    goal = (_longest_index, size - (most + 1 - count))
+    return Diagnosis(reason, f"positions 0 … {size - 1}", fixes, STEER, goal)
 
 
 def _longest(call: Call) -> int | None:
     return max(call.inputs[0].shape, default=None) if call.inputs and call.inputs[0].shape else None
+
+
+def _longest_index(call: Call) -> int | None:
+    return max(call.inputs[1].shape, default=None) if len(call.inputs) > 1 else None

@@ -57,7 +57,7 @@ from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.records.errors import ForwardError
 from modelsummary_ipy.records.fixes import Candidate, Fix
 from modelsummary_ipy.records.internal_errors import attempt
-from modelsummary_ipy.records.retraced import Specs
+from modelsummary_ipy.records.retraced import Specs, read_condition
 from modelsummary_ipy.records.summary import Story
 
 Family = Callable[[FailureContext], "Diagnosis | None"]
@@ -241,7 +241,9 @@ def diagnose(ctx: FailureContext, errors: list[str]) -> Diagnosis:
     for code, family in {**_FIRST, **others}.items():
         diagnosis = attempt(f"explanation {code}", errors, partial(family, ctx), None)
         if diagnosis is not None:
-            return replace(diagnosis, code=code)
+            condition = read_condition(words)
+            reason = f"{diagnosis.reason}, where {condition}" if condition else diagnosis.reason
+            return replace(diagnosis, code=code, reason=reason)
     may_be_size = ctx.failure.error_type not in _NO_SIZES and not is_of_values(ctx)
     reason = first_line(words) if is_torchs(ctx) else "; ".join(line.rstrip(".;") for line in list_lines(words))
     search, made = ANYWHERE if may_be_size else (), list(_list_made(ctx))

@@ -115,7 +115,8 @@ class _Finder(Scattered):
             if parts is not None:
                 text = (f"{text} or " if isinstance(parts.by, int) and parts.by else "") + parts.write(list(self._base))
                 written.append(parts)
-            if high is not None and parts is None and self.has_other_factors(names, upper, lower):
+            is_left = high is not None and parts is None and self.has_other_factors(names, upper, lower)
+            if is_left or (parts is None and any(map(self._works, outside))):  # 27 rows where 28 are as many samples
                 text += " or few others"
             if high is not None and (condition := read_condition(self._retracer.at(outside[0]).reason)):
                 text += f" where {condition}"
@@ -135,7 +136,7 @@ class _Finder(Scattered):
         if first < low and self._is_broadcast(name, first) and self._works(self._with_partner(name, first)):
             last = self._last_in_steps(name, first, low, step)
             one = self._with_partner(name, 1)
-            runs = [(1, 1)] * (first > step == 1 and self._is_broadcast(name, 1) and self._works(one)) + [(first, last)]
+            runs = [(1, 1)] * (first > step == 1 and self._works(one)) + [(first, last)]
             ends = {size: self._is_as_written(self._with_partner(name, size)) for run in runs for size in run}
             return write_besides(name, tuple((low, high, ends[low] and ends[high]) for low, high in runs))
         below = range(low % step or step, low - step, step)

@@ -112,8 +112,9 @@ class Demands:
         return [demand for demand in self._demands if len(names_of(demand)) > 1]
 
     def without(self, demand: Demand) -> Demands:
-        """Return all but one demand."""
-        return Demands([each for each in self._demands if each != demand], self._base)
+        """Return all but one demand, also where it is made again of a broadcast."""
+        sides = {demand.one, demand.other}
+        return Demands([each for each in self._demands if {each.one, each.other} != sides], self._base)
 
     def drop(self, names: Sequence[str], size: int) -> None:
         """Leave out what is demanded wrongly, as an integer was taken for another: a size that works does not fit."""

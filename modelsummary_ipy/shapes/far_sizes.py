@@ -16,6 +16,8 @@ from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 
 #: Numbers above these are no lengths that a forward is traced at again; of a side, of a sequence.
 _LARGEST_SIDE, _LARGEST = 1100, 5000
+#: What the batch is a multiple of there.
+_GROUPS = 24
 
 
 class FarSizes(NamedTuple):
@@ -59,7 +61,8 @@ def plan_far_sizes(
         for name in samples.free
         if name not in samples.windows and name != names.batch and not samples.is_fixed(name, names)
     ]
-    if not bounds or not moving or any(len(other.calls) > len(trace.calls) for other in samples.traces):
+    is_free = names.batch in samples.free
+    if not bounds or not (moving or is_free) or any(len(other.calls) > len(trace.calls) for other in samples.traces):
         return None
     planned = [dict(samples.base) for _ in range(6)]
     for place, name in enumerate(moving):
@@ -75,6 +78,8 @@ def plan_far_sizes(
     for one, two in samples.tied:
         for sizes in planned:
             sizes[two] = sizes[one]
+    if is_free:  # of groups of 2, 3 or 4 samples, which other batches may not be made of
+        planned[2][names.batch] = (samples.base[names.batch] // _GROUPS + 1) * _GROUPS
     return FarSizes(*planned)
 
 

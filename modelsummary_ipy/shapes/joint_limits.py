@@ -8,7 +8,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from modelsummary_ipy.axes.expr import Expr, Floor, Least, Root, constant
+from modelsummary_ipy.axes.expr import Expr, Floor, Least, Root, constant, floor_of
 from modelsummary_ipy.axes.minima import simplify
 from modelsummary_ipy.axes.registry import Size
 from modelsummary_ipy.axes.traced_op import Demand
@@ -75,10 +75,16 @@ class JointLimits(TriedSizes):
 
     def find_parts(self) -> Iterator[Parts]:
         """Find products that must be divisible: where something is left the model fails, and elsewhere it works."""
+        found = []
         for demand in self._demands.all if self._demands is not None else ():
             parts = _read_parts(demand)
             left, other = ({}, {}) if parts is None else (self.find_left(parts), self._find_other(parts))
             if parts is not None and left and other and self._fails(left) and self._works(other):
+                found.append(parts)
+        for parts in found:  # thirds of which quarters are made: by 12
+            same = [each.by for each in found if each is not parts and each.product == parts.product]
+            mine, numbers = parts.by, [by for by in same if isinstance(by, int) and by]
+            if not (isinstance(mine, int) and mine and any(by % mine == 0 for by in numbers)):
                 yield parts
 
     def find_left(self, parts: Parts) -> dict[str, int]:
@@ -264,7 +270,8 @@ def _read_parts(demand: Demand) -> Parts | None:
         if more or len(monomial) != 1 or not isinstance(monomial[0][0], Floor):
             continue
         inside = monomial[0][0].inside
-        if len(inside.names) > 1 and monomial[0][1] == 1 and len(inside.terms) == 1 and inside.scaled(times) == size:
+        is_whole = size in (inside.scaled(times), floor_of(inside.scaled(times)))
+        if len(inside.names) > 1 and monomial[0][1] == 1 and len(inside.terms) == 1 and is_whole:
             dims, part = inside.terms[0]
             return Parts(Expr(((dims, 1),)), Fraction(part).denominator, demand)
     return None

@@ -80,7 +80,8 @@ class Multiples(JointLimits):
             powers = [2**power for power in range(self._base[name].bit_length())]
             least = next((size for size in powers if self._works({name: size})), 1)
             if self._fails({name: more}):
-                yield self._build(f"{name} a power of two", {name: more})
+                besides = self._find_besides(name, 1, range(3, 8), lambda size: size & (size - 1) == 0)
+                yield self._build(f"{write_besides(name, besides)}{name} a power of two", {name: more})
             if least > 1:
                 yield self._build(f"{name} ≥ {least}", {name: least // 2})
 

@@ -297,7 +297,7 @@ class StepSearch:
         """Plan whole windows more where a few sizes in a row work, on one side of these, and again at twice these."""
         base = {name: self._base[name] for name in names}
         common = math.gcd(*base.values())
-        if not all(map(self._is_spatial, names)) or (step < 0 and not self._moves(names, common)):
+        if step < 0 and not self._moves(names, common):
             return False
         rounds_up = self._moves(names, -1)
         if rounds_up == self._moves(names, 1) or not self._moves(names, common) or not self._moves(names, 2 * common):

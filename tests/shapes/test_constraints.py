@@ -16,6 +16,31 @@ from modelsummary_ipy.summary import ModelSummary
 from tests.shapes.sized import Net, Positions, UNet, run
 
 
+def scan(a: Tensor, b: Tensor) -> Tensor:
+    """Run a linear recurrence by doubling."""
+    if a.shape[1] == 1:
+        return b
+    even, odd = slice(0, None, 2), slice(1, None, 2)
+    later = scan(a[:, even] * a[:, odd], a[:, odd] * b[:, even] + b[:, odd])
+    before = torch.cat([torch.zeros_like(later[:, :1]), later[:, :-1]], 1)
+    return torch.stack([a[:, even] * before + b[:, even], later], 2).flatten(1, 2)
+
+
+class Turned(nn.Module):
+    """Turns an image by angles that its windows give, and folds features so that three samples may be of four."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn, self.read = nn.Conv2d(1, 1, 7), nn.Conv2d(1, 1, 13)
+        self.angles, self.out = nn.Linear(25, 6), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = self.angles(F.max_pool2d(self.turn(x), 4).view(-1, 25)).view(-1, 2, 3)
+        x = F.grid_sample(x, F.affine_grid(angles, list(x.shape), align_corners=False), align_corners=False)
+        made: Tensor = self.out(F.max_pool2d(self.read(x), 4).view(-1, 16))
+        return made
+
+
 class Exact(nn.Module):
     """A patch embedding that compares its image's size: with one size, or with what it divides."""
 
@@ -230,6 +255,17 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      FLOAT, (2, 3, 60), ("8 ≤ F ≤ 15 or 56 ≤ F ≤ 63",), [(1, 4, 63), (2, 3, 8)], [(2, 3, 64), (2, 3, 16), (2, 3, 7)]),
     ("frames of so many samples", lambda: Net(lambda f, x: f(x.view(len(x), -1, 80)), nn.Linear(80, 5)),
      FLOAT, (3, 1, 480), ("T·F divisible by 80",), [(2, 1, 80), (2, 2, 40)], [(2, 1, 100), (3, 1, 481)]),
+    ("segments of frames that are channels", lambda: Net(lambda f, x: (y := f(x.view(-1, 3, x.shape[2]).mT)).view(
+        len(y) // 4, 4, -1, 5).mean(1), nn.Linear(3, 5)),
+     FLOAT, (2, 12, 7), ("B·T divisible by 12",), [(1, 12, 7), (4, 3, 7), (2, 6, 9)], [(2, 9, 7), (1, 6, 7), (2, 13, 7)]),
+    ("an image that is turned first", Turned, FLOAT, (4, 1, 28, 28), ("28 ≤ H, W ≤ 29 or few others", "C = 1"),
+     [(4, 1, 27, 28), (4, 1, 29, 29), (8, 1, 28, 26)], [(4, 1, 25, 28), (4, 1, 30, 28), (4, 1, 27, 27)]),
+    ("what is left of two seasons", lambda: Net(lambda f, x: f(x)[:, -7:] + x[:, -14:-7, :1], nn.Linear(5, 1)),
+     FLOAT, (3, 28, 5), ("T = 1 (other formulas) or T = 8 (other formulas) or T ≥ 14", "F = 5"),
+     [(3, 1, 5), (3, 8, 5), (3, 14, 5)], [(3, 2, 5), (3, 7, 5), (3, 9, 5), (3, 13, 5)]),
+    ("a scan by halves", lambda: Net(lambda f, x: scan(torch.sigmoid(f(x)), x), nn.Linear(3, 3)),
+     FLOAT, (2, 32, 3), ("T = 3 (other formulas) or T a power of two", "F = 3"),
+     [(2, 1, 3), (2, 3, 3), (2, 16, 3)], [(2, 5, 3), (2, 6, 3), (2, 7, 3), (2, 9, 3)]),
     ("anything", lambda: nn.AdaptiveAvgPool2d(1), FLOAT, (2, 8, 16, 16), (), [(1, 1, 1, 1), (5, 3, 7, 9)], []),
 ]  # fmt: skip
 

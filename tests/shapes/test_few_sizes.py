@@ -102,6 +102,34 @@ class Halves(nn.Module):
         return x
 
 
+class Bins(nn.Module):
+    """Halves steps twice, and takes whole windows of 4 of what comes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv1d(6, 5, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.max_pool1d(F.max_pool1d(self.layer(x.mT), 2), 2).mT
+        count = x.shape[1]
+        assert count % 4 == 0, f"{count} bins"
+        return x[:, 2:-2], x.reshape(len(x), count // 4, 4, 5).mean(2)
+
+
+class Groups(nn.Module):
+    """Compares the samples of groups of four, or of all where there are not as many."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x, count = self.layer(x), len(x)
+        size = min(4, count) if count % min(4, count) == 0 else count
+        spread = x.reshape(size, -1, 5).std(0, correction=0)
+        return torch.cat([x, spread.repeat(size, 1)], 1), spread
+
+
 def run(model: nn.Module, shapes: list[Shape]) -> list[Shape] | None:
     """Run for real; ``None`` where that fails."""
     try:
@@ -137,6 +165,11 @@ CASES: dict[
         Windows, [(2, 3, 40, 40)], ["B C H W"],
         ("7 ≤ H ≤ 8 or 11 ≤ H ≤ 16 or H ≥ 19", "7 ≤ W ≤ 8 or 11 ≤ W ≤ 16 or W ≥ 19", "C = 3"), "H", RANGES,
     ),
+    "windows of a sequence that was halved": (
+        Bins, [(2, 64, 6)], ["B T F"], ("⌊T/4⌋ divisible by 4", "T ≥ 16", "F = 6"), "T",
+        [size for size in range(16, UP_TO) if size // 4 % 4 == 0],
+    ),
+    "groups of samples where these are whole": (Groups, [(4, 6)], ["B F"], ("F = 6",), "B", range(1, UP_TO)),
     "halves of what is left": (Halves, [(2, 31, 6)], ["B T F"], ("T ≥ 8", "F = 6"), "T", range(8, UP_TO)),
 }  # fmt: skip
 

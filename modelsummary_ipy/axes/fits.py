@@ -52,6 +52,19 @@ def fit_paddings(size: Expr, us: Sequence[int], values: Sequence[int]) -> list[E
     return found
 
 
+def fit_rests(size: Expr, us: Sequence[int], values: Sequence[int]) -> list[Expr]:
+    """Return what is missing to the next ``m·k + c``: none to ``m - 1``, or 1 to ``m`` as of ``m - (u + m/2) % m``."""
+    sums = [u + v for u, v in zip(us, values, strict=True)]
+    common, most = math.gcd(*(each - sums[0] for each in sums)), max(values)
+    m = next((m for m in range(max(most, 2), min(common, _MOST_MULTIPLE) + 1) if common % m == 0), 0)
+    if not m or min(values) < 0 or len(set(values)) < 3:
+        return []
+    c = sums[0] % m
+    found = [((size + more) // m).scaled(m) + c - size for more in (m - c, m - 1 - c)]
+    wholes = [[(u + more) // m * m + c - u for u in us] for more in (m - c, m - 1 - c)]
+    return [expr for expr, made in zip(found, wholes, strict=True) if made == [*values]]
+
+
 def fit_clips(size: Expr, us: Sequence[Fraction | int], values: Sequence[int]) -> Iterator[Expr]:
     """Yield ``min(u, c)``, ``max(u, c)``, and what is more than ``c``, or less: each is met on both sides of ``c``."""
     pairs = list(zip(us, values, strict=True))

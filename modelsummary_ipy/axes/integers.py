@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from modelsummary_ipy.axes.expr import Expr, constant, floor_of, root_of, symbol
-from modelsummary_ipy.axes.fits import fit_clips, fit_multiples, fit_paddings, fit_shares, fit_steps, is_sure
+from modelsummary_ipy.axes.fits import fit_clips, fit_multiples, fit_paddings, fit_rests, fit_shares, fit_steps, is_sure
 from modelsummary_ipy.axes.minima import has_least, least_of
 
 T = TypeVar("T")
@@ -290,6 +290,10 @@ class Integers:
                 if not plus or len(set(values)) >= min(step, 3):  # two amounts are met by chance
                     multiple = ((size + (step - 1)) // step).scaled(step)
                     yield multiple - size if plus else multiple - offset
+        rests = fit_rests(size, us, values)
+        if len(rests) > 1:  # a trace parts them
+            self.rivals[rests[0], rests[1]] = None
+        yield from rests[:1]
 
     def _note(self, fits: list[T]) -> list[T]:
         """Note where several expressions have the same values."""

@@ -257,7 +257,8 @@ SAID: list[tuple[str, Callable[[], nn.Module], torch.dtype, tuple[int, ...], tup
      FLOAT, (3, 1, 480), ("T·F divisible by 80",), [(2, 1, 80), (2, 2, 40)], [(2, 1, 100), (3, 1, 481)]),
     ("segments of frames that are channels", lambda: Net(lambda f, x: (y := f(x.view(-1, 3, x.shape[2]).mT)).view(
         len(y) // 4, 4, -1, 5).mean(1), nn.Linear(3, 5)),
-     FLOAT, (2, 12, 7), ("B·T divisible by 12",), [(1, 12, 7), (4, 3, 7), (2, 6, 9)], [(2, 9, 7), (1, 6, 7), (2, 13, 7)]),
+     FLOAT, (2, 12, 7), ("B·T divisible by 12",), [(1, 12, 7), (4, 3, 7), (2, 6, 9)],
+     [(2, 9, 7), (1, 6, 7), (2, 13, 7)]),
     ("an image that is turned first", Turned, FLOAT, (4, 1, 28, 28), ("28 ≤ H, W ≤ 29 or few others", "C = 1"),
      [(4, 1, 27, 28), (4, 1, 29, 29), (8, 1, 28, 26)], [(4, 1, 25, 28), (4, 1, 30, 28), (4, 1, 27, 27)]),
     ("what is left of two seasons", lambda: Net(lambda f, x: f(x)[:, -7:] + x[:, -14:-7, :1], nn.Linear(5, 1)),

@@ -112,8 +112,23 @@ class Bins(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = F.max_pool1d(F.max_pool1d(self.layer(x.mT), 2), 2).mT
         count = x.shape[1]
-        assert count % 4 == 0, f"{count} bins"
+        if count % 4:
+            raise ValueError(f"{count} bins")
         return x[:, 2:-2], x.reshape(len(x), count // 4, 4, 5).mean(2)
+
+
+class Chunks(nn.Module):
+    """Fills steps up so that chunks of ten overlap by half, as a dual-path network does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.layer(x)
+        gap = 10 - (5 + x.shape[1] % 10) % 10
+        x = torch.cat([x, x.new_zeros(len(x), gap, 5)], 1)
+        return x, x[:, :-5].contiguous().view(len(x), -1, 10, 5)
 
 
 class Groups(nn.Module):
@@ -169,6 +184,7 @@ CASES: dict[
         Bins, [(2, 64, 6)], ["B T F"], ("⌊T/4⌋ divisible by 4", "T ≥ 16", "F = 6"), "T",
         [size for size in range(16, UP_TO) if size // 4 % 4 == 0],
     ),
+    "chunks that overlap": (Chunks, [(2, 31, 6)], ["B T F"], ("F = 6",), "T", range(1, UP_TO)),
     "groups of samples where these are whole": (Groups, [(4, 6)], ["B F"], ("F = 6",), "B", range(1, UP_TO)),
     "halves of what is left": (Halves, [(2, 31, 6)], ["B T F"], ("T ≥ 8", "F = 6"), "T", range(8, UP_TO)),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from torch import nn
 from tests.diagnosis.twins import twin
 
 
-class Overwritten(nn.Module):
+class UnreadBefore(nn.Module):
     def __init__(self):
         super().__init__()
         self.image, self.text = nn.Linear(32, 24), nn.Linear(48, 24)
@@ -21,8 +21,8 @@ class Overwritten(nn.Module):
         return seen @ words.t()
 
 
-@twin(Overwritten, (4, 32), (4, 48), reason="the inner 24 and 48 differ")
-class OverwrittenT(Overwritten):
+@twin(UnreadBefore, (4, 32), (4, 48), reason="the inner 24 and 48 differ")
+class UnreadBeforeT(UnreadBefore):
     def forward(self, image, text):
         return F.normalize(self.image(image), dim=-1) @ F.normalize(self.text(text), dim=-1).t()
 
@@ -236,7 +236,7 @@ class WindowMaskT(WindowMask):
         return x
 
 
-class StepsFirst(nn.Module):
+class StepsFirstTable(nn.Module):
     def __init__(self, width=32):
         super().__init__()
         self.proj, self.out = nn.Linear(7, width), nn.Linear(width, 3)
@@ -248,8 +248,8 @@ class StepsFirst(nn.Module):
         return self.out(x[-1])
 
 
-@twin(StepsFirst, (6, 48, 7), reason="'pe' [1, 48, 32] has the steps in dim 1, [48, 6, 32] has them in dim 0")
-class StepsFirstT(StepsFirst):
+@twin(StepsFirstTable, (6, 48, 7), reason="'pe' [1, 48, 32] has the steps in dim 1, [48, 6, 32] has them in dim 0")
+class StepsFirstTableT(StepsFirstTable):
     def forward(self, x):
         x = self.proj(x.permute(1, 0, 2))
         return self.out((x + self.pe[0, : x.size(0), None])[-1])

@@ -52,7 +52,10 @@ def part_options(words: list[str], takes_value: Mapping[str, bool]) -> tuple[lis
             options.append(word)
             if takes_value[name] and not equals:
                 value = next(rest, None)
-                options += [] if value is None else [value]
+                if value is not None and re.match(r"-\d", value):
+                    options[-1] += f"={value}"  # no option, and what takes it says what is wrong
+                else:
+                    options += [] if value is None else [value]
         elif word.startswith("--") or re.fullmatch(r"-[a-zA-Z]", word):
             begun = [option for option in takes_value if option.startswith(f"-{name}")]  # "-d"
             near = begun or difflib.get_close_matches(name, takes_value, 1, 0.6)

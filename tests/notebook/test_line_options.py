@@ -107,6 +107,8 @@ def test_a_plan_is_shown_below_the_table_and_only_when_asked_for(shell: Interact
     [
         ("--plan", "--plan without a budget; expected --memory with a unit; for example --memory 24GB --plan"),
         ("--memory 24 --plan", "--memory 24; expected an amount with a unit; for example --memory 24GB"),
+        ("--memory -5GB", "--memory -5GB; expected an amount with a unit; for example --memory 24GB"),
+        ("--accumulate -1", "accumulate=-1; expected one or more batches; for example --accumulate 4"),
         ("--memory 24GB --precision fp8", "invalid choice: 'fp8'"),
         ("--memory 24GB --optimizer adamx", "--optimizer adamx; expected one of sgd, momentum, adam"),
     ],

@@ -236,7 +236,7 @@ class WindowMaskT(WindowMask):
         return x
 
 
-class StepsFirstTable(nn.Module):
+class TableOfStepsFirst(nn.Module):
     def __init__(self, width=32):
         super().__init__()
         self.proj, self.out = nn.Linear(7, width), nn.Linear(width, 3)
@@ -248,8 +248,8 @@ class StepsFirstTable(nn.Module):
         return self.out(x[-1])
 
 
-@twin(StepsFirstTable, (6, 48, 7), reason="'pe' [1, 48, 32] has the steps in dim 1, [48, 6, 32] has them in dim 0")
-class StepsFirstTableT(StepsFirstTable):
+@twin(TableOfStepsFirst, (6, 48, 7), reason="'pe' [1, 48, 32] has the steps in dim 1, [48, 6, 32] has them in dim 0")
+class TableOfStepsFirstT(TableOfStepsFirst):
     def forward(self, x):
         x = self.proj(x.permute(1, 0, 2))
         return self.out((x + self.pe[0, : x.size(0), None])[-1])

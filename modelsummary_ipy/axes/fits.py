@@ -57,7 +57,7 @@ def fit_rests(size: Expr, us: Sequence[int], values: Sequence[int]) -> list[Expr
     sums = [u + v for u, v in zip(us, values, strict=True)]
     common, most = math.gcd(*(each - sums[0] for each in sums)), max(values)
     m = next((m for m in range(max(most, 2), min(common, _MOST_MULTIPLE) + 1) if common % m == 0), 0)
-    if not m or min(values) < 0 or len(set(values)) < 3:
+    if not m or min(values) < 0 or min(len(set(values)), len(set(sums)) - 1) < 3:
         return []
     c = sums[0] % m
     found = [((size + more) // m).scaled(m) + c - size for more in (m - c, m - 1 - c)]

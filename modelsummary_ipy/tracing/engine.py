@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from math import inf
 from time import monotonic
 
 import torch
@@ -176,40 +177,55 @@ def find_example(model: nn.Module, method: str) -> ModelInputs | None:
         return None
 
 
-def _infer_inputs(job: _Job, seconds: float = INFER_SECONDS, *, only_sure: bool = False) -> ModelInputs | None:
+def _infer_inputs(job: _Job, seconds: float | None = None, *, only_sure: bool = False) -> ModelInputs | None:
     """Trace candidates, quietly, until one runs, and then what is near to those that failed.
 
     One whose forward needs values will do if none runs.
+
+    Args:
+        seconds: For how long candidates are tried, and again what is near to them; a trace that has begun may take as
+            long once more. By default ``INFER_SECONDS``.
     """
+    seconds = INFER_SECONDS if seconds is None else seconds
     likely: ModelInputs | None = None
-    until, num_traces = 0.0, 0
+    until, num_traces = inf, 0
     tree = job.request.shadow.tree
     known = read_parameters(job.model, job.request.method)
     failed: list[tuple[ModelInputs, Trace]] = []
+
+    def run(inputs: ModelInputs) -> _FakeTrace | None:
+        with suppress(TraceCancelled):  # at some size a loop may not end
+            return _try_inputs(job, inputs, lambda count, path: monotonic() > until + seconds)
+        return None
+
     for candidate in list_candidates(tree.modules, *known, params=tree.params):
         if job.once:
             return candidate
-        fake = _try_inputs(job, candidate)
+        fake = run(candidate)
+        if fake is None:
+            break
         result, num_traces = fake.result, num_traces + fake.num_traces
         if result.error is None:
             return candidate
         failed.append((candidate, result.trace))
         if likely is None and not only_sure and (find_need_of_values(result) or confirm_failure(result)[1]):
             likely = candidate
-        until = until or monotonic() + seconds  # the first failure of a process loads what explains it: 3 s here
+        if until == inf:  # the first failure of a process loads what explains it: 3 s here
+            until = monotonic() + seconds
         if monotonic() > until or num_traces >= INFER_TRACES:
             break
     until = monotonic() + seconds
 
-    def run(inputs: ModelInputs) -> Trace | None:
-        return None if monotonic() > until else _try_inputs(job, inputs).result.trace
+    def run_near(inputs: ModelInputs) -> Trace | None:
+        fake = run(inputs) if monotonic() <= until else None
+        return None if fake is None else fake.result.trace
 
-    return likely or search_inputs(failed, run)
+    return likely or search_inputs(failed, run_near)
 
 
-def _try_inputs(job: _Job, inputs: ModelInputs) -> _FakeTrace:
+def _try_inputs(job: _Job, inputs: ModelInputs, observer: Observer | None = None) -> _FakeTrace:
     with quiet_output():
-        return _trace_fake(guess_dtypes(replace(job.request, inputs=inputs)), None)
+        return _trace_fake(guess_dtypes(replace(job.request, inputs=inputs)), observer)
 
 
 def _trace_given(job: _Job, engine: Engine) -> Traced:

@@ -20,7 +20,7 @@ _MOST_NUMBERS = 10
 _MOST_MOVES = 4
 #: From how many inputs that failed the search begins.
 _MOST_FAILED = 10
-_LARGEST = 1 << 20
+_LARGEST = 1 << 14
 
 
 def search_inputs(
@@ -105,7 +105,7 @@ def _list_nearer(inputs: ModelInputs, trace: Trace) -> Iterator[ModelInputs]:
 
 def _change(inputs: ModelInputs, name: str, size: Size, shapes: Iterable[tuple[int, ...]]) -> Iterator[ModelInputs]:
     for shape in shapes:
-        if all(0 < entry < _LARGEST for entry in shape) and shape != size.shape:
+        if all(0 < entry <= _LARGEST for entry in shape) and shape != size.shape:
             yield inputs.with_sizes({name: Size(shape, dtype=size.dtype)})
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modelsummary_ipy import ModelSummary
+from modelsummary_ipy.tracing import engine
 from tests.models import CASES, Case
 from tests.reference import quietly
 from tests.zoo import ZOO
@@ -462,3 +463,18 @@ def test_a_size_that_a_failure_names_is_tried_next(make: Callable[[], nn.Module]
     assert summary.error is None
     specs = [fact.spec for fact in summary.pipeline.traced.trace.inputs]
     assert [(spec.dtype, spec.shape) for spec in specs] == found
+
+
+def test_a_size_of_which_the_forward_does_not_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.head = nn.Linear(8, 4), nn.Linear(9973, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            while x.shape[1] == 9973:
+                self.head(x)
+            return self.head(self.first(x))
+
+    monkeypatch.setattr(engine, "INFER_SECONDS", 0.5)
+    assert ModelSummary(Endless()).engine == "static"

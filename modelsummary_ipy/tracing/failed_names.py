@@ -64,7 +64,7 @@ def _describe(value: Any) -> Held:
     if isinstance(value, nn.Parameter):
         return Held("Parameter")
     if isinstance(value, Tensor):
-        return Held("Tensor", shape=tuple(value.shape))
+        return Held("Tensor", shape=() if value.is_nested else tuple(value.shape))
     if type(value) in (int, float, str):
         return Held(type(value).__name__, (repr(value)[:80],))
     kind = type(value).__name__

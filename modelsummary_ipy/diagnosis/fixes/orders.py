@@ -33,6 +33,13 @@ def keep_dim(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[st
         yield f"{write(node)[:-1]}, keepdim=True)"
 
 
+def repeat_behind_first(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+    """Repeat along a dim behind the samples: ``h.unsqueeze(1).repeat(1, T, 1)``, where ``repeat`` puts one in front."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "repeat":
+        owner = write(node.func.value)
+        yield f"{owner}.unsqueeze(1){write(node)[len(owner) :]}"
+
+
 def turn_sides(ctx: FailureContext) -> Change:
     """Read the width where the height is read: ``self.cols[:W]``."""
     change = take_numbers(ctx)
@@ -57,6 +64,8 @@ def exchange(ctx: FailureContext) -> Change:
         for one, other in itertools.combinations(words, 2) if len(words) < _MANY else itertools.pairwise(words):
             known = [ctx.failure.names[word] for word in (one, other) if word in ctx.failure.names]
             widths = {held.shape[-1] for held in known if len(held.shape) == _NUM_DIMS}
+            if "(" in one and re.sub(r"\w+(?=\))", "", one) == re.sub(r"\w+(?=\))", "", other):
+                continue  # self.embed(src), self.embed(tgt)
             if len({held.kind for held in known}) < 2 and (len(known) < 2 or len(widths) != 1):
                 yield called + _exchange(text[len(called) :], one, other)
 

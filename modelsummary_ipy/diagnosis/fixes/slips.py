@@ -130,6 +130,8 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             found += rewrite(at, orders.swap_sizes(call), here=True, alone=True)
             found += rewrite(at, number_edits.take_wanted(ctx), here=True, alone=True)
             found += rewrite(at, orders.take_own_size(at), here=True, alone=True)
+        elif call.type_name == "repeat" and len(call.outputs[0].shape) > len(call.inputs[0].shape) > 1:
+            found += rewrite(ctx.at_line_of(call), orders.repeat_behind_first, here=True, alone=True)
         elif call.type_name in POOLS and len(call.inputs[0].shape) == 3:
             found += rewrite(ctx.at_line_of(call), orders.turn_around, here=True, alone=True)
         elif call.type_name in (*_ALONG, *dim_edits.REDUCTIONS):

@@ -18,7 +18,8 @@ from modelsummary_ipy.inputs.size import Size
 from modelsummary_ipy.isolation.object_cloner import Cloner
 from modelsummary_ipy.model.tensor_meta import name_dtype
 from modelsummary_ipy.torch_compat.modules import MODULE_CALL_CODES
-from modelsummary_ipy.tracing.loss_path import LossPath, LossRecorder
+from modelsummary_ipy.tracing.loss_path import LossPath
+from modelsummary_ipy.tracing.loss_recorder import LossRecorder
 from modelsummary_ipy.tracing.module_calls import observe_calls
 
 #: Integer tensors up to this size keep their values: lengths, positions and offsets decide sizes.

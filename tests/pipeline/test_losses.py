@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from modelsummary_ipy import ModelSummary
 from modelsummary_ipy.torch_compat.modes import list_modes
-from modelsummary_ipy.tracing.loss_path import LossRecorder
+from modelsummary_ipy.tracing.loss_recorder import LossRecorder
 from modelsummary_ipy.tracing.watch import watch_calls
 
 Losses = Callable[[nn.Module, Tensor], Tensor]

@@ -123,7 +123,7 @@ def test_padding_that_the_user_gave_is_not_counted() -> None:
 
 
 def test_what_is_written_over_counted_places_is_not_known() -> None:
-    """Ids that are no positions are written into them: which they are is known to nobody."""
+    """Values that are not known are written into known positions."""
 
     def places(ids: Tensor) -> Tensor:
         counted = padded(ids)

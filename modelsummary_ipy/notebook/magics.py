@@ -19,6 +19,7 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode
 from modelsummary_ipy.notebook import completion
 from modelsummary_ipy.notebook.cells import find_use, offer_fix
 from modelsummary_ipy.notebook.first_table import FirstTable
+from modelsummary_ipy.notebook.idle_imports import IdleImports
 from modelsummary_ipy.notebook.line_syntax import evaluate, read_words, split_line
 from modelsummary_ipy.notebook.options import (
     check_last,
@@ -66,12 +67,16 @@ class SummaryMagics(Magics):
     formula_seconds = Float(
         1.5, min=0, help="Seconds for formulas and which sizes work, besides those that the first trace took."
     ).tag(config=True)
+    preload = Bool(
+        True, help="Whether what a first summary needs is imported while the kernel is idle, once torch is."
+    ).tag(config=True)
 
     def __init__(self, shell: Any = None, **options: Any) -> None:
         super().__init__(shell, **options)
         self._ip: Any = shell
         self.auto: AutoShow | None = None
         self.first_table = FirstTable(shell)
+        self.idle_imports = IdleImports(shell, lambda: self.preload)
         # By expression, while the user holds them: in ``Out`` or under a name.
         self._last: weakref.WeakValueDictionary[str, ModelSummary] = weakref.WeakValueDictionary()
 
@@ -381,5 +386,6 @@ def unload(shell: Any) -> None:
         if magics.auto is not None:
             magics.auto.close()
         magics.first_table.close()
+        magics.idle_imports.close()
         shell.configurables[:] = [known for known in shell.configurables if known is not magics]
     completion.unhook(shell)

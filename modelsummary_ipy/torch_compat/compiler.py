@@ -21,8 +21,11 @@ def compiler_is_loaded() -> bool:
     return f"{_NAME}.eval_frame" in sys.modules
 
 
-def load_compiler() -> None:
+def load_compiler(part: str = f"{_NAME}.utils") -> None:
     """Import what the first operation on a fake, or under a mode of torch's, would import.
+
+    Args:
+        part: ``"sympy"`` imports that part alone, a third of the time.
 
     Before a trace: what is imported in the middle of an operation keeps its tensors alive, and they would be counted.
     The filter of warnings that sympy adds and the variables that torch sets are not kept: a summary sets none.
@@ -30,7 +33,7 @@ def load_compiler() -> None:
     if not compiler_is_loaded():
         before = set(os.environ)
         with suppress(ImportError), warnings.catch_warnings():
-            import_module(f"{_NAME}.utils")
+            import_module(part)
         for name in set(os.environ) - before:
             del os.environ[name]
 

@@ -62,6 +62,21 @@ def test_the_rail_is_painted(page: Page) -> None:
     assert page.screenshot() != shown
 
 
+def test_the_rail_stays_where_the_page_is_hidden_for_one_frame(page: Page) -> None:
+    root = open_model(page, models.UNet(), (1, 1, 32, 32))
+    expect(root.locator(".ms-rail path")).to_have_count(6)
+    count = root.evaluate("""root => new Promise(done => {
+        root.style.display = "none";
+        root.querySelector(".ms-body .ms-r").classList.toggle("ms-x"); // the rail is to be drawn in the next frame
+        Promise.resolve().then(() => requestAnimationFrame(() => {
+            const count = root.querySelectorAll(".ms-rail path").length;
+            root.style.display = "";
+            done(count);
+        }));
+    })""")
+    assert count == 6
+
+
 def test_the_rail_is_drawn_anew_when_rows_fold(page: Page) -> None:
     root = open_model(page, nn.Sequential(models.BasicBlock(3, 8, 2), nn.ReLU()), models.IMAGE)
     expect(root.locator(".ms-rail path")).to_have_count(3)

@@ -65,6 +65,7 @@
       !row.hidden && !row.matches(".ms-no, .ms-r:not([open]) .ms-r"); // nothing around it is closed
     let lit = null;
     function draw() {
+      if (!body.clientWidth && picture.firstChild) return; // hidden, maybe for this frame only
       const top = body.getBoundingClientRect().top - body.scrollTop + body.clientTop;
       const middle = (row) => Math.round(headOf(row).getBoundingClientRect().top - top + 13);
       const nets = [];

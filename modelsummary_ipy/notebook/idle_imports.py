@@ -66,15 +66,15 @@ class IdleImports:
             self.close()
 
 
-def _import_compiler(part: str) -> None:
-    from modelsummary_ipy.torch_compat.compiler import load_compiler
+def _import_compiler(part: int) -> None:
+    from modelsummary_ipy.torch_compat.compiler import COMPILER_PARTS, load_compiler
 
-    load_compiler(part)
+    load_compiler(COMPILER_PARTS[part])
 
 
 _PARTS: tuple[Callable[[], object], ...] = (
-    partial(_import_compiler, "sympy"),
-    partial(_import_compiler, "torch._dynamo.utils"),
+    partial(_import_compiler, 0),
+    partial(_import_compiler, 1),
     partial(import_module, "modelsummary_ipy.notebook.target"),
     partial(import_module, "modelsummary_ipy.summary"),
     partial(import_module, "modelsummary_ipy.display.render.html"),

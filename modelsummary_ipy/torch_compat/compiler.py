@@ -14,6 +14,8 @@ from torch._subclasses import fake_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 _NAME = "torch._dynamo"
+#: What is imported; the first is a third of the time, the last is all of it.
+COMPILER_PARTS = ("sympy", f"{_NAME}.utils")
 
 
 def compiler_is_loaded() -> bool:
@@ -21,11 +23,11 @@ def compiler_is_loaded() -> bool:
     return f"{_NAME}.eval_frame" in sys.modules
 
 
-def load_compiler(part: str = f"{_NAME}.utils") -> None:
+def load_compiler(part: str = COMPILER_PARTS[-1]) -> None:
     """Import what the first operation on a fake, or under a mode of torch's, would import.
 
     Args:
-        part: ``"sympy"`` imports that part alone, a third of the time.
+        part: One of ``COMPILER_PARTS``.
 
     Before a trace: what is imported in the middle of an operation keeps its tensors alive, and they would be counted.
     The filter of warnings that sympy adds and the variables that torch sets are not kept: a summary sets none.

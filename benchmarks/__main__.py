@@ -1,6 +1,7 @@
 """``python -m benchmarks [subject] [words]``: what is measured; all subjects if none is named.
 
-``speed`` is the table of times beside the peers, ``recall`` the bugs that the rules find and how often they cry wolf,
+``speed`` is the table of times beside the peers, ``first`` the time of a kernel's first summary, ``recall`` the bugs
+that the rules find and how often they cry wolf,
 ``mutations`` the share of mechanically broken models that is flagged, ``formulas`` the leaves with a formula, ``axes``
 the operations that the table describes, ``faults`` what exceptions from outside leave behind, ``fixes`` the fixes that
 run and give what was meant, ``memory`` the peak of a training step beside a real one's. Run only by name:
@@ -18,6 +19,7 @@ from collections.abc import Callable, Sequence
 from benchmarks import (
     axes,
     faults,
+    first,
     fixes,
     formulas,
     gpu,
@@ -33,6 +35,7 @@ from benchmarks import (
 
 SUBJECTS: dict[str, Callable[[Sequence[str]], None]] = {
     "speed": speed.main,
+    "first": first.main,
     "recall": recall.main,
     "mutations": mutations.main,
     "formulas": formulas.main,

@@ -318,7 +318,7 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
     "coincident": Wording(
         "wrong-axis", "warning",
         "{op} of {all} lays {0} on another dim, it is at dims {1}: they only fit because their sizes are equal here",
-        "unsqueeze or transpose so that it lies on its like: sigma[:, None, None, None] on a feature map",
+        "a dim of 1 puts each on its like: mask[:, None] of (B, T), sigma[:, None, None, None] on a feature map",
     ),
     "met": Wording(
         "wrong-axis", "warning", "{op} of {all} sums {0} of the one with another dim of the other: they only fit "

@@ -39,8 +39,22 @@ def read_param(
         local_shape, ranks = tuple(local_part(tensor).shape), count_mesh(tensor)
     return ParamFact(
         index, names, meta.shape, meta.dtype_name, meta.device_name, num, nbytes, meta.requires_grad, kind,
-        meta.size is None, local_shape, ranks,
+        meta.size is None, local_shape, ranks, _read_triangle(tensor, meta) if kind == "buffer" else None,
     )  # fmt: skip
+
+
+def _read_triangle(tensor: Tensor, meta: TensorMeta) -> tuple[int, float, float] | None:
+    """Read a causal mask by three of its rows: they hold two numbers, and the second begins a place later in each."""
+    side = meta.shape[-1] if meta.shape else 0
+    is_square = len(meta.shape) > 1 and 2 < side == meta.shape[-2] and meta.num == side * side
+    if not is_square or type(tensor) not in _PLAIN or not tensor.is_cpu or not tensor.is_contiguous():
+        return None
+    places = (0, side // 2, side - 1)
+    rows = [tensor.detach().view(side, side)[place].tolist() for place in places]
+    below, above = rows[1][0], rows[1][-1]
+    last = rows[1].count(below) - 1 - places[1]
+    made = [[below if column <= place + last else above for column in range(side)] for place in places]
+    return (last, below, above) if below != above and made == rows else None
 
 
 def _read_num(tensor: Tensor, meta: TensorMeta) -> int:

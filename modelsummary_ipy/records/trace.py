@@ -128,6 +128,8 @@ class ParamFact(NamedTuple):
         local_shape: Of a sharded one: the size of this rank's part. ``shape`` and ``num`` are global, ``nbytes`` are
             this rank's.
         ranks: The number of ranks that it is sharded over or repeated on.
+        triangle: Of a square buffer whose rows hold one number up to so many places behind the diagonal, and another
+            number after it: how many, and both numbers.
     """
 
     index: int  # type: ignore[assignment]  # hides tuple.index, which no code calls on a record
@@ -142,6 +144,7 @@ class ParamFact(NamedTuple):
     lazy: bool = False
     local_shape: tuple[int, ...] | None = None
     ranks: int = 1
+    triangle: tuple[int, float, float] | None = None
 
 
 class ModuleFact(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from modelsummary_ipy.diagnosis.call_arguments import argument
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import EMBEDDINGS, RESHAPES, TRANSPOSES
-from modelsummary_ipy.records.trace import Call, Link
+from modelsummary_ipy.records.trace import Call, Link, ParamFact
 
 Entries = Literal["past", "future", "real", "padding", "some"]
 
@@ -20,11 +20,13 @@ class Mask(NamedTuple):
             nothing says more of.
         form: How it holds them: as True or 1, as -1, or as numbers far below 0, which are added to scores.
         own: Of the past or the future, whether each step itself is in it.
+        ahead: Whether the step behind each is in the past too, and not in the future.
     """
 
     entries: Entries
     form: Literal["ones", "minus", "low"] = "ones"
     own: bool = False
+    ahead: bool = False
 
 
 OTHERS: dict[Entries, Entries] = {
@@ -54,6 +56,7 @@ class MaskReader:
         #: Inputs of numbers that are called a mask: multiplied with scores, they can only be 0 and 1.
         self.given_ones: set[Link] = set()
         self._padding = _find_padding(evidence)
+        self._held = {param.index: mask for param in evidence.params if (mask := _read_held(param)) is not None}
         for leaf, fact in enumerate(evidence.inputs):
             link = Link(-1, leaf)
             if fact.spec.dtype.startswith("float") and "mask" in fact.spec.name:
@@ -69,7 +72,8 @@ class MaskReader:
     def of(self, call: Call, leaf: int) -> Mask | None:
         """Return what an input of a call holds; ``None`` if it is no mask."""
         link = call.input_links[leaf] if leaf < len(call.input_links) else None
-        return None if link is None else self._masks.get(link)
+        param = call.input_params[leaf] if leaf < len(call.input_params) else None
+        return self._masks.get(link) if link is not None else None if param is None else self._held.get(param)
 
     def fill(self, call: Call, leaf: int) -> float | None:
         """Return the one number that all of an input is."""
@@ -89,12 +93,12 @@ class MaskReader:
                 self._fills[made] = value
         elif name == "arange" and argument(call, "start") in (None, 0):
             self._counts.add(made)
-        if not call.input_links or call.input_links[0] is None:
+        if not call.input_links:
             return
         mask = self._read_mask(call, name)
         if mask is not None:
             self._masks[made] = mask
-        if name in _KEEPING:
+        if name in _KEEPING and call.input_links[0] is not None:
             for known in (self._counts, self._given, self.given_ones):
                 if call.input_links[0] in known:
                     known.add(made)
@@ -131,10 +135,13 @@ class MaskReader:
 
     def _read_triangle(self, call: Call, name: str) -> Mask | None:
         value, diagonal = self.fill(call, 0), argument(call, "diagonal", "1", default=0)
-        if not value or not isinstance(diagonal, int) or abs(diagonal) > 1:
+        shape = call.outputs[0].shape
+        if not value or not isinstance(diagonal, int):
             return None
-        is_own = diagonal >= 0 if name == "tril" else diagonal <= 0
-        return Mask("past" if name == "tril" else "future", "low" if value < _LOW else "ones", is_own)
+        last = diagonal if name == "tril" else diagonal - 1
+        if last == 1 and shape[-1:] != shape[-2:-1]:
+            return None
+        return _make_triangle("past" if name == "tril" else "future", "low" if value < _LOW else "ones", last)
 
     def _fill_in(self, call: Call, base: Mask | None, value: object) -> Mask | None:
         mask = self.of(call, 1)
@@ -198,6 +205,23 @@ def _find_counted(evidence: Evidence) -> dict[Link, Mask]:
     return found
 
 
+def _make_triangle(entries: Entries, form: Literal["ones", "low"], last: int) -> Mask | None:
+    """Return a mask of the steps up to ``last`` behind each, or of those after these."""
+    is_own = last >= 0 if entries == "past" else last < 0
+    return Mask(entries, form, is_own, last == 1) if abs(last) < 2 or last == -2 else None
+
+
+def _read_held(param: ParamFact) -> Mask | None:
+    """Read what a triangle in a buffer holds: ones, or numbers that hide the scores that they are added to."""
+    if param.triangle is None:
+        return None
+    last, below, above = param.triangle
+    for one, other, entries in ((below, above, "past"), (above, below, "future")):
+        if other == 0 and (one == 1 or one < _LOW):
+            return _make_triangle(entries, "ones" if one == 1 else "low", last)  # type: ignore[arg-type]  # one of both
+    return None
+
+
 def turn(mask: Mask | None) -> Mask | None:
     """Return what holds all other entries."""
     if mask is None:
@@ -216,7 +240,8 @@ def _join(one: Mask, other: Mask, *, is_or: bool) -> Mask | None:
     if not all(entries in same for entries in both):
         return Mask("some")
     owns = [mask.own for mask in (one, other) if mask.entries == same[0]]
-    return Mask(min(both, key=same.index), own=any(owns) if is_or else bool(owns) and all(owns))
+    own = any(owns) if is_or else bool(owns) and all(owns)
+    return Mask(min(both, key=same.index), own=own, ahead=one.ahead or other.ahead)
 
 
 def is_low(value: object) -> bool:

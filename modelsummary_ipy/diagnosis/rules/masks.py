@@ -84,6 +84,11 @@ def _check_use(evidence: Evidence, masks: MaskReader, call: Call) -> Iterator[Fl
         message = f"the mask of {write_size(shape)} hides each step from itself too: for one step nothing is left, nan"
         fix = "torch.triu(…, diagonal=1)"
         yield evidence.flag("inverted-mask", "warning", call, message, fix, "itself", shape=shape)
+    elif hidden is not None and hidden.ahead and hidden.entries == "future":
+        shape = call.inputs[-1].shape
+        message = f"the mask of {write_size(shape)} leaves the step behind each: that is what it is to predict"
+        fix = "torch.tril(…) of what is read, torch.triu(…, diagonal=1) of what is hidden"
+        yield evidence.flag("inverted-mask", "warning", call, message, fix, "ahead", shape=shape)
 
 
 def _write_inverted(evidence: Evidence, call: Call, hidden: Mask) -> Flag:

@@ -12,7 +12,11 @@ from modelsummary_ipy.axes.align_events import align_events
 from modelsummary_ipy.axes.meaning import Axis, Factor
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.axes.meanings import Dealt
-from modelsummary_ipy.diagnosis.axis_checks.coincidences import fails_between_tensors, find_coincidence
+from modelsummary_ipy.diagnosis.axis_checks.coincidences import (
+    fails_between_tensors,
+    find_coincidence,
+    find_moved_operand,
+)
 from modelsummary_ipy.diagnosis.axis_checks.findings import find_against_meaning
 from modelsummary_ipy.diagnosis.axis_checks.sides import find_sides, find_uneven_sides
 from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
@@ -184,19 +188,29 @@ def _find_sides(batch: BatchFacts, trace: Trace, found: Retraced, walk: MeaningW
 def _find_coincidences(batch: BatchFacts, trace: Trace, own: dict[str, int]) -> Iterator[AxisFinding]:
     """Trace with one more, or one less, in a dim alone: where that fails, two dims may lie on each other.
 
-    Of a feature map at twice the height: strides forbid most other sizes.
+    Of a feature map at twice the height: strides forbid most other sizes. Two dims, each of which fails alone, and
+    where one tensor has the one and the other the other, lie on each other too.
     """
     assert batch.retracer is not None
+    alone: dict[tuple[int, int, int], str] = {}
     for name, size in own.items():
         written = "B" if name == batch.names.batch else name
         role = batch.names.role(name)
-        if size < 2 or batch.names.is_feature(name) or role in ("W", "D") or _is_of_pairs(trace, size):
+        is_left_out = role == "D" or (role == "W" and size not in [one for *_, one in alone])
+        if size < 2 or batch.names.is_feature(name) or is_left_out or _is_of_pairs(trace, size):
             continue
-        for other in (2 * size,) if role == "H" else (size + 1, size - 1):
-            again = batch.retracer.at({name: other}).trace
+        for length in (2 * size,) if role in ("H", "W") else (size + 1, size - 1):
+            again = batch.retracer.at({name: length}).trace
             if again is None or not fails_between_tensors(again):
                 break
             found = find_coincidence(trace, again, written)
+            moved = find_moved_operand(trace, again) if found is None else None
+            if moved is not None:
+                call, leaf = moved
+                alone[call, leaf, size] = name
+                other = alone.get((call, 1 - leaf, size), "")
+                if other != name and any({other, name} <= {*dims} for dims in batch.names.dims):
+                    found = AxisFinding("aligned", f"aten.{trace.calls[call].type_name}", call, (other, name))
             if found is not None:
                 yield found
                 break

@@ -101,7 +101,8 @@ AxisFindingKind = Literal[
     "carried", "chosen", "swapped", "unscaled", "strided", "tiled", "weighted", "degrees",
     "shifted", "spread", "grid", "first", "mosaic", "running", "ends", "fields", "length",
     "ones", "best", "averaged", "nearest", "unshifted", "rows", "exchanged", "descended", "met",
-    "cancelled", "loss",
+    "cancelled", "loss", "scaled", "passed", "unturned", "rooted", "other", "overall",
+    "neighbours", "product",
 ]  # fmt: skip
 
 

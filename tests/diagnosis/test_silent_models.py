@@ -12,7 +12,7 @@ from torch import nn
 
 from modelsummary_ipy import ModelSummary, Size
 
-FILES = ("silent_models.txt", "silent_unseen.txt")
+FILES = ("silent_models.txt", "silent_unseen.txt", "silent_axes.txt")
 HEAD = "import math\nimport torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n"
 #: What is wrong, and what is right: ``⟦dim=0¦dim=1⟧``.
 MARK = re.compile(r"⟦([^¦⟧]*)¦([^⟧]*)⟧")

@@ -1,15 +1,19 @@
-"""Sines and cosines of counted positions: on which axis they are laid."""
+"""Sines and cosines of counted positions: on which axis they are laid, and what they turn."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelsummary_ipy.axes.meaning import Axis
+from modelsummary_ipy.axes.meaning import Axis, is_position
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
+from modelsummary_ipy.diagnosis.axis_checks.operations import ATTENTION, MOVES, SAME_SHAPE, SCORES
+from modelsummary_ipy.diagnosis.axis_checks.softmax import is_plain
 from modelsummary_ipy.records.op_events import AxisFindingKind, OpEvent, TensorRef
 
 _WAVES = frozenset({"aten.sin", "aten.cos", "aten.polar"})
 _LAYS = frozenset({"aten.mul", "aten.add"})
+_JOINS = frozenset(f"aten.{name}" for name in ("cat", "stack", "slice", "select", "view_as_complex", "view_as_real"))
+_KEEPS = SAME_SHAPE | MOVES | _JOINS | {"aten.repeat", "aten.split", "aten.chunk"}
 
 
 class AngleChecks:
@@ -19,6 +23,9 @@ class AngleChecks:
         self._walk = walk
         self._counts: set[int] = set()
         self._waves: set[int] = set()
+        #: Products with sines, and sums of two of them: turned by an angle.
+        self._laid: set[int] = set()
+        self._turned: set[int] = set()
         #: What is made of the numbers 0, 1, 2 … up to the size of the batch.
         self._rows: set[int] = set()
         #: Tables, and the first rows of them.
@@ -27,10 +34,8 @@ class AngleChecks:
 
     def follow(self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]]) -> None:
         """Look at one operation, whose results have axes already."""
-        made, counts = event.outputs[0], event.op == "aten.arange"
-        if counts:
-            self._counts.add(made.number)
-        is_of_rows = counts or (self._rows and any(ref.number in self._rows for ref in refs))
+        made = event.outputs[0]
+        is_of_rows = event.op == "aten.arange" or (self._rows and any(ref.number in self._rows for ref in refs))
         batches = [axis for axis in self._walk.axes_of(made) if axis.has("B")] if is_of_rows else []
         if batches:
             self._rows.add(made.number)
@@ -41,12 +46,32 @@ class AngleChecks:
         kinds: tuple[tuple[AxisFindingKind, set[int]], ...] = (("angles", self._waves), ("rows", self._firsts))
         for kind, known in kinds:
             laid = [ref for ref in refs if ref.number in known] if event.op in _LAYS and len(refs) == 2 else []
-            if len(laid) == 1:
+            if len(laid) == 1 and is_plain(self._walk, laid[0]):
                 self._check_heads(index, laid[0], made, met, kind)
-        waves = [ref for ref in refs if ref.number in self._waves]
-        is_counted = waves or any(ref.number in self._counts for ref in refs)
-        if is_counted and all(axis.is_plain for axis in self._walk.axes_of(made)):
-            (self._waves if waves or event.op in _WAVES else self._counts).add(made.number)
+        counted = self._counts | self._waves
+        if event.op == "aten.arange" or (
+            any(ref.number in counted for ref in refs)
+            and all(ref.number in counted or is_plain(self._walk, ref) for ref in refs)
+        ):
+            is_wave = event.op in _WAVES or any(ref.number in self._waves for ref in refs)
+            (self._waves if is_wave else self._counts).add(made.number)
+        elif self._waves:
+            self._follow_turned(index, event, refs)
+
+    def _follow_turned(self, index: int, event: OpEvent, refs: Sequence[TensorRef]) -> None:
+        """Rotary embeddings: products with sines turn both queries and keys, or neither."""
+        numbers = {ref.number for ref in refs}
+        if event.op == "aten.mul" and len(numbers & self._waves) == 1 < len(numbers):
+            is_complex = event.outputs[0].dtype.startswith("complex")
+            (self._turned if is_complex else self._laid).add(event.outputs[0].number)
+        elif event.op in ("aten.add", "aten.sub") and len(numbers & self._laid) == 2:
+            self._turned.add(event.outputs[0].number)
+        elif event.op in _KEEPS and numbers & self._turned:
+            self._turned.update(made.number for made in event.outputs)
+        elif len(self._turned & {ref.number for ref in refs[:2]}) == 1 < len(numbers):
+            is_of_pairs = all(map(is_position, self._walk.axes_of(event.outputs[0])[-2:]))
+            if event.op in ATTENTION or (event.op in SCORES and is_of_pairs):
+                self._walk.find("unturned", index)
 
     def _check_heads(
         self, index: int, waves: TensorRef, made: TensorRef, met: Sequence[tuple[Axis, Axis]], kind: AxisFindingKind

@@ -66,9 +66,8 @@ class BatchChecks:
         #: Tables that are cut to the size of the batch and that nothing has read so far: the operation that did.
         self._cuts: dict[int, tuple[int, Axis]] = {}
         self._steps = steps
-        #: Products of each sample with all; halves of the batch: the operation that cut, and which half.
+        #: Products of each sample with all.
         self._paired: set[int] = set()
-        self._halves: dict[int, tuple[int, int]] = {}
 
     def follow(
         self, index: int, event: OpEvent, refs: Sequence[TensorRef], met: Sequence[tuple[Axis, Axis]],
@@ -104,12 +103,8 @@ class BatchChecks:
                 is_of_batch = axes[place].has("B") and len(axes) > 1 and not is_mixed
                 if is_of_batch and not self._steps.numbers_rows(event, refs):
                     self._walk.find("along", index, axes[place])
-        elif event.op in _CUTS and len(event.outputs) > 1 and _is_cut_along(event, axes):
-            cuts = {part.number: (index, place) for place, part in enumerate(event.outputs)}
-            if len(cuts) > 2:
-                self._parts |= cuts
-            elif axes[event.args.get("dim", 0)].factors[0].name == "B":  # and not two batches behind one another
-                self._halves |= cuts
+        elif event.op in _CUTS and len(event.outputs) > 2 and _is_cut_along(event, axes):
+            self._parts |= {part.number: (index, place) for place, part in enumerate(event.outputs)}
         self._check_paired(index, event, refs, places)
         self._follow_weights(index, event, refs, axes, places)
         if event.op in PICKS:
@@ -185,9 +180,8 @@ class BatchChecks:
         if len(refs) == 1:
             if event.op in _KEEPS and refs[0].number in self._of_tables:
                 self._of_tables.add(made.number)
-            for known in (self._parts, self._halves):
-                if event.op in _KEEPS_PARTS and refs[0].number in known:
-                    known[made.number] = known[refs[0].number]
+            if event.op in _KEEPS_PARTS and refs[0].number in self._parts:
+                self._parts[made.number] = self._parts[refs[0].number]
             if event.op in _UNARY and refs[0].number in self._counts:
                 self._counts.add(made.number)
         # What is made of random numbers and of nothing that has a batch is as random, and as shared.
@@ -252,10 +246,6 @@ class BatchChecks:
         parts = [self._walk.axes_of(ref)[event.args.get("dim", 0)] for ref in refs]
         batches = [part for part in parts if part.has("B")]
         rest = [ref for ref, part in zip(refs, parts, strict=True) if not part.has("B")]
-        halves = [self._halves[ref.number] for ref in refs if ref.number in self._halves]
-        is_turned = len(halves) == len(refs) == 2 and halves[0][0] == halves[1][0] and halves[0][1] > halves[1][1]
-        if is_turned and parts[0].roots == {"B"}:
-            self._walk.find("exchanged", index, parts[0])
         if batches and rest and all(ref.number in self._of_tables for ref in rest):
             self._walk.find("joined", index, batches[0])
 

@@ -18,6 +18,21 @@ def fails_between_tensors(again: Trace) -> bool:
     return index is not None and len(again.calls[index].inputs) > 1
 
 
+def find_moved_operand(trace: Trace, again: Trace) -> tuple[int, int] | None:
+    """Return the step of two tensors at which a trace with more in a dim failed, and which of both has that dim.
+
+    ``None`` if both have it, or neither.
+    """
+    index = None if again.failure is None else again.failure.call
+    if index is None or index >= len(trace.calls):
+        return None
+    call, then = trace.calls[index], again.calls[index]
+    if (call.type_name, call.source, len(call.inputs)) != (then.type_name, then.source, 2) or call.kind != "op":
+        return None
+    moved = [leaf for leaf in (0, 1) if call.inputs[leaf].shape != then.inputs[leaf].shape]
+    return (index, moved[0]) if len(moved) == 1 else None
+
+
 def find_coincidence(trace: Trace, again: Trace, name: str) -> AxisFinding | None:
     """Return where a trace with one more in a dim failed because that dim met another.
 

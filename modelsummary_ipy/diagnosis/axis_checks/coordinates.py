@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modelsummary_ipy.axes.meaning import is_position
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.operations import MOVES, move_place
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
@@ -38,7 +39,20 @@ class CoordinateChecks:
         elif event.op in ("aten.stack", "aten.cat") and len(refs) == 2:
             self._follow_pair(event, refs, made)
         elif event.op in _FOLLOWED:
+            self._check_other_side(index, event, refs[0])
             self._pass_on(event, refs, made)
+
+    def _check_other_side(self, index: int, event: OpEvent, ref: TensorRef) -> None:
+        """``torch.arange(h) / (w - 1)``: rows that are counted, divided by the number of columns."""
+        place, number = self._grow.get(ref.number), event.args.get("other")
+        if event.op != "aten.div" or place is None or not isinstance(number, int):
+            return
+        own = self._walk.axes_of(ref)[place]
+        sides = [self._walk.by_size.get(size) for size in (number, number + 1)]
+        if own.size not in (number, number + 1) and is_position(own):
+            for side in sides:
+                if side is not None and is_position(side) and not side.roots & own.roots:
+                    self._walk.find("other", index, own, side)
 
     def _follow_pair(self, event: OpEvent, refs: Sequence[TensorRef], made: TensorRef) -> None:
         """``torch.stack([ys, xs], -1)``: the one grows down the rows, the other along each."""

@@ -23,6 +23,7 @@ class GateChecks:
         self._cuts: dict[int, tuple[int, int]] = {}
         self._bent: dict[int, tuple[int, int]] = {}
         self._bends: dict[int, str] = {}
+        self._negated: set[int] = set()
         self._cut_axes: dict[int, tuple[Axis, list[Axis]]] = {}
         #: What is divided by, or multiplied with, the exponential of a part.
         self._spread: dict[int, tuple[int, int]] = {}
@@ -43,6 +44,8 @@ class GateChecks:
             self._bent[made.number], self._bends[made.number] = self._cuts[refs[0].number], event.op
         elif self._cuts and event.op in _KEEPS and len(refs) == 1 and refs[0].number in self._cuts:
             self._cuts[made.number] = self._cuts[refs[0].number]
+            if event.op == "aten.neg":
+                self._negated.add(made.number)
         elif event.op == "aten.mul" and len(refs) == 2:
             self._check_gate(*refs)
             bent = [self._bent[ref.number] for ref in refs if ref.number in self._bent]
@@ -56,6 +59,7 @@ class GateChecks:
             self._check_thirds(refs)
         elif event.op == "aten.cat":
             self._joined |= self._find_joined(event, refs)
+            self._check_turned(index, refs)
         elif event.op == "aten.sub" and len(refs) == 2:
             self._check_uncut(*refs)
         elif event.op in ("aten.slice", "aten.select"):
@@ -91,6 +95,17 @@ class GateChecks:
         features = [other for other in axes if other.is_feature]
         if is_position(axis) and features and not any(factor.half for factor in axis.factors):
             self._walk.find("thirds", min(cuts), axis, features[0])
+
+    def _check_turned(self, index: int, refs: Sequence[TensorRef]) -> None:
+        """``cat([b, a])`` of halves a and b of the samples; ``cat([-b, a])``: in a rotary embedding of the features."""
+        (cut, part), (other, rest) = (self._cuts.get(ref.number, (-1, 0)) for ref in (refs[0], refs[-1]))
+        if len(refs) != 2 or cut != other or part <= rest:
+            return
+        axis, axes = self._cut_axes[cut]
+        if axis.roots == {"B"} and axis.factors[0].name == "B":  # and not two batches behind one another
+            self._walk.find("exchanged", index, axis)
+        elif refs[0].number in self._negated:
+            self._check_halves(cut, axis, axes)
 
     def _find_joined(self, event: OpEvent, refs: Sequence[TensorRef]) -> set[Factor]:
         """Return the axis of samples of several tensors behind one another; none if it is another axis."""

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, Factor, is_position, plain_axis
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
-from modelsummary_ipy.diagnosis.axis_checks.operations import ATTENTION, MOVES, RUNNING, is_heads
+from modelsummary_ipy.diagnosis.axis_checks.operations import (
+    ATTENTION,
+    LOG_SOFTMAXES,
+    MOVES,
+    RUNNING,
+    SOFTMAXES,
+    is_heads,
+)
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
 #: By operation, which result is numbers of places along one axis.
@@ -20,6 +27,8 @@ _KEEPING = MOVES | {
 _BENDS = frozenset(
     f"aten.{name}" for name in ("relu", "clamp", "clamp_min", "exp", "sigmoid", "softplus", "log_sigmoid_forward")
 )
+_SHARES = SOFTMAXES | LOG_SOFTMAXES | {"aten.softplus", "aten.exp", "aten.sigmoid"}
+_KEEP_SHARES = MOVES | {"aten.mul", "aten.add", "aten.div", "aten.clone"}
 _UNARY = MOVES | {"aten.slice", "aten.detach", "aten.alias", "aten._to_copy", "aten.expand"}
 _LINES = frozenset({"aten.add", "aten.sub", "aten.mul", "aten.neg", "aten.div"})
 
@@ -48,6 +57,8 @@ class RowChecks:
         self._taken: dict[int, tuple[int, frozenset[int], int]] = {}
         self._carried: set[int] = set()
         #: By an axis of heads, how the groups that it met first stand: repeats behind one another, or side by side.
+        #: Shares and steps above 0, whose sums are bounds of bins.
+        self._shares: set[int] = set()
         self._groups: dict[Factor, tuple[tuple[int, str], ...]] = {}
 
     def follow(
@@ -63,9 +74,13 @@ class RowChecks:
                 self._within.add(event.outputs[leaf].number)
         elif event.op in _KEEPING and len(refs) == 1 and refs[0].number in self._within | self._given:
             (self._within if refs[0].number in self._within else self._given).add(event.outputs[0].number)
-        elif event.op in RUNNING and places and is_heads(axes[places[0]]):
-            if any(map(is_position, axes)):
-                self._walk.find("running", index, axes[places[0]])
+        elif event.op in RUNNING and places and any(map(is_position, axes)):
+            axis = axes[places[0]]
+            is_whole = axis.is_feature and not axis.factors[0].half and refs[0].number not in self._shares
+            if is_heads(axis) or (is_whole and len(axis.factors) == 1):
+                self._walk.find("running", index, axis)
+        elif event.op in _SHARES or (event.op in _KEEP_SHARES and any(ref.number in self._shares for ref in refs)):
+            self._shares.add(event.outputs[0].number)
         elif event.op == "aten.gather":
             self._check_first(index, axes, places[0], self._walk.axes_of(event.args["index"]))
         elif event.op == "aten.index_select":

@@ -45,6 +45,9 @@ class ScaleChecks:
         self._norms: dict[int, _Norm] = {}
         self._units: dict[int, _Norm] = {}
         self._sums: dict[int, _Sum] = {}
+        #: One length of all samples together, and what is left of it behind a number: the operation, and the batch.
+        self._overall: dict[int, tuple[int, Axis]] = {}
+        self._compared: dict[int, tuple[int, Axis]] = {}
         #: Squares, by tensor that of which; sums along an axis, whether of squares; what is the square of a sum.
         self._squares: dict[int, int] = {}
         self._square_sums: dict[int, tuple[int, Axis, bool]] = {}
@@ -67,6 +70,13 @@ class ScaleChecks:
             self._check_unit(event, *refs)
         elif event.op in SCORES and len(refs) == 2:
             self._check_scores(*refs)
+        elif event.op == "aten.linalg_vector_norm" and not places and len(axes) > 1:
+            self._overall.update((made.number, (index, axis)) for axis in axes if axis.has("B"))
+        elif refs[0].number in self._overall and len(refs) == 1:
+            if event.op in ("aten.sub", "aten.add"):
+                self._compared[made.number] = self._overall[refs[0].number]
+        elif event.op == "aten.pow" and refs[0].number in self._compared:
+            self._walk.find("overall", *self._compared[refs[0].number])
         elif event.op in ("aten.mul", "aten.div") and refs[0].number in self._products:
             self._check_root(index, event, axes)
         elif event.op == "aten.sub" and len(refs) == 2:
@@ -83,7 +93,11 @@ class ScaleChecks:
     def _follow_squares(self, index: int, event: OpEvent, ref: TensorRef, places: Sequence[int]) -> None:
         """Sums along one dim, of squares or squared themselves: of which tensor, along which axis."""
         number, made = ref.number, event.outputs[0].number
-        if event.op == "aten.sum" and len(places) == 1 and len(ref.shape) > 1:
+        if event.op in ("aten.rsqrt", "aten.sqrt") and number in self._summed_squares:
+            self._walk.find("rooted", index, self._summed_squares[number][1])
+        elif event.op == "aten.add" and number in self._summed_squares:
+            self._summed_squares[made] = self._summed_squares[number]
+        elif event.op in ("aten.sum", "aten.mean") and len(places) == 1 and len(ref.shape) > 1:
             axis = self._walk.axes_of(ref)[places[0]]
             source = self._squares.get(number)
             if source is not None and event.args.get("keepdim"):

@@ -11,9 +11,10 @@ from typing import NamedTuple
 from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
 from modelsummary_ipy.axes.meaning_op import PRODUCTS
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
-from modelsummary_ipy.diagnosis.axis_checks.operations import ALONG, ELEMENTWISE, is_named_feature
+from modelsummary_ipy.diagnosis.axis_checks.operations import ALONG, ELEMENTWISE, RUNNING, is_named_feature
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
+_RISING = RUNNING | {"aten.sort", "aten.sigmoid"}
 _KEEPS = frozenset({"aten.clone", "aten._to_copy", "aten.detach", "aten.alias"})
 
 
@@ -36,6 +37,9 @@ class ShiftChecks:
     def __init__(self, walk: MeaningWalk) -> None:
         self._walk = walk
         self._slices: dict[int, _Slice] = {}
+        #: Parts of features beside positions; numbers that rise along some dim, whose differences are meant.
+        self._bands: dict[int, tuple[_Slice, Axis]] = {}
+        self._rising: set[int] = set()
         #: Features that were shifted, by the operation that did: a layer that reads them shows that they are.
         self._shifted: dict[Factor, int] = {}
 
@@ -46,8 +50,14 @@ class ShiftChecks:
             met: Pairs of axes that had to be equal.
         """
         made = event.outputs[0]
+        if event.op in _RISING or any(ref.number in self._rising for ref in refs):
+            self._rising.add(made.number)
         if event.op == "aten.slice":
             self._follow_slice(event, refs[0], made)
+        elif event.op == "aten.sub" and len({*self._bands} & {ref.number for ref in refs}) == 2:
+            (one, axis), (other, _) = (self._bands[ref.number] for ref in refs[:2])
+            if one.of == other.of and one.overlaps(other) and one.of not in self._rising:
+                self._walk.find("neighbours", index, axis)
         elif event.op in _KEEPS and refs[0].number in self._slices:
             self._slices[made.number] = self._slices[refs[0].number]
         elif event.op == "aten.copy_" and all(ref.number in self._slices for ref in refs):
@@ -73,6 +83,9 @@ class ShiftChecks:
             self._slices[made.number] = _Slice(ref.number, start, start + made.shape[dim])
         elif ref.number in self._slices and not _is_of_samples(axes[dim]):
             self._slices[made.number] = self._slices[ref.number]
+        elif axes[dim].is_feature and not axes[dim].factors[0].half and any(map(is_position, axes)):
+            start = event.args.get("start") or 0
+            self._bands[made.number] = _Slice(ref.number, start, start + made.shape[dim]), axes[dim]
 
     def _check_copied(self, index: int, refs: Sequence[TensorRef]) -> None:
         """``out[:-1] = x[1:]``: each sample at the place of the one before it."""

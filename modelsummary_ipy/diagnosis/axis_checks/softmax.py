@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from modelsummary_ipy.axes.meaning import Axis, is_position
@@ -47,6 +48,8 @@ class SoftmaxChecks:
         self._ones: dict[int, tuple[int, Axis]] = {}
         #: What a log_softmax made: its axis, and the operation.
         self._logs: dict[int, tuple[Axis, int]] = {}
+        #: Logarithms of shares to which others were added: the axis of the shares.
+        self._joint: dict[int, Axis] = {}
         #: Chances of features: the axis of the softmax.
         self._chances: dict[int, Axis] = {}
         #: What a softmax over positions made of features: the operation, both axes.
@@ -106,12 +109,18 @@ class SoftmaxChecks:
                 self._chances[made.number] = self._chances[number]
             if number in self._logs and event.op in _AS_IS:
                 self._logs[made.number] = self._logs[number]
+            if number in self._joint and event.op in _AS_IS:
+                self._joint[made.number] = self._joint[number]
             if number in self._pure and event.op in _AS_IS:
                 self._pure.add(made.number)
             if number in self._ones and event.op in _AS_IS:
                 self._ones[made.number] = self._ones[number]
         elif event.op == "aten.mul":
             self._check_ones(refs)
+        elif event.op == "aten.add" and len({*self._logs} & {ref.number for ref in refs}) == 1:
+            log, other = refs if refs[0].number in self._logs else refs[::-1]
+            if not is_plain(self._walk, other):
+                self._joint[made.number] = self._logs[log.number][0]
         for ref in refs:
             if ref.number in self.scores:
                 self.scores.add(made.number)
@@ -181,7 +190,7 @@ class SoftmaxChecks:
             if any(is_plain(self._walk, other) for other in refs) and not (is_whole and ref.number in self.gates):
                 continue  # what a layer reads: heads that talk to each other
             summed = (-2 if turn else -1) if len(ref.shape) > 1 else -1
-            if mark.size < 2 or axes[summed].size < 2:
+            if mark.size < 2 or axes[summed].size < 2 or (mark.is_feature and self._is_choice(refs, ref)):
                 continue
             if place is None:
                 place = next((-at for at, axis in enumerate(axes[::-1], 1) if axis is mark), None)
@@ -190,6 +199,14 @@ class SoftmaxChecks:
                 self._well_summed.append(mark)
             elif (place is not None or is_other) and not any(mark is axis for axis in self._well_summed):
                 self._walk.find("softmax", index if fault is None else fault, mark, axes[summed])
+
+    def _is_choice(self, refs: Sequence[TensorRef], weights: TensorRef) -> bool:
+        """Return whether what is weighed has all axes of the weights: no queries, each part chooses a capsule."""
+        own, *others = (
+            Counter(factor for axis in self._walk.axes_of(ref) for factor in axis.factors)
+            for ref in (weights, *(ref for ref in refs if ref is not weights))
+        )
+        return any(own <= other for other in others)
 
     def _check_ones(self, refs: Sequence[TensorRef]) -> None:
         """A sum of weights over their own axis is 1: of an einsum whose values lack the letter that is summed."""
@@ -223,6 +240,15 @@ class SoftmaxChecks:
         self, index: int, event: OpEvent, ref: TensorRef, axes: Sequence[Axis], places: Sequence[int]
     ) -> bool:
         """Look at a sum or a mean of weights; ``True`` if they are summed over another axis than theirs."""
+        joint = self._joint.get(ref.number)
+        if (
+            joint is not None
+            and event.op in ("aten.sum", "aten.mean")
+            and any(axes[place] is joint for place in places)
+        ):
+            self._walk.find("product", index, joint)
+        elif joint is not None:
+            self._joint[event.outputs[0].number] = joint
         if ref.number not in self._softmaxes:
             return False
         reduced = [axes[place] for place in places]

@@ -54,6 +54,41 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "a term of {op} of {all} is the same along {0}, and the softmax or norm along that takes it out again",
         "add it behind the norm, or keep the dim along which the scores of a softmax differ",
     ),
+    "scaled": Wording(
+        "wrong-axis", "warning",
+        "a factor of {op} of {all} is the same along {0}, and what is divided by its length along that loses it again",
+        "scale behind the norm, or sum the squares along the dim of the factor too",
+    ),
+    "passed": Wording(
+        "wrong-axis", "warning",
+        "{op} of {what} reduces {0}, along which the scores of the step before are the same: no state reaches another",
+        "the dim of the states before: logsumexp(alpha[:, :, None] + transitions, dim=1)",
+    ),
+    "unturned": Wording(
+        "attention-axis", "warning",
+        "{op} of {all}: sines and cosines of positions turn only one of queries and keys",
+        "the same rotation for queries and keys, and none for values",
+    ),
+    "other": Wording(
+        "wrong-axis", "warning", "{op} of {what} divides numbers that count {0} by the length of {1}",
+        "each side by its own: ys / (h - 1), xs / (w - 1)",
+    ),
+    "overall": Wording(
+        "batch-mixed", "warning", "{op} of {what} is one length of all {batch} samples, and is compared with a number",
+        "x.flatten(1).norm(2, dim=1): a length of each sample",
+    ),
+    "neighbours": Wording(
+        "wrong-axis", "warning", "{op} of {all} is of each and the next of {0}: those have no order, the positions do",
+        "x[:, 1:] - x[:, :-1] of (B, T, C): the dim of the steps",
+    ),
+    "product": Wording(
+        "wrong-axis", "warning", "{op} of {what} adds up the logarithms of shares along {0}, and all that each has: "
+        "a product of the parts of a mixture", "logsumexp along the parts, sum along what each part is a density of",
+    ),
+    "rooted": Wording(
+        "wrong-axis", "warning", "{op} of the square of a mean over {0}: the squares were to be averaged",
+        "x.pow(2).mean(-1, keepdim=True)",
+    ),
     "loss": Wording(
         "wrong-axis", "warning", "{op} of {what} makes chances that sum to 1 along {0}; the loss reads {1} as classes",
         "dim=1, the classes",
@@ -99,7 +134,7 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "permute so that each part stands behind its side: (B, C, H, r, W, r)",
     ),
     "running": Wording(
-        "wrong-axis", "warning", "{op} of {what} runs along {0}: those are the heads, and the steps are another dim",
+        "wrong-axis", "warning", "{op} of {what} runs along {0}: those have no order, and the steps are another dim",
         "the dim of the steps: 2 of (B, heads, T, d)",
     ),
     "ends": Wording(
@@ -286,7 +321,7 @@ WORDINGS: dict[AxisFindingKind, Wording] = {
         "F.normalize(…, dim=-1)",
     ),
     "halves": Wording(
-        "wrong-axis", "warning", "{op} of {what} takes half of the positions {0} for the gate or the scale of the rest",
+        "wrong-axis", "warning", "{op} of {what} takes half of the positions {0} to gate, scale or turn the rest",
         "dim=1 on a feature map, where the channels are",
     ),
     "classes": Wording(

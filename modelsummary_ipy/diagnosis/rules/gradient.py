@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
+from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
 from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, params_of
 from modelsummary_ipy.records.summary import Flag
@@ -21,11 +23,13 @@ _FOLLOWERS = ("teacher", "target", "momentum", "ema", "frozen", "pretrained", "r
 def find_cut_gradients(evidence: Evidence) -> Iterator[Flag]:
     """Find the step behind which no gradient reaches parameters that are to be trained.
 
-    Finds an ``argmax``, a comparison or a rounding in the path, a forgotten ``detach()`` or ``torch.no_grad()``. Leaves
+    Finds an ``argmax``, a comparison or a rounding in the path, a forgotten ``detach()`` or ``torch.no_grad()``, and a
+    straight-through estimator the other way round. Leaves
     alone frozen parameters, models in eval mode, straight-through estimators, and what is kept for a loss. A note where
     it may be meant: under ``no_grad``, of a network with a trained twin (a teacher), of a codebook, of what a critic
     reads beside data, of a comparison of two tensors (a mask of lengths).
     """
+    yield from _find_undone(evidence)
     trace = evidence.story.trace
     trained = trace.trained
     if trained is None or trace.failure is not None or trace.method != "forward" or not trace.modules[0].training:
@@ -39,6 +43,22 @@ def find_cut_gradients(evidence: Evidence) -> Iterator[Flag]:
         if params and (flag := _write_cut(evidence, end, params)) is not None:
             told |= params
             yield flag
+
+
+def _find_undone(evidence: Evidence) -> Iterator[Flag]:
+    """``q + (z - q).detach()`` of q that was made of z: it is z, and the gradient goes to q alone."""
+    for step in evidence.flow.steps:
+        for link, cut in itertools.permutations(step.input_links, 2) if step.type_name.startswith("add") else ():
+            off = evidence.flow.producer(cut)
+            off = evidence.flow.producer(off.input_links[0]) if off is not None and off.type_name in _DETACHED else None
+            if off is None or off.type_name != "sub" or len(off.input_links) != 2 or off.input_links[1] != link:
+                continue
+            first = evidence.flow.producer(off.input_links[0])
+            if first is not None and evidence.flow.leads_to(first, link):
+                message = f"the sum {write_size(step.outputs[0].shape)} is what {first.path or first.type_name} made, "
+                message += "and nothing of what was made of that and is added: only gradients go there"
+                fix = "z + (q - z).detach(): q, with the gradient of z"
+                yield evidence.flag("no-gradient", "warning", step, message, fix, "undone")
 
 
 def _is_to_train(evidence: Evidence, index: int) -> bool:

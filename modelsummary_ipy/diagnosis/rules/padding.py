@@ -101,20 +101,25 @@ def _find_futures(evidence: Evidence) -> Iterator[Flag]:
     """Find a convolution that pads its whole kernel on both sides, of which the first steps are cut, not the last."""
     slides = [_read_slide(evidence, step) for step in evidence.flow.steps]
     full = [slide for slide in slides if slide is not None and slide.border == "full" and slide.stride == (1,)]
-    for slide in full:
-        step = slide.call
-        if sum(other.call.input_links[0] == step.input_links[0] for other in full) > 1:
-            continue  # one looks back, the other ahead
-        for reader in evidence.flow.readers(step):
-            index = argument(reader, "1", "index") if reader.type_name == "getitem" else None
-            last = index[-1] if isinstance(index, tuple) else None
-            if isinstance(last, slice) and last.start == slide.borders[0] and last.stop is None:
-                message = f"of {slide.after[0]} steps the first {last.start} are cut: each of the others reads only "
-                message += f"what comes after it (padding {slide.paddings[0]} on both sides)"
-                yield evidence.flag("uneven-padding", "warning", reader, message, f"[..., :-{last.start}] is causal",
-                    "future", before=slide.before, after=slide.after, kernel=slide.kernel, stride=slide.stride,
-                    padding=slide.paddings,
-                )  # fmt: skip
+    cuts = [(slide, *cut) for slide in full for cut in _list_cuts(evidence, slide.call)]
+    backward = {slide.call.input_links[0] for slide, _, last in cuts if not last.start}  # and beside it one ahead
+    for slide, reader, last in cuts:
+        is_cut = last.start == slide.borders[0] and last.stop is None
+        if is_cut and slide.call.input_links[0] not in backward:
+            message = f"of {slide.after[0]} steps the first {last.start} are cut: each of the others reads only "
+            message += f"what comes after it (padding {slide.paddings[0]} on both sides)"
+            yield evidence.flag("uneven-padding", "warning", reader, message, f"[..., :-{last.start}] is causal",
+                "future", before=slide.before, after=slide.after, kernel=slide.kernel, stride=slide.stride,
+                padding=slide.paddings,
+            )  # fmt: skip
+
+
+def _list_cuts(evidence: Evidence, step: Call) -> Iterator[tuple[Call, slice]]:
+    """List what takes a part of the steps that a convolution made."""
+    for reader in evidence.flow.readers(step):
+        index = argument(reader, "1", "index") if reader.type_name == "getitem" else None
+        if isinstance(index, tuple) and isinstance(index[-1], slice):
+            yield reader, index[-1]
 
 
 def _read_slide(evidence: Evidence, step: Call) -> _Slide | None:

@@ -56,7 +56,7 @@ def find_swaps(evidence: Evidence) -> Iterator[Flag]:
             yield _write_swap(evidence, step, "at other sizes it cuts across dims")
         elif (
             (is_permuted(before, after) and _is_of_windows(evidence, step))
-            or step.index in swapped
+            or (step.index in swapped and not _is_skew(evidence, step))
             or (before == after[::-1] and 2 in before and "int" in step.inputs[0].dtype)
         ):  # a list of edges, (2, E) as (E, 2)
             yield _write_swap(evidence, step, "the dims changed their places")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from modelsummary_ipy.diagnosis.call_arguments import argument
+from modelsummary_ipy.diagnosis.call_arguments import Size, argument
 from modelsummary_ipy.diagnosis.formatting import write_size
 from modelsummary_ipy.diagnosis.rules.activations import PASSING, find_maker
 from modelsummary_ipy.diagnosis.rules.evidence import Evidence
@@ -162,11 +162,7 @@ def _check_values(evidence: Evidence, call: Call) -> Iterator[Flag]:
     asks, keys, values = (evidence.flow.sources(link) for link in (query, key, value))
     shape = call.inputs[0].shape
     if asks == keys and values and not keys & values:
-        message = f"the keys {write_size(call.inputs[1].shape)} come from the input that the queries come from, the "
-        message += "values from another: each weight goes to a step that it was not made for"
-        yield evidence.flag("swapped-roles", "warning", call, message, "keys and values of the same tensor", "values",
-            shape=shape,
-        )  # fmt: skip
+        yield _write_values(evidence, call, call.inputs[1].shape, "values")
     read = {query, key, value} - {None}
     asker = evidence.flow.producer(query)
     if asker is not None and key in asker.input_links and asker.type_name in _PASSING:
@@ -192,6 +188,14 @@ def _check_values(evidence: Evidence, call: Call) -> Iterator[Flag]:
                 return
 
 
+def _write_values(evidence: Evidence, call: Call, shape: Size, others: str) -> Flag:
+    message = f"the {'keys' if others == 'values' else 'values'} {write_size(shape)} come from the input that the "
+    message += f"queries come from, the {others} from another: each weight goes to a step that it was not made for"
+    return evidence.flag("swapped-roles", "warning", call, message, "keys and values of the same tensor", "values",
+        shape=shape,
+    )  # fmt: skip
+
+
 def _check_product(evidence: Evidence, call: Call) -> Iterator[Flag]:
     """``softmax(q @ k.T) @ q``: what is summed is what asked, and not what was asked."""
     weights, value = call.input_links
@@ -202,6 +206,10 @@ def _check_product(evidence: Evidence, call: Call) -> Iterator[Flag]:
     if scores is None or scores.type_name not in ("matmul", "bmm") or len(scores.input_links) != 2:
         return
     query, turned = scores.input_links
+    asks, keys, values = (evidence.flow.sources(link) for link in (query, turned, value))
+    if asks and asks == values and keys and not keys & values:
+        yield _write_values(evidence, call, call.inputs[1].shape, "keys")
+        return
     key = evidence.flow.producer(turned)
     if key is not None and key.type_name in TRANSPOSES and value == query and query not in key.input_links:
         shape = call.inputs[1].shape

@@ -35,14 +35,30 @@ def find_uneven_sides(evidence: Evidence) -> Iterator[Flag]:
     A warning in a net whose kernels, strides and paddings are the same in both directions, else a note.
 
     Finds two branches joined with ``torch.cat(…, 2)``, ``F.pad(x, (1, 1))``, a resize of one side. Leaves alone kernels
-    and strides that differ in the two directions, and what a later operation makes equal again (the padding before a
-    kernel of 1 × 3, wavelets, strip pooling).
+    and strides that differ in the two directions, what a later operation makes equal again (the padding before a
+    kernel of 1 × 3, wavelets, strip pooling), and the differences of neighbours in both directions.
     """
     for flag, call in find_axis_flags(evidence, "uneven-sides"):
+        if _has_counterpart(evidence, call):
+            continue
         if call.type_name not in CONVOLUTIONS | POOLS or not _is_anisotropic(evidence, call):
             is_alike = not any(_is_anisotropic(evidence, other) for other in evidence.flow.steps)
             is_one = len({evidence.flow.sources(link) for link in call.input_links if link is not None}) == 1
             yield replace(flag, severity="warning") if is_alike and is_one and call.type_name in _MENDS else flag
+
+
+def _has_counterpart(evidence: Evidence, call: Call) -> bool:
+    """Return whether one index cuts one side, and another one as much of the other side."""
+    link = call.input_links[0] if call.type_name == "getitem" else None
+    found = evidence.flow.reads.get(link, ()) if link is not None else ()
+    own, *others = [_list_cuts(call), *(_list_cuts(reader) for reader, _ in found if reader.type_name == "getitem")]
+    return any(cuts != own and sorted(cuts) == sorted(own) for cuts in others)
+
+
+def _list_cuts(call: Call) -> list[int]:
+    """Return how many entries of each dim an operation leaves out."""
+    shapes = zip(call.inputs[0].shape, call.outputs[0].shape, strict=False) if call.inputs and call.outputs else ()
+    return [before - after for before, after in shapes]
 
 
 def _is_anisotropic(evidence: Evidence, call: Call) -> bool:

@@ -18,10 +18,13 @@ from modelsummary_ipy.records.trace import Call, ModuleFact, Source
 _ROLES = (
     "q query queries", "k key keys", "v value values", "tgt trg target targets", "src source mem memory enc encoded",
     "mu mean loc", "logvar lv logsigma logstd", "h hx hidden hn", "c cx cell cn",
+    "p pos positive positives", "n neg negative negatives",
     "null uncond unconditional empty", "cond conditional label labels",
 )  # fmt: skip
 _ROLE_OF = {word: words.split()[0] for words in _ROLES for word in words.split()}
 _PARTINGS = frozenset({"chunk", "split", "unbind", "tensor_split"})
+#: What losses of torch call what they are given.
+_TORCHES = dict.fromkeys(("triplet_margin_loss", "TripletMarginLoss"), ("anchor", "positive", "negative"))
 _TURNED = re.compile(r"rev|swap|flip|inv|sym|back|cross|recip|other")
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -71,9 +74,11 @@ def _list_pairs(
     for node in ast.walk(function):
         if isinstance(node, ast.Call) and len(node.args) > 1:
             callee, name = _find_callee(evidence, fact, node, tree)
-            if callee is not None:
-                wanted = [argument.arg for argument in callee.args.args]
-                yield node, [_name(one) for one in node.args], wanted[wanted[:1] == ["self"] :], name
+            wanted = [argument.arg for argument in callee.args.args] if callee is not None else []
+            types = [evidence.modules[child].type_name for child in fact.children
+                if evidence.modules[child].path.rpartition(".")[2] == _name(node)]  # fmt: skip
+            wanted = wanted or [*_TORCHES.get(types[0] if types else _name(node), ())]
+            yield node, [_name(one) for one in node.args], wanted[wanted[:1] == ["self"] :], name or _name(node)
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             taken = [_name(one) for one in node.targets[0].elts] if isinstance(node.targets[0], ast.Tuple) else []
             callee, name = _find_callee(evidence, fact, node.value, tree)

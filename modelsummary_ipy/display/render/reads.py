@@ -183,16 +183,17 @@ class Reads:
         assert call.parent is not None
         beside = self._inside.get(call.parent, [])
         place = bisect_left(beside, call.index)
-        if not found or (place and found in ((beside[place - 1],), self._behind(beside[place - 1]))):
-            return True
+        if place or not found:
+            return not found or found in ((beside[place - 1],), self._behind(beside[place - 1]))
         given = self._find(self._calls[call.parent], self._calls[call.parent].input_links[:1])
-        return not place and found[:1] == given and all(isinstance(origin, str) for origin in found)
+        return found[:1] == given and all(isinstance(origin, str) for origin in found)
 
     # -- names --------------------------------------------------------------------------------------------------------
 
     def _name_all(self, parent: int, found: Sequence[Origin]) -> tuple[str, ...]:
         names = [plain(origin) if isinstance(origin, str) else self._name(parent, origin) for origin in found]
-        names = _join_numbered(list(dict.fromkeys(names)))
+        names = list(dict.fromkeys(names))
+        names = _join_numbered(names) if len(names) > 2 else names
         return tuple(names) if len(names) <= _MOST else (*names[: _MOST - 1], f"{len(names) - _MOST + 1} more")
 
     def _name(self, parent: int, origin: int) -> str:

@@ -62,8 +62,8 @@ def _pack(data: Tensor, lengths: Tensor, batch_first: bool) -> Any:
     with disable_function(), disable_dispatch():
         # Zeros of the same batch and steps: torch's own message says what is wrong with the lengths.
         stand_in = torch.zeros(1).expand(*data.shape[:2], 1)
-        sizes = _pack_padded(stand_in, known, batch_first)[1]
-        total = int(sizes.sum())
+        packed, sizes = _pack_padded(stand_in, known, batch_first)
+        total = len(packed)  # no more than there are steps, whatever the lengths say
     steps = (data.transpose(0, 1) if batch_first else data).flatten(0, 1)
     return torch.cat([steps.narrow(0, 0, total)]), _make_known(sizes, data)
 

@@ -30,6 +30,8 @@ from modelsummary_ipy.inputs.signature import (
 from modelsummary_ipy.inputs.size import Size, is_flat
 from modelsummary_ipy.records.errors import InputError
 
+#: The annotation of a parameter that takes a list of tensors, as text or as Python's own type.
+_TENSORS = re.compile(r"^(?:typing\.)?[Ll]ist\[(?:torch\.)?Tensor\]$")
 #: How to read: sizes and data as they look, or one of them by force.
 _Kind = Literal["any", "size", "data"]
 
@@ -140,8 +142,14 @@ class _Reader:
             is_size = any(digits) and all(map(operator.or_, digits, (isinstance(item, int) for item in given)))
             if self._kind != "data" and is_size and len(given) > len(list_positional(self._signature)):
                 return (Size(given),), {}  # which says what is wrong with it
-            return self.read_positional(given), {}
+            is_one = type(given) is list and self._takes_list()
+            return self.read_positional([given] if is_one else given), {}
         return self.read_positional([given]), {}
+
+    def _takes_list(self) -> bool:
+        """Return whether the first parameter is written as a list of tensors, as detectors take images."""
+        first = list_positional(self._signature)[:1]
+        return any(_TENSORS.search(str(parameter.annotation)) is not None for parameter in first)
 
     def read_positional(self, given: Sequence[Any]) -> tuple[Any, ...]:
         """Read each value as the argument of its place."""

@@ -131,10 +131,16 @@ def check_fit(model: nn.Module, method: str, args: tuple[Any, ...], kwargs: Mapp
     if not wrong or (wrong.endswith("missing") and _may_add_arguments(model, method)):
         return
     expected = write_signature(model, method)
+    if len(args) > 1 and all(value is None or type(value) is int for value in args):
+        size = tuple(2 if value is None else value for value in args)
+        raise InputError(
+            f"{described}: numbers in a call", "tensors in a call; a size stands behind the model", str(size)
+        )
     if len(args) > len(list_positional(signature)) == 1:
         if isinstance(args[0], Tensor):
             expected += "; of a batch with its labels the input alone, batch[0]"
-        expected += "; if it takes them as one list, ModelSummary(model, ([a, b],))"
+        name = list_positional(signature)[0].name
+        expected += f"; if it takes them as one list, {name}=[…] or ModelSummary(model, ([a, b],))"
     raise InputError(f"{described}: {wrong}", expected)
 
 

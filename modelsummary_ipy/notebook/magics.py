@@ -280,7 +280,7 @@ class SummaryMagics(Magics):
             "optimizer": read_optimizer_name(options.optimizer, names) if options.optimizer else self.optimizer,
             "precision": options.precision,
             "accumulate": options.accumulate,
-            "loss": evaluate(options.loss, names, expected=_A_LOSS) if options.loss else None,
+            "loss": _read_loss(options.loss, names) if options.loss else None,
             "context": options.context,
             "trace_once": options.trace_once,
         }
@@ -357,6 +357,12 @@ class SummaryMagics(Magics):
 
 # IPython's decorators leave their own markup in it.
 SummaryMagics.summary.__doc__ = write_help(SummaryMagics.summary.parser)
+
+
+def _read_loss(text: str, names: Mapping[str, Any]) -> Any:
+    """Evaluate a loss; one in quotes, ``--loss 'lambda out: out.sum()'``, is what stands in them."""
+    loss = evaluate(text, names, expected=_A_LOSS)
+    return evaluate(loss, names, expected=_A_LOSS) if isinstance(loss, str) else loss
 
 
 def _format_error(wrong: InputError) -> str:

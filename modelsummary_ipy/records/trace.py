@@ -295,11 +295,13 @@ class InputFact:
         spec: Its name, size, dtype and device, as traced.
         dims: A name per dim, ``""`` where it has none: ``("B", "", "H", "W")``.
         given: ``"size"``, ``"data"`` or ``"inferred"``.
+        is_shared: Whether the same tensor is given in another place too; links name only the last of them.
     """
 
     spec: TensorSpec
     dims: tuple[str, ...] = ()
     given: Literal["size", "data", "inferred"] = "size"
+    is_shared: bool = False
 
 
 class Held(NamedTuple):

@@ -85,6 +85,8 @@ def name_dims(trace: Trace) -> InputNames:
             if given and guess:
                 renamed.setdefault(guess, given)
                 roles.setdefault(given, guess)
+            if given and guess == "B":  # the batch is ``B`` to rules too: no other dim is
+                known.setdefault("B", fact.spec.shape[axis])
             if given:
                 names[axis] = given
             elif guess in renamed and known.get(renamed[guess]) == fact.spec.shape[axis]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -93,12 +94,15 @@ def prepare_inputs(request: TraceRequest, work: Shadow, ranges: Mapping[int, int
     kwargs = {name: maker.make(value) for name, value in inputs.kwargs.items()}
     facts = []
     given = dict(find_argument_leaves(inputs.args, inputs.kwargs, whole=True))
-    for name, tensor in find_argument_leaves(args, kwargs, whole=True):
+    leaves = list(find_argument_leaves(args, kwargs, whole=True))
+    places = Counter(id(tensor) for _, tensor in leaves)
+    for name, tensor in leaves:
         size = maker.made.get(id(tensor))
         if size is None and work.fake_mode is not None:
             mark_input(tensor, name, _find_largest(given.get(name)))
         dims = tuple(size.dims) if size is not None else ("",) * tensor.dim()
-        facts.append(InputFact(build_spec(name, tensor), dims, "size" if size is not None else "data"))
+        given_as: Literal["size", "data"] = "size" if size is not None else "data"
+        facts.append(InputFact(build_spec(name, tensor), dims, given_as, is_shared=places[id(tensor)] > 1))
     return Prepared(args, kwargs, tuple(facts))
 
 

@@ -74,6 +74,54 @@ def test_a_size_in_a_call_and_a_number_are_no_data() -> None:
     assert number.reason == "got an int, the model reads a tensor"
 
 
+class ReadsSteps(nn.Module):
+    def forward(self, ids: Tensor) -> Tensor:
+        _, steps = ids.shape
+        return ids + steps
+
+
+def test_a_size_in_a_call_of_what_reads_a_shape_is_told_where_it_stands() -> None:
+    error = ModelSummary(ReadsSteps(), input_data=[(1, 16)]).error
+    assert "expected  data in a call; a size is written after the model" in str(error)
+
+
+class ReadsKey(nn.Module):
+    def forward(self, batch: Any) -> Any:
+        return batch["image"].mean()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, that a text is no index
+def test_a_tensor_that_is_read_by_a_key_should_be_a_dict() -> None:
+    error = ModelSummary(ReadsKey(), (4, 3, 8, 8)).error
+    assert error is not None
+    assert error.reason == 'batch is read by the key "image", the model\'s input is one tensor [4, 3, 8, 8]'
+    assert 'a dict, batch={"image": …}' in str(error)
+    assert ModelSummary(ReadsKey(), {"batch": {"image": torch.rand(4, 3, 8, 8)}}).error is None
+
+
+class Packs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(6, 8, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        state: Tensor = self.rnn(packed)[1]
+        return state
+
+
+def test_lengths_beyond_what_is_packed_fail_as_they_do_for_real() -> None:
+    lengths = torch.tensor([9, 5, 1])
+    error = ModelSummary(Packs(), [(3, 6, 6), lengths]).error
+    assert error is not None
+    assert error.reason == "the longest of the lengths is 9, what is packed has 6 steps"
+    assert error.sizes == ("(3, 9, 6) (3,):int64",)
+    with pytest.raises(RuntimeError, match="exceeds dimension size"):
+        Packs()(torch.rand(3, 8, 6), lengths)
+    assert ModelSummary(Packs(), [(3, 12, 6), lengths]).constraints == ("T ≥ 9", "F = 6")
+    assert Packs()(torch.rand(3, 9, 6), lengths).shape == (1, 3, 8)
+
+
 def test_of_many_outputs_of_a_fix_a_few_are_shown_and_the_others_counted() -> None:
     class Many(nn.Module):
         def __init__(self) -> None:

@@ -92,3 +92,20 @@ class Codec(nn.Module):
 def test_layers_of_the_methods_that_were_not_asked_for_are_not_unused(method: str, found: list[str]) -> None:
     flags = ModelSummary(Codec(), (4, 8), method=method).flags
     assert [flag.path for flag in flags if flag.rule == "unused-layer"] == found
+
+
+class AddsProduct(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, states: list[Tensor]) -> Tensor:
+        out: Tensor = self.lin(x) + states[0] * states[1]
+        return out
+
+
+def test_one_tensor_given_twice_is_read_wherever_it_stands() -> None:
+    state = torch.rand(4, 8)
+    assert ModelSummary(AddsProduct(), torch.rand(4, 8), [state, state]).flags == ()
+    (flag,) = ModelSummary(AddsProduct(), torch.rand(4, 8), [state, torch.rand(4, 8), torch.rand(4, 8)]).flags
+    assert flag.rule == "unread-result"

@@ -421,3 +421,24 @@ def test_no_address_of_an_object_is_written() -> None:
 def test_setting_dtypes_touches_sizes_without_one_alone(given: list[Size]) -> None:
     inputs = set_dtypes(ModelInputs(tuple(given)), "int32")
     assert inputs.args == tuple(size if size.dtype else size.with_dtype("int32") for size in given)
+
+
+class Detects(nn.Module):
+    def forward(self, images: list[torch.Tensor], targets: Any = None) -> Any:
+        return [image.mean() for image in images]
+
+
+def test_a_list_for_a_parameter_of_a_list_of_tensors_is_one_argument() -> None:
+    images = [torch.rand(3, 8, 8), torch.rand(3, 8, 6)]
+    (given,), named = read(images, Detects())
+    assert (given, named) == (images, {})
+    assert read([(3, 8, 8), (3, 8, 6)], Detects())[0] == ([Size((3, 8, 8)), Size((3, 8, 6))],)
+    assert read([X, X], Net())[0] == (X, X)
+    assert read((images, None), Detects())[0] == (images, None)
+
+
+def test_numbers_in_a_call_are_told_where_a_size_stands() -> None:
+    assert "numbers in a call" in str(refuse(Net(), input_data=[1, 3, 32, 32]))
+    assert "for example (2, 3, 32, 32)" in str(refuse(Net(), input_data=[None, 3, 32, 32]))
+    assert "mask=[…]" not in str(refuse(Net(), [X, X, X]))
+    assert "batch=[…]" in str(refuse(Batched(), [X, X]))

@@ -165,3 +165,23 @@ def test_a_batch_that_other_inputs_have_too_moves_with_them(
     for batch in (3, 11):  # for real
         model(*[torch.zeros([batch if name == "B" else n for n, name in zip(size, leaf, strict=True)])
                 for size, leaf in zip(sizes, dims, strict=True)])  # fmt: skip
+
+
+class Edges(nn.Module):
+    """Adds up nodes along edges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(16, 8)
+
+    def forward(self, nodes: Tensor, edge_index: Tensor) -> Tensor:
+        source, target = edge_index
+        read = self.read(nodes)
+        return torch.zeros_like(read).index_add(0, target, read[source])
+
+
+def test_the_first_dim_of_another_input_is_not_taken_for_the_batch_that_the_user_named() -> None:
+    named = ModelSummary(Edges(), ["N=10,16", "2,40"])
+    assert [fact.dims for fact in named.story.trace.inputs] == [("N", "F"), ("B2", "T")]
+    assert named.constraints == ModelSummary(Edges(), ["10,16", "2,40"]).constraints == ("B2 = 2", "F = 16")
+    assert named.formulas[0] == (("N", "8"),)

@@ -105,6 +105,8 @@ def _explain_boolean(ctx: FailureContext) -> Diagnosis | None:
 def _explain_mix(ctx: FailureContext) -> Diagnosis | None:
     weights = [spec for spec in ctx.weights if spec.dtype in FLOATING]
     data = ctx.data or ctx.operands
+    if any(x.spec.name.endswith(".batch_sizes") for x in data):  # a packed sequence counts and sorts by integers
+        data = tuple(x for x in data if x.spec.name.endswith(".data"))
     if weights:
         wanted = weights[0].dtype
         odd = next((x for x in data if x.spec.dtype != wanted and not _is_mask(x)), None)

@@ -77,14 +77,35 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
-    """A batch was packed as if its steps came first, and the layer has the batch first."""
+    """A batch was packed by lengths beyond its steps, or by steps first where the layer has the batch first."""
     made = next((call for call in ctx.flow.walk_back(ctx.data[0].link, 3) if "pack_padded" in call.type_name), None)
+    if made is not None and (found := _explain_long_lengths(ctx, made)) is not None:
+        return found
     line = read_line(ctx, made.source) if made is not None else ""
     new = add_keyword(line, "pack_padded_sequence", "batch_first", "True") if "batch_first" not in line else ""
     if made is None or not new or not ctx.setting("batch_first"):
         return None
     reason = f"pack_padded_sequence reads the steps in dim 0 and the batch in dim 1, {ctx.owner} the batch first"
     return Diagnosis(reason, "batch_first=True", place_line(ctx, made, new))
+
+
+def _explain_long_lengths(ctx: FailureContext, made: Call) -> Diagnosis | None:
+    """The longest of the lengths is longer than what was packed."""
+    packed, num_samples = made.inputs[0].shape, made.inputs[1].shape[0]
+    batch_sizes = next(x for x in ctx.data if x.spec.name.endswith("batch_sizes"))
+    axis = 1 if packed[0] == num_samples else 0
+    steps, longest = packed[axis], batch_sizes.shape[0]
+    if longest <= steps:
+        return None
+    specs = [fact.spec for fact in ctx.trace.inputs]
+    longer = tuple(
+        spec._replace(shape=(*spec.shape[:axis], longest, *spec.shape[axis + 1 :]))
+        if len(spec.shape) > 1 and spec.shape[axis] == steps
+        else spec
+        for spec in specs
+    )
+    reason = f"the longest of the lengths is {longest}, what is packed has {steps} steps"
+    return Diagnosis(reason, f"lengths of at most {steps}", candidates=(longer,))
 
 
 def _part_states(ctx: FailureContext) -> Candidate:

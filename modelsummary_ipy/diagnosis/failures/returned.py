@@ -16,6 +16,7 @@ from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import list_read, list_stored
 from modelsummary_ipy.diagnosis.failures.tensor_lists import find_list, find_numbers, join_list
 from modelsummary_ipy.diagnosis.failures.unpacking import explain_iterated, explain_unpacking, list_keys
+from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
 from modelsummary_ipy.model.torch_layers import functions_of
 from modelsummary_ipy.records.fixes import Candidate
@@ -37,6 +38,7 @@ def explain_returned(ctx: FailureContext) -> Diagnosis | None:
     return (
         _explain_values(ctx)
         or _explain_packed(ctx)
+        or _explain_key(ctx)
         or _explain_nested(ctx)
         or _explain_number(ctx)
         or _explain_subscript(ctx)
@@ -96,6 +98,20 @@ def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
     return Diagnosis("the argument is a packed sequence, and the layer reads a tensor: pad it first", "a tensor", fix)
 
 
+def _explain_key(ctx: FailureContext) -> Diagnosis | None:
+    """A tensor is read by a key, ``batch["image"]``: a dict was meant."""
+    found = re.search(r"""(\w+)\[(['"][^'"]+['"])\]""", ctx.line)
+    if ctx.function != "getitem" or found is None or not ctx.operands:
+        return None
+    given = "the model's input" if ctx.operands[0].is_input else "it"
+    reason = f"{found[1]} is read by the key {found[2]}, {given} is one tensor {write_shape(ctx.operands[0].shape)}"
+    return Diagnosis(reason, f"a dict, {found[1]}={{{found[2]}: …}}")
+
+
+#: What to say where a call got no tensor: `%summary model((5, 4))`.
+_NO_SIZE = "data in a call; a size is written after the model, %summary model (1, 3, 224, 224)"
+
+
 def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     """A layer or function got a tuple, list, dict or ``None`` instead of a tensor."""
     if ctx.failure.error_type != "TypeError" and not (ctx.is_torch_layer or ctx.call.kind == "op"):
@@ -103,6 +119,9 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     nested = next((i for i, spec in enumerate(ctx.call.inputs) if "[" in spec.name or "." in spec.name), None)
     found = _NO_TENSOR.search(ctx.failure.message)
     kind = next((word for word in found.groups() if word), "") if found else ""
+    if kind == "numpy":
+        owner = ctx.owner if ctx.call.kind == "module" else ctx.function
+        return Diagnosis(f"got a numpy array, {owner} expects a tensor", "a tensor: torch.from_numpy(x).float()")
     if kind not in _CONTAINERS and not (ctx.is_torch_layer and nested is not None and _reads_one(ctx)):
         return None
     if kind == "NoneType":
@@ -126,7 +145,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
     reason = f"{name}, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects one tensor"
     own = [f"[{word if kind == 'dict' else at}]" for _, item in held[:1] for at, word in enumerate(item.words)]
     if giver is None and not ctx.trace.calls[0].inputs:  # the user typed `%summary model((5, 4))`
-        return Diagnosis(reason, "data in a call; a size is written after the model, %summary model (1, 3, 224, 224)")
+        return Diagnosis(reason, _NO_SIZE)
     keys = list(dict.fromkeys([key, *(list_keys(giver) if giver is not None else own)[:4]]))
     fixes = [fix_argument(ctx, f"{{}}{other}") for other in keys]
     fact = ctx.flow.module_of(giver) if giver is not None else None
@@ -204,6 +223,8 @@ def _explain_attribute(ctx: FailureContext) -> Diagnosis | None:
         giver = _find_giver(ctx, None)
         key, words = _choose_leaf(giver, owner)
         name = f"'{giver.path}' ({giver.type_name}) returns {words}" if giver is not None else f"it is a {owner}"
+        if giver is None and not ctx.trace.calls[0].inputs:
+            return Diagnosis(f"{name}; .{attribute} is an attribute of tensors", _NO_SIZE)
         fix = fix_line(ctx, wrap_attribute(line, attribute, f"{{}}{key}"))
         return Diagnosis(f"{name}; .{attribute} is an attribute of tensors", "one tensor", fix)
     giver = _find_giver(ctx, None)

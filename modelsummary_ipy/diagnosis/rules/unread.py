@@ -81,6 +81,7 @@ def _find_unread_inputs(evidence: Evidence) -> Iterator[Flag]:
         if (
             (len(spec.shape) < 2 and not _TELLING.search(spec.name))
             or leaf in read
+            or fact.is_shared
             or not read
             or Link(-1, leaf) in root.output_links
         ):

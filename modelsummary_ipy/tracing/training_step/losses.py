@@ -25,7 +25,9 @@ def check_loss(loss: Any) -> None:
     Raises:
         InputError: If not.
     """
-    if loss is not None and (not callable(loss) or isinstance(loss, type)):
+    if isinstance(loss, type):
+        raise InputError(f"the class {loss.__name__} as a loss", "an instance of it", f"{loss.__name__}()")
+    if loss is not None and not callable(loss):
         raise InputError(f"loss={loss!r}", "a function of the output, and of a target if it takes one",
                          "loss=nn.CrossEntropyLoss()")  # fmt: skip
 

@@ -183,7 +183,7 @@ def test_a_line_whose_value_ipython_does_not_show_is_shown(
         ("%summary model y=(1, 1, 4, 4)", "no parameter 'y'; expected forward(x, scale=1)"),
         ("%summary nets['a'] y=(1, 4)", "for example %summary nets['a'] (2, 1, 64, 64)"),
         ("%summary model.encode y=(1, 4)", "for example %summary model.encode (2, 1, 64, 64)"),
-        ("%summary model(1, 2, 3)", "expected forward(x, scale=1); for example %summary model (2, 1, 64, 64)"),
+        ("%summary model(1, 2, 3)", "a size stands behind the model; for example (1, 2, 3)"),
         ("%summary model(y=1)", "no parameter 'y'"),
         ("%summary model(1 / 0)", "1 / 0: ZeroDivisionError: division by zero"),
         ("%summary model batch x=x", "'x' is given twice"),

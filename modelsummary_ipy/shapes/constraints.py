@@ -260,7 +260,8 @@ class _Finder(Scattered):
         names = [name for name in self._samples.free if self._may_end(name)]
         lowest = {name: self._find_smallest(name) for name in names}
         for one, two in self._samples.tied:
-            lowest[one] = lowest[two] = max(lowest[one], lowest[two])
+            if one in lowest and two in lowest:  # the batch may be one of them
+                lowest[one] = lowest[two] = max(lowest[one], lowest[two])
         batch_name = self._names.batch
         batch = {batch_name: self._step(batch_name)} if batch_name in self._samples.free else {}
         # What operations demand of a map with an upper limit was read off a few sizes: smaller ones are tried.

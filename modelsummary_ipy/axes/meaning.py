@@ -40,22 +40,19 @@ class Axis:
     Attributes:
         factors: The factors; none for an axis of 1.
         size: Their product.
+        roots: What its entries depend on.
         is_plain: Whether it goes with any other axis of its size.
         origin: The axis that arithmetic began with: a convolution that keeps a size keeps the axis.
     """
 
-    __slots__ = ("factors", "is_plain", "origin", "size")
+    __slots__ = ("factors", "is_plain", "origin", "roots", "size")
 
     def __init__(self, factors: Iterable[Factor], size: int | None = None, origin: Axis | None = None) -> None:
         self.factors = tuple(factors)
         self.size = math.prod([factor.size for factor in self.factors]) if size is None else size
+        self.roots = frozenset[str]().union(*[factor.roots for factor in self.factors])
         self.is_plain = all(factor.kind == "plain" for factor in self.factors)
         self.origin = origin
-
-    @property
-    def roots(self) -> frozenset[str]:
-        """What its entries depend on."""
-        return frozenset().union(*(factor.roots for factor in self.factors)) if self.factors else frozenset()
 
     @property
     def is_feature(self) -> bool:
@@ -64,7 +61,7 @@ class Axis:
 
     def has(self, root: str) -> bool:
         """Return whether its entries depend on a dim of the input."""
-        return any(root in factor.roots for factor in self.factors)
+        return root in self.roots
 
     def resized(self, size: int) -> Axis:
         """Return the axis that arithmetic made of this one: itself again, where it has its first size again."""

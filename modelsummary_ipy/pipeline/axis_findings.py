@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from modelsummary_ipy.diagnosis.axis_checks.coincidences import (
     find_coincidence,
     find_moved_operand,
 )
-from modelsummary_ipy.diagnosis.axis_checks.findings import find_against_meaning
+from modelsummary_ipy.diagnosis.axis_checks.findings import find_against_meaning, find_carved
 from modelsummary_ipy.diagnosis.axis_checks.sides import find_sides, find_uneven_sides
 from modelsummary_ipy.records.op_events import AxisFinding, OpEvent, OpEvents
 from modelsummary_ipy.records.retraced import Retraced
@@ -95,8 +95,8 @@ def find_axis_facts(batch: BatchFacts, trace: Trace) -> AxisFacts:
         origins = find_origins(trace, found, walk.walk, own, name)
         if not is_own and one_more.works and one_more.ops.is_whole and _regroups(one_more.ops):
             # A number that is written down fits the sizes that the user gave: there it is seen what it cuts.
-            again = _walk(batch, trace, one_more, set(), None, is_own=True)
-            findings += [finding for finding in again.findings if finding.kind == "carved"]
+            again = _walk(batch, trace, one_more, set(), None, is_own=True, find=find_carved)
+            findings += again.findings
             findings += _find_dealt_otherwise(walk.dealt, again.dealt)
     return AxisFacts(tuple(dict.fromkeys(findings)), origins)
 
@@ -136,6 +136,7 @@ def _walk(
     others: Sequence[OpEvent | None] | None,
     *,
     is_own: bool,
+    find: Callable[[MeaningWalk], list[AxisFinding]] = find_against_meaning,
 ) -> _Walked:
     """Walk over one trace; what is found stands on calls of ``trace``."""
     assert found.trace is not None
@@ -146,9 +147,7 @@ def _walk(
     moved = frozenset("B" if dim == name else dim for dim in moved)
     walk = MeaningWalk(found.ops, dims, moved, paths, others, is_own=is_own)
     mine = {there: call for call, there in enumerate(align_calls(trace, found.trace)) if there is not None}
-    items = [
-        item._replace(call=mine[item.call]) for item in find_against_meaning(walk) if mine.get(item.call) is not None
-    ]
+    items = [item._replace(call=mine[item.call]) for item in find(walk) if mine.get(item.call) is not None]
     dealt = [(mine[call], came, parts) for call, came, parts in walk.dealt if call in mine]
     if {"H", "W"} <= set(moved):
         items += _find_sides(batch, trace, found, walk)

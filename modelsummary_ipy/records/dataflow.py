@@ -139,9 +139,9 @@ class Dataflow:
         """The step that made a tensor; ``None`` for the model's input, parameters, constants and the unknown."""
         return None if link is None or link.call < 0 else self.trace.calls[link.call]
 
-    def before(self, link: Link | None, until: Predicate | None = None) -> Iterator[Call]:
-        """Every step that flowed into a tensor, nearest first; ``until`` ends a way at the step it is true of."""
-        queue: deque[Link | None] = deque([link])
+    def before(self, *links: Link | None, until: Predicate | None = None) -> Iterator[Call]:
+        """Every step that flowed into tensors, nearest first, each once; ``until`` ends a way at the step it is of."""
+        queue: deque[Link | None] = deque(links)
         seen: set[int] = set()
         while queue:
             step = self.producer(queue.popleft())

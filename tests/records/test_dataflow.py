@@ -53,6 +53,7 @@ def test_what_a_step_made_is_followed_until_a_step_ends_the_way(flow: Dataflow) 
 
 def test_a_tensor_is_walked_back_to_the_inputs_it_was_made_of(flow: Dataflow) -> None:
     assert [call.type_name for call in flow.before(Link(3, 0))] == ["add", "relu", "Linear"]
+    assert [call.type_name for call in flow.before(Link(2, 0), Link(3, 0))] == ["relu", "add", "Linear"]
     assert [call.type_name for call in flow.walk_back(Link(3, 0), 2)] == ["add", "relu"]
     assert flow.sources(Link(3, 0)) == {0, 1}
     assert flow.sources(Link(2, 0)) == {0}

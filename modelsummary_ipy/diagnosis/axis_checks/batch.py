@@ -8,6 +8,7 @@ from modelsummary_ipy.axes.meaning import Axis, Factor, is_position
 from modelsummary_ipy.axes.meaning_op import PRODUCTS
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
 from modelsummary_ipy.diagnosis.axis_checks.operations import (
+    ALL_SOFTMAXES,
     ALONG,
     ELEMENTWISE,
     LOG_SOFTMAXES,
@@ -17,7 +18,6 @@ from modelsummary_ipy.diagnosis.axis_checks.operations import (
     REDUCTIONS,
     SAME_SHAPE,
     SCORES,
-    SOFTMAXES,
 )
 from modelsummary_ipy.diagnosis.axis_checks.samples_as_steps import StepChecks
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
@@ -136,7 +136,7 @@ class BatchChecks:
     ) -> None:
         """A softmax over the samples."""
         made = event.outputs[0]
-        if event.op in SOFTMAXES | LOG_SOFTMAXES and len(axes) > 1:
+        if event.op in ALL_SOFTMAXES and len(axes) > 1:
             axis = axes[places[0]]
             is_cut = any(factor.half and "B" in factor.roots for factor in axis.factors)  # classes by shots
             if axis.has("B") and not is_cut and not any(factor.kind == "mixed" for factor in axis.factors):

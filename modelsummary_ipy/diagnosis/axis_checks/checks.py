@@ -13,17 +13,16 @@ from modelsummary_ipy.diagnosis.axis_checks.cancelled import CancelledChecks
 from modelsummary_ipy.diagnosis.axis_checks.coordinates import CoordinateChecks
 from modelsummary_ipy.diagnosis.axis_checks.gates import GateChecks
 from modelsummary_ipy.diagnosis.axis_checks.operations import (
+    ALL_SOFTMAXES,
     ATTENTION,
     ELEMENTWISE,
     LABEL_LOSSES,
-    LOG_SOFTMAXES,
     MOVES,
     NORMS,
     REDUCTIONS,
     RESIZES,
     SAME_SHAPE,
     SCORES,
-    SOFTMAXES,
     is_named_feature,
 )
 from modelsummary_ipy.diagnosis.axis_checks.pooled import PooledChecks
@@ -34,7 +33,6 @@ from modelsummary_ipy.diagnosis.axis_checks.shifts import ShiftChecks
 from modelsummary_ipy.diagnosis.axis_checks.softmax import SoftmaxChecks, is_plain
 from modelsummary_ipy.records.op_events import OpEvent, TensorRef
 
-_ALL_SOFTMAXES = SOFTMAXES | LOG_SOFTMAXES
 _KEEPS = SAME_SHAPE | MOVES
 
 
@@ -115,7 +113,7 @@ class Checks:
         self._scale.follow(index, event, refs, places)
         self._halves.follow(index, event, refs)
         self._rows.follow(index, event, refs, met, places)
-        if event.op in _ALL_SOFTMAXES and places:
+        if event.op in ALL_SOFTMAXES and places:
             self._softmax.check(index, event, first, axes, places[0])
         elif event.op in _KEEPS or (event.op == "aten.slice" and first.shape == made.shape):
             # 2.7 slices a whole dim for every ``:`` of an index.

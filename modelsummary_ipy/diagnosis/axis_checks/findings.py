@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from modelsummary_ipy.axes.meaning import Axis
 from modelsummary_ipy.axes.meaning_walk import MeaningWalk
@@ -32,6 +33,12 @@ def find_against_meaning(walk: MeaningWalk) -> list[AxisFinding]:
     read = _find_live(walk, least=1) if kinds & _READ else set()
     wanted = {**dict.fromkeys(_LIVE, live), **dict.fromkeys(_STATISTICS, each), **dict.fromkeys(_READ, read)}
     return [found for index, found in walk.found if found.kind not in wanted or index in wanted[found.kind]]
+
+
+def find_carved(walk: MeaningWalk) -> list[AxisFinding]:
+    """Walk to the end, and look only at what reshapes cut across."""
+    deque(walk.steps(), maxlen=0)
+    return [found for _, found in walk.found if found.kind == "carved"]
 
 
 def _find_live(walk: MeaningWalk, root: str = "", least: int = 2) -> set[int]:

@@ -51,6 +51,7 @@ ELEMENTWISE = _names("add", "sub", "mul", "div", "where", "masked_fill", "maximu
 ATTENTION = _names("scaled_dot_product_attention", "_scaled_dot_product_flash_attention_for_cpu")
 SOFTMAXES = _names("_softmax", "_safe_softmax", "softmax")
 LOG_SOFTMAXES = _names("_log_softmax", "log_softmax")
+ALL_SOFTMAXES = SOFTMAXES | LOG_SOFTMAXES
 RUNNING = _names("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp")
 ALONG = RUNNING | _names("sort", "flip", "roll", "_fft_c2c", "_fft_r2c", "_fft_c2r")
 #: After which scores are still scores, and a softmax is still one over the same axis.

@@ -88,7 +88,7 @@ def _find_loser(evidence: Evidence, link: Link) -> Call | None:
     def had_batch(step: Call) -> bool:
         return any(evidence.moving_in(step, leaf) for leaf in range(len(step.inputs)))
 
-    for step in evidence.flow.before(link, had_batch):
+    for step in evidence.flow.before(link, until=had_batch):
         if had_batch(step):
             return step if _loses(evidence, step) else None
     return None

@@ -109,7 +109,8 @@ def _judge_fold(evidence: Evidence, step: Call) -> Flag | None:
 
 def _is_map(evidence: Evidence, step: Call) -> bool:
     """Return whether a step reads what a convolution made, its dims where they were."""
-    for earlier in evidence.flow.before(step.input_links[0], lambda call: call.type_name in CONVOLUTIONS | TRANSPOSES):
+    kinds = CONVOLUTIONS | TRANSPOSES
+    for earlier in evidence.flow.before(step.input_links[0], until=lambda call: call.type_name in kinds):
         if earlier.type_name in CONVOLUTIONS:
             return len(earlier.outputs[0].shape) == len(step.inputs[0].shape)
         if earlier.type_name in TRANSPOSES or is_weighted(earlier):

@@ -150,7 +150,7 @@ def _find_stuck_operands(evidence: Evidence, step: Call, other: Call) -> Iterato
             if evidence.params[step.input_params[leaf] or 0].kind == "buffer":
                 yield step, False
             continue
-        for maker in evidence.flow.before(step.input_links[leaf], lambda call: call.type_name in FACTORIES):
+        for maker in evidence.flow.before(step.input_links[leaf], until=lambda call: call.type_name in FACTORIES):
             if maker.type_name in FACTORIES or maker.type_name in _REPEATS:
                 asked = given_size(maker)
                 if asked is not None and evidence.batch in asked and _is_unmoved(evidence, maker):

@@ -140,7 +140,7 @@ def _find_cause(evidence: Evidence, end: Call) -> Call | None:
             return step
         floats = [link for link in step.input_links if link is not None and _is_float(evidence, link)]
         if floats or step.type_name in _CHOICES:
-            return step if any(params_of(before) for link in floats for before in evidence.flow.before(link)) else None
+            return step if any(map(params_of, evidence.flow.before(*floats))) else None
         step = next((evidence.flow.producer(link) for link in step.input_links if link is not None), None)
     return None
 

@@ -79,8 +79,8 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
     stride of 2 that leaves more than half, or less where its twin leaves half. Leaves alone nets whose convolutions all
     shrink, kernels of 1, padding by hand.
     """
-    yield from _find_futures(evidence)
     slides = [slide for slide in (_read_slide(evidence, step) for step in evidence.flow.steps) if slide is not None]
+    yield from _find_futures(evidence, slides)
     others = _Others(evidence, slides)
     flagged: set[int | None] = set()
     for slide in slides:
@@ -97,10 +97,9 @@ def find_uneven_paddings(evidence: Evidence) -> Iterator[Flag]:
             )  # fmt: skip
 
 
-def _find_futures(evidence: Evidence) -> Iterator[Flag]:
+def _find_futures(evidence: Evidence, slides: list[_Slide]) -> Iterator[Flag]:
     """Find a convolution that pads its whole kernel on both sides, of which the first steps are cut, not the last."""
-    slides = [_read_slide(evidence, step) for step in evidence.flow.steps]
-    full = [slide for slide in slides if slide is not None and slide.border == "full" and slide.stride == (1,)]
+    full = [slide for slide in slides if slide.border == "full" and slide.stride == (1,)]
     cuts = [(slide, *cut) for slide in full for cut in _list_cuts(evidence, slide.call)]
     backward = {slide.call.input_links[0] for slide, _, last in cuts if not last.start}  # and beside it one ahead
     for slide, reader, last in cuts:

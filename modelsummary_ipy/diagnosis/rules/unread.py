@@ -44,7 +44,7 @@ def find_unread_results(evidence: Evidence) -> Iterator[Flag]:
     if not evidence.calls[0].outputs and (lost := explain_no_output(evidence)) is not None:
         yield lost
         return
-    reached = {step.index for link in evidence.calls[0].output_links for step in evidence.flow.before(link)}
+    reached = {step.index for step in evidence.flow.before(*evidence.calls[0].output_links)}
     yield from _find_dead_layers(evidence, reached)
     yield from _find_ignored_arguments(evidence, reached)
     yield from find_unread_names(evidence, reached)
@@ -120,7 +120,7 @@ def _find_dead_layers(evidence: Evidence, reached: set[int]) -> Iterator[Flag]:
         links = [*outer.output_links, *(Link(step.index, leaf) for leaf in range(len(step.outputs)))]
         if outer.index == root.index or any(flow.reads.get(link) for link in links if link is not None):
             continue
-        dead = [before for before in (step, *_before(evidence, step)) if params_of(before) - used]
+        dead = [before for before in (step, *flow.before(*step.input_links)) if params_of(before) - used]
         idle = {index for before in dead for index in params_of(before)} - used
         count = sum(evidence.params[index].num for index in idle if evidence.params[index].trainable)
         name = find_unread(outer.source, is_one=_is_one_of_many(evidence, outer, reached)) if count else ""
@@ -160,11 +160,6 @@ def _ignores(evidence: Evidence, call: Call, position: int) -> bool:
     if function is None or reads(function, name):
         return False
     return any(argument.arg == name for argument in (*function.args.args, *function.args.kwonlyargs))
-
-
-def _before(evidence: Evidence, step: Call) -> Iterator[Call]:
-    for link in step.input_links:
-        yield from evidence.flow.before(link)
 
 
 def _is_one_of_many(evidence: Evidence, call: Call, reached: set[int]) -> bool:

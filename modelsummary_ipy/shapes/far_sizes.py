@@ -18,6 +18,9 @@ from modelsummary_ipy.shapes.sample_sizes import SampleSizes
 _LARGEST_SIDE, _LARGEST = 1100, 5000
 #: What the batch is a multiple of there.
 _GROUPS = 24
+#: Sizes far off leave 21 of 64, of which no half of a half, rounded up or down, is a multiple of 4: what fills up to
+#: one, or cuts, does so there.
+_REST, _PERIOD = 21, 64
 
 
 class FarSizes(NamedTuple):
@@ -75,6 +78,9 @@ def plan_far_sizes(
         for sizes, size in zip(planned, wanted, strict=True):
             more = size - base + (5 * (len(moving) - place) if size > base else 0)  # another one is the longest
             sizes[name] = base + -(-more // step) * step
+        far = planned[2]
+        if step == 1:
+            far[name] += (_REST - far[name]) % _PERIOD + _PERIOD * (len(moving) - 1 - place)
     for one, two in samples.tied:
         for sizes in planned:
             sizes[two] = sizes[one]

@@ -171,6 +171,7 @@ class _Walker:
     _simple: dict[Size, Expr | None] = field(default_factory=dict)
     _settled: dict[Least, Expr | None] = field(default_factory=dict)
     _by_values: list[tuple[Trace, tuple[int | None, ...] | None]] = field(default_factory=list)
+    _is_sharded: bool = False
 
     def walk(self) -> WalkedFormulas:
         *others, main = self.samples.retraced
@@ -194,19 +195,19 @@ class _Walker:
         make = partial(Integers, [at_main, *at_others], may_clip=self.samples.is_wide, doubted=self.samples.doubted)
         self._integers = make()
         # The operations of a sharded model are those of this rank's parts, its leaves are whole: they have values only.
-        is_sharded = any(param.local_shape is not None for param in main.trace.params)
+        self._is_sharded = any(param.local_shape is not None for param in main.trace.params)
         repeats = find_repeats(main.ops, logs, aligned)
         given = self._given()
         pairs = zip(aligned, logs, strict=True)
         are_same = all(None not in events and len(log.events) == len(events) for events, log in pairs)
         walk = partial(Walk, main.ops, aligned, given, repeats=repeats, are_same=are_same)
-        walked = Walked() if is_sharded else walk(self._integers).run()
+        walked = Walked() if self._is_sharded else walk(self._integers).run()
         if later := self._integers.explain():
             self._integers = make(later=later)
             walked = walk(self._integers).run()
         self._axes = walked.axes
         self._hard = [d for d in walked.demands.values() if main.ops.events[d.event].op not in _CUTS]
-        self._by_values = by_values if is_sharded else []
+        self._by_values = by_values if self._is_sharded or not are_same else []
         partners_of_main = align_calls(self.trace, main.trace)
         outputs, inputs = [], []
         for call in self.trace.calls:
@@ -219,7 +220,7 @@ class _Walker:
             )
             inputs.append(self._read(call.inputs, there.inputs if there else (), refs[0], "inputs", partner))
             outputs.append(self._read(call.outputs, there.outputs if there else (), refs[1], "outputs", partner))
-        whole = not is_sharded and not walked.opaque and not walked.wrong and all(is_same)
+        whole = not self._is_sharded and not walked.opaque and not walked.wrong and all(is_same)
         whole = whole and not any(
             isinstance(size, Expr) and is_unknown(size) for demand in walked.demands.values() for size in demand[1:3]
         )
@@ -233,7 +234,7 @@ class _Walker:
             whole and self._must_agree and not has_guessed,
             tuple(walked.contradicted.values()),
             walked.is_ambiguous,
-            walked.is_loose,
+            self._integers.is_loose,
             has_guessed,
             tuple(self._integers.rivals),
             tuple((rows, list(zip((at_main, *at_others), places, strict=True))) for rows, places in walked.reaches),
@@ -276,22 +277,28 @@ class _Walker:
             # A parameter, or another tensor that was there before, has numbers.
             axes: Sequence[Size] = spec.shape if ref is None else self._axes.get(ref.number, ref.shape)
             if self._by_values and number < len(there):
-                axes = self._name_by_values(partner, number, there[number], side)
+                own = there[number].shape if self._is_sharded else axes  # not of a part
+                axes = self._name_by_values(partner, number, own, side)
             dims = [dim for size in axes if (dim := self._simplify(size)) is not None]
             leaves.append(tuple(dims) if len(dims) == len(axes) else None)
         return tuple(leaves)
 
-    def _name_by_values(self, call: int | None, number: int, spec: TensorSpec, side: str) -> list[Size]:
-        """Find the sizes of a leaf by what they are in every trace; a number where nothing explains them."""
+    def _name_by_values(self, call: int | None, number: int, axes: Sequence[Size], side: str) -> Sequence[Size]:
+        """Find what a leaf's axes are in every trace, where they are others in some than the operation says."""
         shapes = []
         for trace, partners in self._by_values:
             place = call if partners is None or call is None else partners[call]
             leaves = getattr(trace.calls[place], side) if place is not None else ()
             shapes.append(leaves[number].shape if number < len(leaves) else ())
-        if any(len(shape) != len(spec.shape) for shape in shapes):
-            return list(spec.shape)
-        found = [self._integers.find(values) for values in zip(*shapes, strict=True)]
-        return [size if expr is None else expr for size, expr in zip(spec.shape, found, strict=True)]
+        if any(len(shape) != len(axes) for shape in shapes):
+            return axes
+        near = [size for size in axes if isinstance(size, Expr)]
+        named: list[Size] = []
+        for size, values in zip(axes, zip(*shapes, strict=True), strict=True):
+            is_known = self._integers.values(size) == values and not (isinstance(size, Expr) and is_unknown(size))
+            found = None if is_known else self._integers.find(values, near)
+            named.append(size if found is None else found)
+        return named
 
     def _simplify(self, size: Size) -> Expr | None:
         """Take floors out that every size that works makes whole, and minima that are one of their parts there.

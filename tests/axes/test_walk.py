@@ -125,6 +125,13 @@ def test_a_side_padded_to_even_is_not_taken_for_one_padded_to_eight() -> None:
     assert write(found, ["B", "W"]) == "2·⌈W/2⌉ - W"
 
 
+def test_a_quarter_rounded_up_is_likelier_than_three_of_eleven() -> None:
+    steps = dict(zip((51, 39, 45, 42, 34), (13, 10, 12, 11, 9), strict=True))
+    found = Integers([{"B": 19 + at % 5, "T": at} for at in steps]).find(tuple(steps.values()))
+    assert isinstance(found, Expr)
+    assert write(found, ["B", "T"]) == "⌈T/4⌉"
+
+
 def test_the_name_of_what_is_joined_again_and_again_stays_short() -> None:
     axis = input_axis("T", 1)
     for _ in range(40):

@@ -381,9 +381,25 @@ class Thirds(nn.Module):
         return x.reshape(len(x), x.shape[1] // 3, 3 * x.shape[2]).relu()
 
 
+class FillsUp(nn.Module):
+    """Repeats every fourth frame, and the last one where that is too few."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = nn.Conv1d(1, 6, 8, 4, padding=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = self.frames(x.unsqueeze(1))
+        made = F.avg_pool1d(frames, 4)[..., None].repeat(1, 1, 1, 4).flatten(2)
+        if made.shape[2] < frames.shape[2]:
+            made = torch.cat([made, made[..., -1:].repeat(1, 1, frames.shape[2] - made.shape[2])], 2)
+        return made
+
+
 @pytest.mark.parametrize(
     ("model", "given", "others"),
     [
+        (FillsUp, (2, 124), [(1, 128), (3, 13), (2, 127)]),
         (Thirds, (2, 50, 4), [(1, 51, 4), (3, 94, 4), (2, 22, 4)]),
         (CutTable, (2, 3, 64, 64), [(1, 3, 71, 65), (2, 3, 33, 50), (2, 3, 8, 60)]),
         (Segments, (2, 500), [(3, 460), (1, 541), (2, 80), (2, 19)]),

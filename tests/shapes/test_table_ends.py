@@ -69,6 +69,9 @@ PICKS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "by index_select": lambda places, table: table.index_select(0, places.flatten()).view(*places.shape, 8),
     "by gather": lambda places, table: table.gather(0, places.reshape(-1, 1).expand(-1, 8)).view(*places.shape, 8),
 }
+PICKS["by scatter"] = lambda places, table: (
+    torch.zeros(places.numel(), len(table)).scatter(1, places.view(-1, 1), 1.0).view(*places.shape, -1) @ table
+)
 CASES = {
     **{name: (rows, places, said, F.embedding) for name, (rows, places, said) in ENDS.items()},
     **{f"steps {name}": (40, steps, "T ≤ {}", pick) for name, pick in PICKS.items()},

@@ -187,6 +187,7 @@ def scatter(op: Op) -> Sequence[Axes]:
         op.inside(size, part)
     for size, part in zip(put(data, dim), put(index, dim), strict=True):
         op.inside(size, part)
+    op.look_up(data[dim] if data else 1)
     return [data]
 
 

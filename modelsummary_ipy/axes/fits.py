@@ -14,8 +14,9 @@ _MOST_STEP = 64
 #: Nobody pads to a multiple of more.
 _MOST_MULTIPLE = 512
 _MOST_STRIDE = 16
-#: Denominators of a share of a size, and how many times the size it may be: ``int(0.35 * T)`` is 7/20 of it.
-_PARTS, _MOST_TIMES = (*range(2, 13), 15, 16, 20, 25, 50, 100), 4
+#: Denominators of a share of a size, and how many times the size it may be: ``int(0.35 * T)`` is 7/20 of it. Nobody
+#: takes 3/11, which ⌈T/4⌉ is at a few sizes.
+_PARTS, _MOST_TIMES = (2, 3, 4, 5, 6, 8, 10, 20, 25, 50, 100), 4
 
 
 def _count_windows(size: Expr, length: int) -> Expr:

@@ -276,8 +276,7 @@ class Integers:
         fits = self._note(list(dict.fromkeys([*steps, *fit_shares(us, values)])))
         # Of 49 / 100 small sizes make halves.
         few = [fit for fit in fits if fit[2] <= _FEW_PARTS and fit[1] in (None, 0, fit[2] - 1)]
-        plain = [fit for fit in few if fit[0] == 1]  # nobody writes 3/11 where ⌈T/4⌉ does
-        likely = fits if len(fits) == 1 else plain if len(plain) == 1 else few
+        likely = fits if len(fits) == 1 else few
         for share, rest, parts in likely if len(likely) == 1 else ():
             if rest is not None and ((share, rest, parts) in steps or is_sure(us, share, rest, parts)):
                 yield (size.scaled(share) + rest) // parts

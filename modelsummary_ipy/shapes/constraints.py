@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
@@ -35,8 +37,9 @@ def find_constraints(trace: Trace, formulas: Formulas) -> tuple[Constraint, ...]
         return ()
     with collector_paused():
         retracer = formulas.retracer.asking_ends()
-        found = _Finder(trace, formulas, retracer, formulas.samples).find()
-        return tuple({limit.text: limit for limit in found}.values())  # two tables may ask for the same
+        finder = _Finder(trace, formulas, retracer, formulas.samples)
+        found = {limit.text: limit for limit in finder.find()}  # two tables may ask for the same
+        return finder.weaken(list(found.values()))
 
 
 #: How often a size is doubled that is to be beyond the end of a table.
@@ -84,6 +87,39 @@ class _Finder(Scattered):
         yield from smallest_batch
         for name in self._samples.rigid:
             yield from self._find_fixed(name)
+
+    def weaken(self, found: list[Constraint]) -> tuple[Constraint, ...]:
+        """Say ``T = 32 or few others`` in the place of limits that a trace contradicts: of code that loops, say."""
+        for name in (name for name in self._samples.free if self._may_end(name)):
+            said = [limit for limit in found if re.search(rf"\b{name}\b", limit.text)]
+            if not said or any(name not in limit.ranges or " others" in limit.text for limit in said):
+                continue
+            tried = [
+                (at, all(at[name] in limit.ranges[name] for limit in said), does) for at, does in self._tried(name)
+            ]
+            if fails := next((at for at, is_within, works in tried if is_within and not works), None):
+                names = dict.fromkeys(each for limit in said for each in limit.ranges)
+                found = [limit for limit in found if limit not in said]
+                found += [self._build(f"{each} = {self._base[each]} or few others", fails) for each in names]
+            elif not any(" or " in limit.text for limit in said) and any(works > within for _, within, works in tried):
+                found = [
+                    replace(limit, text=f"{limit.text} or few others") if limit in said else limit for limit in found
+                ]
+        return tuple(found)
+
+    def _tried(self, name: str) -> Iterator[tuple[dict[str, int], bool]]:
+        """Yield the sizes that a dim was traced at, and whether they worked; the batch may move if that works alone."""
+        alike = {*self._samples.tied_to(name)}
+        moved = [({n: s for n, s in at.items() if s != self._base.get(n)}, there) for at, there in self._retracer.tried]
+        batches = [{}, *(at for at, there in moved if there.works and at.keys() == {self._names.batch})]
+        for at, there in moved:
+            own = {n: s for n, s in at.items() if n in alike}
+            if (
+                own.keys() == alike
+                and (there.works or there.failed)
+                and {n: at[n] for n in at.keys() - alike} in batches
+            ):
+                yield own, there.works
 
     def _write_besides_equal(self, one: str, two: str) -> str:
         """Write where two dims that move together may differ: a root is taken, or one of them is broadcast."""
@@ -279,6 +315,8 @@ class _Finder(Scattered):
         if batch and (apart or not together) and not self._works(batch):
             smallest_batch = list(self._find_smallest_batch(batch_name, batch[batch_name]))
         together = together or self._works(lowest)
+        if together and self._demands is None and not self._work_apart(lowest):
+            together, lowest = False, {name: max(size, 2) for name, size in lowest.items()}  # 1 may be broadcast
         if not together:
             named = list_named(self._retracer.at(lowest))
             lows: list[int] = []  # of other dims, as they are found
@@ -301,6 +339,11 @@ class _Finder(Scattered):
             if low > step and self._fails(self._with_partner(name, low - step)):
                 found[name] = min(low, self._smallest.get(name, low))
         return found, smallest_batch
+
+    def _work_apart(self, lowest: Sizes) -> bool:
+        """Return whether the dims of each input may be as small with those of others as they are."""
+        groups = [{name: max(lowest[name], 2) for name in dims if name in lowest} for dims in self._names.dims]
+        return len([group for group in groups if group]) < 2 or all(map(self._works, groups))
 
     def _search_below(self, name: str, works: int) -> int:
         """Find the smallest size that works, below one where the code does otherwise than operations that were read."""

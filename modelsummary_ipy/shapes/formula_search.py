@@ -59,7 +59,7 @@ class FormulaSearch:
         """Return the formulas; ``None`` where the model can't be traced at enough sizes, or operations are missing."""
         names, trace, retracer, base = self.names, self.trace, self.retracer, self.samples.base
         walked, chosen = None, self.samples
-        shown = tuple(retracer.worked)
+        shown = tuple(at for at, found in retracer.tried if found.works)
         needs_remainders = False  # then all further rounds begin with them
         for most in (2, 3, 4):  # the more traces, the more integers show whose size they are
             more = choose_sample_sizes(
@@ -100,6 +100,9 @@ class FormulaSearch:
             walked = self._find_again(walked, nearby, [])
             if not (is_whole and walked.is_whole):  # limits are confirmed by traces
                 walked.demands, walked.is_whole = demands, is_whole
+        if walked.cuts(self.names.batch):  # of graphs these are their nodes: max(2, int(0.8 * nodes)) are kept
+            few = self._trace_at([{**self.samples.base, self.names.batch: few} for few in (2, 3)])
+            walked.is_whole = self._confirm_all(walked, few) and walked.is_whole
         name_rigid(walked, self.trace, self.samples, self.names, self.retracer)
         return walked
 

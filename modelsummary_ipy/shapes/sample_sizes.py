@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from modelsummary_ipy.axes.integers import Pair
 from modelsummary_ipy.records.retraced import Retraced, Sizes
 from modelsummary_ipy.records.trace import Trace
-from modelsummary_ipy.shapes.demands import read_demands
+from modelsummary_ipy.shapes.demands import Demands, names_of, read_demands
 from modelsummary_ipy.shapes.dim_names import InputNames
 from modelsummary_ipy.shapes.multiple_of import MultipleOf
 from modelsummary_ipy.shapes.own_checks import meets_weights
@@ -144,7 +144,7 @@ class _Chooser(StepSearch):
             if works:
                 self._plans.update(wide)
             elif not self._try_square(others, wide):
-                self._search_groups(others, wide)
+                self._search_groups(self._link_demanded(others), wide)
         for name in self._base:
             if self._is_feature(name):
                 self._try_feature(name)
@@ -177,12 +177,9 @@ class _Chooser(StepSearch):
 
     def _follow_demands(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
         """Plan the same in steps, where operations demand some: the sum of a skip connection that its halves fit."""
-        at = {**self._base, **({self._batch: self._base[self._batch] + 1} if self.works_at_one_more else {})}
-        ops = self._retracer.at(at).ops
-        if ops is None or not ops.is_whole:
+        demands, base = self._read_demands(), {n: size for n, size in self._base.items() if not self._is_feature(n)}
+        if demands is None:
             return False
-        base = {name: size for name, size in self._base.items() if not self._is_feature(name)}
-        demands = read_demands(ops, self._names.dims, base, at)
         steps, tied = {name: demands.step([name]) for name in names}, list[tuple[str, str]]()
         multiples = {name: self._multiples[name] for name in names if name in self._multiples}
         for one, two in itertools.pairwise([name for name in names if not steps[name] and name not in multiples]):
@@ -228,6 +225,30 @@ class _Chooser(StepSearch):
         for name, found in windows.items():
             self._windows[name] = tuple(each for each in found or () if not each.is_plain)
         return True
+
+    def _read_demands(self) -> Demands | None:
+        """Read what operations demand of one another at one more in the batch, if they were all written down."""
+        at = {**self._base, **({self._batch: self._base[self._batch] + 1} if self.works_at_one_more else {})}
+        ops = self._retracer.at(at).ops
+        base = {name: size for name, size in self._base.items() if not self._is_feature(name)}
+        return read_demands(ops, self._names.dims, base, at) if ops is not None and ops.is_whole else None
+
+    def _link_demanded(self, names: list[str]) -> list[str]:
+        """Move dims of two inputs in proportion where operations demand it: ``⌈H/4⌉ = ⌈H2/2⌉``; return the others."""
+        demands, pairs = self._read_demands(), list[tuple[str, str]]()
+        for demand in demands.shared if demands is not None else ():
+            pair = tuple(name for name in names if name in names_of(demand))
+            is_one_leaf = any({*pair} <= {*dims} for dims in self._names.dims)
+            if demand.kind == "equal" and len(pair) == 2 == len(names_of(demand)) and not is_one_leaf:
+                one, two = pair
+                is_free = not any({one, two} & {*other} for other in pairs)
+                pairs += [(one, two)] if is_free and self._base[one] != self._base[two] else []
+        linked = [name for pair in pairs for name in pair]
+        if not linked or not self._works({name: 2 * self._base[name] for name in linked}):
+            return names
+        for one, two in pairs:
+            self._link_pair(one, two)
+        return [name for name in names if name not in linked]
 
     def _try_square(self, names: list[str], wide: dict[str, tuple[int, ...]]) -> bool:
         """Try the same plan with feature maps kept square, where they are square now: some models take a root."""

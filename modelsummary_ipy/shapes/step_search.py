@@ -83,9 +83,8 @@ class StepSearch:
         """Find out which dims move, and in which steps: the dims of one feature map together, every other by itself."""
         groups: dict[str, list[str]] = {}
         for name in names:
-            # H2 and W2 belong together, as H and W do.
-            number = name[len(name.rstrip("0123456789")) :]
-            groups.setdefault(f"map {number}" if self._is_spatial(name) else name, []).append(name)
+            leaf = next((leaf for leaf, dims in enumerate(self._names.dims) if name in dims), 0)
+            groups.setdefault(f"map {leaf}" if self._is_spatial(name) else name, []).append(name)
         for group in groups.values():
             is_free = len(groups) > 1 and not self._fixed & {*group}
             if is_free and self._works({name: wide[name][0] for name in group}):
@@ -123,13 +122,16 @@ class StepSearch:
             if not {one, two} & {*self._rigid} or any(map(self._meets_weights, (one, two))):
                 continue
             if self._works({name: 2 * base[name] for name in (one, two)}):
-                self._linked.append((one, two))
+                self._link_pair(one, two)
                 for name in (one, two):
-                    self._plans[name] = tuple(base[name] * times for times in (2, 4, 3, 5))
                     self._rigid = [each for each in self._rigid if each != name]
                     for found in (self._narrow, self._little, self._strides):
                         found.pop(name, None)
                     self._capped.discard(name)
+
+    def _link_pair(self, one: str, two: str) -> None:
+        self._linked.append((one, two))
+        self._plans.update({name: tuple(self._base[name] * times for times in (2, 4, 3, 5)) for name in (one, two)})
 
     def _meets_weights(self, name: str) -> bool:
         size = self._base[name]

@@ -9,7 +9,7 @@ from functools import partial
 from itertools import compress, pairwise, product
 
 from modelsummary_ipy.axes.align_events import align_events, find_repeats
-from modelsummary_ipy.axes.expr import Coefficient, Expr, Least, cancel, constant, symbol
+from modelsummary_ipy.axes.expr import Coefficient, Expr, Floor, Least, cancel, constant, symbol
 from modelsummary_ipy.axes.integers import Integers, Pair, is_unknown
 from modelsummary_ipy.axes.minima import list_minima, simplify
 from modelsummary_ipy.axes.registry import Size
@@ -100,6 +100,12 @@ class WalkedFormulas:
                 if part.constant_value is None and 0 < size < numbers[0]:
                     caps |= {math.ceil(base[name] * numbers[0] / size) for name in part.names}
         return caps
+
+    def cuts(self, name: str) -> bool:
+        """Return whether a part of a dim is taken somewhere: of a batch, ``⌊4·B/5⌋`` nodes."""
+        sizes = {size for leaves in self.outputs for dims in leaves for size in dims or () if name in size.names}
+        atoms = [atom for size in sizes for monomial, _ in size.terms for atom, _power in monomial]
+        return any(isinstance(a, Floor) and name in a.inside.names for a in atoms)
 
     def list_turns(self, base: Sizes) -> list[tuple[str, int]]:
         """List dims, and a size of each just below the largest at which another part of a minimum is the smallest."""

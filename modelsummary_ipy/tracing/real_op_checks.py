@@ -87,9 +87,12 @@ _NOT_HALF = _words("avg_pool3d lp_pool3d local_response_norm rrelu rrelu_ multi_
 _NOT_INTEGER = _words(
     "rrelu rrelu_ leaky_relu leaky_relu_ max_pool1d dropout dropout1d dropout2d dropout3d alpha_dropout"
 )
+#: They pick an element, and there must be one.
+PICKS_ONE = _words("max min median nanmedian mode kthvalue aminmax")
 #: They refuse a tensor without elements, but for a batch of none.
 _NOT_EMPTY = (
-    _words(
+    PICKS_ONE
+    | _words(
         """interpolate upsample adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d
     adaptive_max_pool2d adaptive_max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool1d max_pool2d max_pool3d
     pixel_shuffle pixel_unshuffle nll_loss cross_entropy"""

@@ -28,7 +28,7 @@ from modelsummary_ipy.tracing.fake_failures import differentiates
 from modelsummary_ipy.tracing.label_checks import check_labels
 from modelsummary_ipy.tracing.prepared import Prepared, TraceResult
 from modelsummary_ipy.tracing.progress import TraceEndedError
-from modelsummary_ipy.tracing.real_op_checks import check_operation
+from modelsummary_ipy.tracing.real_op_checks import PICKS_ONE, check_operation
 from modelsummary_ipy.tracing.request import TraceRequest
 from modelsummary_ipy.tracing.resized_inputs import resize_inputs
 from modelsummary_ipy.tracing.tracer import trace
@@ -71,7 +71,7 @@ class Retracer:
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
         self._with_grad = self._is_tried = self._is_brief = False
         self._known: dict[Hashable, Retraced] = {}
-        self.worked: list[Sizes] = []  # by name, the sizes that were traced and worked
+        self.tried: list[tuple[Sizes, Retraced]] = []  # sizes by name, and what came of a trace there
         self._failed: list[list[int]] = []  # the sizes of all leaves that failed
         self._records_ops = not request.shadow.is_large and len(first.calls) <= MANY_CALLS
 
@@ -89,7 +89,7 @@ class Retracer:
         They have no operations, and nothing of calls that repeat others: a tenth less, and a fifth of a transformer.
         """
         found = self.within(self.budget)
-        found.budget, found._known, found.worked = self.budget, self._known, self.worked
+        found.budget, found._known, found.tried = self.budget, self._known, self.tried
         found._with_grad, found._is_tried = self._with_grad, self._is_tried
         if self._alike is not None and self._alike.first:
             found._is_brief, vars(found)["_alike"] = True, self._alike
@@ -128,9 +128,9 @@ class Retracer:
             else:
                 found = self._run_changed(where)
             self._known[key] = found
-            if found.works and training is None and isinstance(where, Mapping):
-                self.worked.append(dict(where))
-            elif found.failed and shapes is not None:
+            if training is None and isinstance(where, Mapping):
+                self.tried.append((dict(where), found))
+            if found.failed and shapes is not None:
                 self._failed.append([size for shape in shapes for size in shape])
         return self._known[key]
 
@@ -243,8 +243,8 @@ class Retracer:
             if counted > self._most or self.budget.time.is_over:
                 raise TraceEndedError
             check_labels(name, args, kwargs)
-            if check is not None:
-                check(func, name, args, kwargs)
+            if check is not None or name in PICKS_ONE:
+                (check or check_operation)(func, name, args, kwargs)
 
         with quiet_output(), warnings_ignored(), contextlib.ExitStack() as stack:
             is_lean = not measure and not self._with_grad and torch.is_grad_enabled()

@@ -145,12 +145,89 @@ class Groups(nn.Module):
         return torch.cat([x, spread.repeat(size, 1)], 1), spread
 
 
+class Halving(nn.Module):
+    """Halves the steps until few are left, of which the layer takes one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix, self.out = nn.Conv1d(6, 6, 3, padding=1), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.mix(x.mT)
+        while x.shape[2] > 2:
+            x = F.max_pool1d(F.pad(x, (0, 1)), 3, 2)
+        return self.out(x.squeeze()), x.mean(2)
+
+
+class Vocoder(nn.Module):
+    """Adds a tone to each frame, of a pitch for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.tone = nn.ConvTranspose1d(6, 4, 8, 4, 2), nn.Conv1d(1, 4, 1)
+
+    def forward(self, frames: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
+        tone = self.tone(F.interpolate(pitch.unsqueeze(1), scale_factor=4.0))
+        return self.up(frames) + tone, tone.cumsum(2)
+
+
+class TwoScales(nn.Module):
+    """Joins the map of an image and that of a smaller one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3, 4, 1), nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, large: Tensor, small: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([self.first(large), self.second(small)], 1)
+        return F.interpolate(both, large.shape[2:]), both
+
+
+class Decisions(nn.Module):
+    """Puts states and actions in turn; the last action may be missing, all others may not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state, self.action, self.places = nn.Linear(6, 8), nn.Linear(5, 8), nn.Parameter(torch.zeros(200, 8))
+
+    def forward(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        steps, is_missing = states.shape[1], int(actions.shape[1] < states.shape[1])
+        turns = torch.zeros(len(states), 2 * steps - is_missing, 8)
+        turns[:, ::2] = self.state(states)
+        turns[:, 1::2] = self.action(actions)[:, is_missing - steps :]
+        return turns + self.places[: turns.shape[1]], actions.relu()
+
+
+class Samples(nn.Module):
+    """Takes the largest of as many steps as the logarithm says, which must be one at least."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.mix(x)
+        return x[:, : max(0, math.floor(math.log2(x.shape[1] / 4)))].max(1)[0], x
+
+
+class Kept(nn.Module):
+    """Keeps four fifths of a graph's nodes, two at least, of which there must be two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.score = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        kept = torch.topk(self.score(x).squeeze(-1), max(2, int(0.8 * len(x))))[1]
+        return x[kept].relu(), x.relu()
+
+
 def run(model: nn.Module, shapes: list[Shape]) -> list[Shape] | None:
     """Run for real; ``None`` where that fails."""
     try:
         with torch.no_grad():
             made = model(*map(torch.zeros, shapes))
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError, IndexError):
         return None
     return [tuple(leaf.shape) for leaf in (made if isinstance(made, tuple) else (made,))]
 
@@ -186,6 +263,22 @@ CASES: dict[
     ),
     "chunks that overlap": (Chunks, [(2, 31, 6)], ["B T F"], ("F = 6",), "T", range(1, UP_TO)),
     "groups of samples where these are whole": (Groups, [(4, 6)], ["B F"], ("F = 6",), "B", range(1, UP_TO)),
+    "a loop that ends at one step or two": (
+        Halving, [(2, 28, 6)], ["B T F"], ("F = 6", "T = 28 or few others"), "T", None,
+    ),
+    "two inputs of as many steps": (
+        Vocoder, [(2, 6, 12), (2, 12)], ["B C L", "B W"], ("L = W", "C = 6"), "L", (12,),
+    ),
+    "an image and one half as large": (
+        TwoScales, [(2, 3, 32, 44), (2, 3, 16, 22)], ["B C H W", "B C H2 W2"],
+        ("⌈H/4⌉ = ⌈H2/2⌉", "⌈W/4⌉ = ⌈W2/2⌉", "C = 3"), "H2", (15, 16),
+    ),
+    "actions that may be more": (
+        Decisions, [(2, 12, 6), (2, 11, 5)], ["B T F", "B T2 F2"],
+        ("T ≤ 12", "T2 = 1 or T2 ≥ 11", "F = 6", "F2 = 5"), "T2", (1, *range(11, UP_TO)),
+    ),
+    "the largest of some": (Samples, [(2, 48, 6)], ["B T F"], ("T ≥ 8", "F = 6"), "T", range(8, UP_TO)),
+    "a part of a graph": (Kept, [(17, 6)], ["B F"], ("B > 1", "F = 6"), "B", range(2, UP_TO)),
     "halves of what is left": (Halves, [(2, 31, 6)], ["B T F"], ("T ≥ 8", "F = 6"), "T", range(8, UP_TO)),
 }  # fmt: skip
 

@@ -12,6 +12,9 @@ entry(
     "empty_permuted _efficientzerotensor"
 )(lambda op: [op.sizes("size")])
 entry("linspace logspace")(lambda op: [[op.size("steps")]])
+entry("hann_window hamming_window blackman_window bartlett_window kaiser_window")(
+    lambda op: [[op.size("window_length")]]
+)
 entry("randperm")(lambda op: [[op.size("n")]])
 entry("eye")(lambda op: [[op.size("n"), op.size("m", op.size("n"))]])
 #: One number.

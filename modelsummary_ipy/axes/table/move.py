@@ -67,7 +67,7 @@ def squeeze(op: Op) -> Sequence[Axes]:
     data = op.axes("self")
     named = op.plain("dim")
     dims = range(len(data)) if named is None else _dims(named, len(data)) if data else []
-    if named is not None and any(op.known(data[dim]) is None for dim in dims):
+    if any(op.known(data[dim]) is None and (named is not None or op.value(data[dim]) == 1) for dim in dims):
         raise OpaqueError("whether an axis is squeezed depends on the input")
     return [[size for dim, size in enumerate(data) if dim not in dims or op.known(size) != 1]]
 

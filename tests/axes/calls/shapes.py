@@ -48,7 +48,7 @@ def arange(name: str, draw: Draw) -> Call:
     return overload(name, "start_step"), [0, end, draw.pick(1, 2, 3)] if draw.maybe() else [end, -1, -2], device
 
 
-@call("linspace logspace randperm eye")
+@call("linspace logspace randperm eye hann_window hamming_window blackman_window bartlett_window kaiser_window")
 def make_one(name: str, draw: Draw) -> Call:
     """Make so many entries."""
     size, device = draw.some(), {"device": draw.device}

@@ -156,7 +156,8 @@ class _Finder(Scattered):
                 text += " or few others"
             if high is not None and (condition := read_condition(self._retracer.at(outside[0]).reason)):
                 text += f" where {condition}"
-            ranges = {name: _build_range(self._step(name), low, high) for name in names}
+            alone = names if parts is None else ()
+            ranges = {name: _build_range(self._step(name), low, high) for name in alone}
             yield self._build(below + text, *outside, ranges=ranges)
             least = 1 if parts is None else self.find_least(parts, name)
             if least > 1:

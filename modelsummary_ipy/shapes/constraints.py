@@ -94,32 +94,25 @@ class _Finder(Scattered):
             said = [limit for limit in found if re.search(rf"\b{name}\b", limit.text)]
             if not said or any(name not in limit.ranges or " others" in limit.text for limit in said):
                 continue
-            tried = [
-                (at, all(at[name] in limit.ranges[name] for limit in said), does) for at, does in self._tried(name)
-            ]
-            if fails := next((at for at, is_within, works in tried if is_within and not works), None):
+            tried = list(self._list_tried(name))
+            within = [(at, works) for at, works in tried if all(at[name] in limit.ranges[name] for limit in said)]
+            if fails := next((at for at, works in within if not works), None):
                 names = dict.fromkeys(each for limit in said for each in limit.ranges)
                 found = [limit for limit in found if limit not in said]
-                found += [self._build(f"{each} = {self._base[each]} or few others", fails) for each in names]
-            elif not any(" or " in limit.text for limit in said) and any(works > within for _, within, works in tried):
-                found = [
-                    replace(limit, text=f"{limit.text} or few others") if limit in said else limit for limit in found
-                ]
+                found += [self._build(f"{each} = {self._base[each]} or few others", dict(fails)) for each in names]
+            elif len(within) < sum(works for _, works in tried) and not any(" or " in each.text for each in said):
+                found = [replace(each, text=f"{each.text} or few others") if each in said else each for each in found]
         return tuple(found)
 
-    def _tried(self, name: str) -> Iterator[tuple[dict[str, int], bool]]:
+    def _list_tried(self, name: str) -> Iterator[tuple[Sizes, bool]]:
         """Yield the sizes that a dim was traced at, and whether they worked; the batch may move if that works alone."""
         alike = {*self._samples.tied_to(name)}
-        moved = [({n: s for n, s in at.items() if s != self._base.get(n)}, there) for at, there in self._retracer.tried]
-        batches = [{}, *(at for at, there in moved if there.works and at.keys() == {self._names.batch})]
-        for at, there in moved:
-            own = {n: s for n, s in at.items() if n in alike}
-            if (
-                own.keys() == alike
-                and (there.works or there.failed)
-                and {n: at[n] for n in at.keys() - alike} in batches
-            ):
-                yield own, there.works
+        moved = [({n: s for n, s in at.items() if s != self._base.get(n)}, does) for at, does in self._retracer.tried]
+        batches = [{}, *(at for at, works in moved if works and at.keys() == {self._names.batch})]
+        for at, works in moved:
+            own = {n: size for n, size in at.items() if n in alike}
+            if own.keys() == alike and {n: size for n, size in at.items() if n not in alike} in batches:
+                yield own, works
 
     def _write_besides_equal(self, one: str, two: str) -> str:
         """Write where two dims that move together may differ: a root is taken, or one of them is broadcast."""

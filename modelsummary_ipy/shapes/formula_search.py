@@ -59,7 +59,7 @@ class FormulaSearch:
         """Return the formulas; ``None`` where the model can't be traced at enough sizes, or operations are missing."""
         names, trace, retracer, base = self.names, self.trace, self.retracer, self.samples.base
         walked, chosen = None, self.samples
-        shown = tuple(at for at, found in retracer.tried if found.works)
+        shown = tuple(at for at, works in retracer.tried if works)
         needs_remainders = False  # then all further rounds begin with them
         for most in (2, 3, 4):  # the more traces, the more integers show whose size they are
             more = choose_sample_sizes(

@@ -71,7 +71,7 @@ class Retracer:
         self._most = _MOST_TIMES * len(first.calls) + _MOST_EXTRA
         self._with_grad = self._is_tried = self._is_brief = False
         self._known: dict[Hashable, Retraced] = {}
-        self.tried: list[tuple[Sizes, Retraced]] = []  # sizes by name, and what came of a trace there
+        self.tried: list[tuple[Sizes, bool]] = []  # sizes by name, and whether they worked
         self._failed: list[list[int]] = []  # the sizes of all leaves that failed
         self._records_ops = not request.shadow.is_large and len(first.calls) <= MANY_CALLS
 
@@ -128,8 +128,8 @@ class Retracer:
             else:
                 found = self._run_changed(where)
             self._known[key] = found
-            if training is None and isinstance(where, Mapping):
-                self.tried.append((dict(where), found))
+            if training is None and isinstance(where, Mapping) and (found.works or found.failed):
+                self.tried.append((dict(where), found.works))
             if found.failed and shapes is not None:
                 self._failed.append([size for shape in shapes for size in shape])
         return self._known[key]

@@ -39,10 +39,10 @@ from modelsummary_ipy.diagnosis.failures.frames import list_foldings
 from modelsummary_ipy.diagnosis.failures.joins import explain_stacked
 from modelsummary_ipy.diagnosis.failures.missing_dims import explain_kept_dim
 from modelsummary_ipy.diagnosis.failures.module_code import write_module
-from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation, resize_param
+from modelsummary_ipy.diagnosis.failures.parameters import find_param, resize_param
 from modelsummary_ipy.diagnosis.failures.source_edits import add_keyword
 from modelsummary_ipy.diagnosis.formatting import write_move, write_shape, write_times
-from modelsummary_ipy.diagnosis.torch_names import CATS, EMBEDDINGS, SIZED_FACTORIES
+from modelsummary_ipy.diagnosis.torch_names import CATS, EMBEDDINGS
 from modelsummary_ipy.diagnosis.windows import Window, read_windows
 from modelsummary_ipy.records.fixes import Candidate, LineEdit
 
@@ -233,7 +233,7 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         changes["groups"] = got if groups == channels else max(fitting)
         if groups == channels and ctx.setting("out_channels") == channels:
             changes["out_channels"] = got
-    fixes = [_widen_made(ctx, x, axis, channels - got), fix_block(ctx, channels, got), fix_module(ctx, **changes)]
+    fixes = [fix_block(ctx, channels, got), fix_module(ctx, **changes)]
     if (whole := widen_cut(ctx, x, axis - x.rank, channels)) is not None:
         reason += whole[0]
         fixes.insert(0, whole[1])
@@ -241,25 +241,8 @@ def _explain_channels(ctx: FailureContext, x: Operand, channels: int, spatial: i
         weight = replace(ctx.operands[1], param=find_param(ctx, ctx.operands[1]))  # it, or what was made like it
         fixes.append(resize_param(ctx, weight, [-spatial - 1], got))
     if changes.get("groups", groups) not in (groups, got):  # rather another layer before than other groups
-        fixes = [fix_giver(ctx, x, channels, axis - x.rank), fixes[1] or fixes[2]]
+        fixes = [fix_giver(ctx, x, channels, axis - x.rank), fixes[0] or fixes[1]]
     return Diagnosis(reason, expected, fixes, search, goal)
-
-
-def _widen_made(ctx: FailureContext, x: Operand, axis: int, missing: int) -> Candidate:
-    """Give a tensor that the code makes, a first state, the channels that are missing where it is joined to others."""
-    maker = ctx.flow.producer(x.link)
-    if maker is None or maker.type_name not in CATS or missing <= 0:
-        return NOTHING
-    for state in ctx.operands_of(maker):
-        made = ctx.flow.producer(state.link)
-        if made is None or made.type_name not in SIZED_FACTORIES or state.rank != x.rank:
-            continue
-        outer = ctx.flow.module_of(ctx.at_line_of(made).parent)
-        settings = outer.settings if outer is not None else {}
-        wanted = (*state.shape[:axis], state.shape[axis] + missing, *state.shape[axis + 1 :])
-        name = next((f"self.{name}" for name, value in settings.items() if value == wanted[axis]), "")
-        return fix_creation(ctx, state, wanted, {axis: name} if name else {})
-    return NOTHING
 
 
 def _move_where_made(ctx: FailureContext, x: Operand, axis: int) -> Candidate:

@@ -13,10 +13,10 @@ from modelsummary_ipy.diagnosis.failures.fixes import fix_giver, place_line, rea
 from modelsummary_ipy.diagnosis.failures.module_code import write_change
 from modelsummary_ipy.diagnosis.failures.rewriting import change_alike
 from modelsummary_ipy.diagnosis.failures.setters import find_item, find_module, find_setter
-from modelsummary_ipy.diagnosis.failures.source_edits import change_only_argument, splice_argument
+from modelsummary_ipy.diagnosis.failures.source_edits import splice_argument
 from modelsummary_ipy.diagnosis.torch_names import LOOKUPS, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate, LayerEdit
-from modelsummary_ipy.records.trace import Call, Source
+from modelsummary_ipy.records.trace import Source
 
 
 def find_param(ctx: FailureContext, x: Operand) -> int | None:
@@ -128,21 +128,10 @@ def fix_creation(
             old = call.outputs[0].shape if call.outputs else ()
             new = splice_argument(line, call.type_name, old, size, names or {}) if line else ""
             found = change_alike(ctx.at_line_of(call), place_line(ctx, call, new if new != line else ""))
-            return found or _fix_helper(ctx, call, line, old, names or {})
+            return found
         if call.kind != "op" or call.type_name not in _CARRIERS:
             return NOTHING
     return NOTHING
-
-
-def _fix_helper(
-    ctx: FailureContext, call: Call, line: str, old: tuple[int, ...], names: Mapping[int, str]
-) -> Candidate:
-    """Give another size to a function of one argument that makes a square tensor: ``make_mask(tgt.size(1))``."""
-    name = next(iter(names.values()), "")
-    if not name or len(old) < 2 or old[-1] != old[-2]:
-        return NOTHING
-    new = change_only_argument(line, name)
-    return place_line(ctx, call, new if new != line else "")
 
 
 def fix_size_read(ctx: FailureContext, x: Operand) -> Candidate:

@@ -85,16 +85,6 @@ def change_call(line: str, member: str, edit: EditCall) -> str:
     return splice_node(line, call, write_call(read_text(line, call.func), *changed))
 
 
-def change_only_argument(line: str, text: str) -> str:
-    """Give another argument to the one call of a line that has one argument, a size: ``make_mask(tgt.size(1))``.
-
-    Returns:
-        The line; ``""`` if there are several such calls, or none.
-    """
-    found = [call.args[0] for call in find_nodes(line, ast.Call) if len(call.args) == 1 and _is_size(call.args[0])]
-    return splice_node(line, found[0], text) if len(found) == 1 else ""
-
-
 def _is_size(node: ast.AST) -> bool:
     """Return whether an expression reads one size: ``x.size(1)``, ``x.shape[1]``, ``len(x)``, a name."""
     if isinstance(node, ast.Call):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,6 +29,7 @@ from modelsummary_ipy.diagnosis.failures.dims_of_one import find_clashes
 from modelsummary_ipy.diagnosis.failures.fixes import (
     find_name,
     fix_argument,
+    fix_line,
     fix_operand,
     name_input_size,
     read_arguments,
@@ -35,6 +37,7 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     write_size,
 )
 from modelsummary_ipy.diagnosis.failures.parameters import find_param, fix_creation
+from modelsummary_ipy.diagnosis.failures.source_nodes import parse_line, read_text
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LOSSES, SIZED_FACTORIES
 
@@ -46,10 +49,27 @@ _ELEMENTWISE = frozenset(
 )
 
 
+#: Words of torch's where a result is larger than the tensor that it is to be written into.
+_WRITTEN = re.compile(r"output with shape (\[.*?\]) doesn't match the broadcast shape (\[.*?\])")
+
+
+def _write_new(line: str, function: str) -> str:
+    """Write a result into a new tensor: ``q = q + x`` for ``q += x``, ``q = q.add(x)`` for ``q.add_(x)``."""
+    node = next(iter(getattr(parse_line(line), "body", [])), None)
+    if isinstance(node, ast.AugAssign):
+        value = ast.unparse(ast.BinOp(node.target, node.op, node.value))
+        return f"{read_text(line, node.target)} = {value}"
+    new = line.replace(f".{function}(", f".{function.rstrip('_')}(")
+    return f"{new.partition('.')[0]} = {new}" if isinstance(node, ast.Expr) else new
+
+
 def explain_broadcast(ctx: FailureContext) -> Diagnosis | None:
     """Explain two tensors whose sizes can't be broadcast."""
     if ctx.function == "bilinear" and len(ctx.data) == 2:
         return _explain_bilinear(ctx)
+    if (written := _WRITTEN.match(ctx.failure.message)) is not None and ctx.call.kind == "op":
+        reason = f"{ctx.function} writes into {written[1]}, and the result is {written[2]}: in place no shape changes"
+        return Diagnosis(reason, written[1], fix_line(ctx, _write_new(ctx.line, ctx.function)))
     if ctx.function not in _ELEMENTWISE or len(ctx.operands) < 2:
         return None
     mask = ctx.operands[0]

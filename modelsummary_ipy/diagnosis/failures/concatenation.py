@@ -144,8 +144,13 @@ def _find_rank(
         pairs = enumerate(zip(shape, small.shape, strict=False))
         return len(shape) == small.rank and all(one == two for axis, (one, two) in pairs if axis != along)
 
-    if undone := undo_move(ctx, big, fits):
-        return ": without its dim of one it has as many", undone
+    unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
+    is_wide = sum(x.shape[-1] for x in ctx.operands) in unread
+    rests = {axis: (*big.shape[:axis], *big.shape[axis + 1 :]) for axis in range(1, big.rank) if big.shape[axis] == 1}
+    ones = [axis for axis, rest in rests.items() if fits(rest) and (is_wide or rest != small.shape)]
+    squeezed = [fix_operand(ctx, other, f"{{}}.squeeze({axis})") for axis in ones[:1]]
+    if (undone := undo_move(ctx, big, fits)) or squeezed:
+        return ": without its dim of one it has as many", [undone, *squeezed]
     if along == 1 and (learned := _expand_learned(ctx, small, big, at)):
         return ": it has no batch, and is repeated for each sample", learned
     giver = ctx.flow.producer(big.link)
@@ -153,16 +158,13 @@ def _find_rank(
     if is_state and giver is not None and big.shape[1:-1] == small.shape[:-1] and along != 0:
         words = f": the state of '{giver.path}' has a dim of its layers, the last of which is [-1]"
         return words, fix_operand(ctx, other, "{}[-1]")
-    unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
     if not small.shape and along == big.rank - 1:
         sizes = ", ".join(f"{{{other}}}.size({axis})" for axis in range(big.rank - 1))
         return ": a number is repeated for each sample first", fix_operand(ctx, at, f"{{}}.expand({sizes}, 1)")
     read = {fact.settings.get("input_size") for fact in ctx.list_unread()}
     is_step = small.shape[-1:] == big.shape[-1:] and big.shape[-1] in read
     is_pooled = small.rank == 2 and big.rank == 3 and along == 1 and small.shape[0] == big.shape[0] and not is_step
-    if is_pooled and giver is not None and sum(x.shape[-1] for x in ctx.operands) in unread:
-        if big.shape[1] == 1:
-            return ": without its dim of one it has as many", fix_operand(ctx, other, "{}.squeeze(1)")
+    if is_pooled and giver is not None and is_wide:
         words = f": '{giver.path}' gives steps of {big.shape[2]} features, which are pooled first"
         texts = ("{}[:, -1]", "{}.mean(1)") if giver.type_name in RECURRENTS else ("{}.mean(1)",)
         return words, [fix_operand(ctx, other, text) for text in texts]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from functools import reduce
+from operator import add
 
 from modelsummary_ipy.diagnosis.failures.constructions import list_constructions
 from modelsummary_ipy.diagnosis.failures.context import GROW, Diagnosis, FailureContext, Operand, product_from
@@ -41,8 +43,10 @@ def explain_heads(ctx: FailureContext, x: Operand, wanted: tuple[int, ...]) -> D
         }
         options += list_constructions(ctx, path, heads, near)
         if len(names[heads]) == 1:
-            change = set_value(join_path(path, names[heads][0]), str(near))
-            options.append(change)
+            alike = [fact for fact in ctx.trace.modules if fact.settings == ctx.fact.settings]
+            sizes = {names[heads][0]: near} | ({names[each][0]: features // near} if len(names[each]) == 1 else {})
+            changes = [(fact.path, name, size) for fact in alike for name, size in sizes.items()]
+            options.append(reduce(add, (set_value(join_path(path, name), str(size)) for path, name, size in changes)))
     if not options and re.search(rf"\b{heads}\b", ctx.line):
         options.append(fix_line(ctx, re.sub(rf"\b{heads}\b", str(near), ctx.line)))
     whole = ctx.operands[0]

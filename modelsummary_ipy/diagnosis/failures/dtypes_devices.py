@@ -333,8 +333,22 @@ def explain_index_range(ctx: FailureContext) -> Diagnosis | None:
     if field := name_setting(ctx, rows):
         reason += f" ({field})"
     options = [*(list_rebuilds(ctx, rows, most + 1) if most is not None else ()), fix]
+    if most is not None and _is_in_larger_table(ctx, most):
+        options = [fix, *options]
+    elif most == rows and ctx.operands[0].rank == 1 and ctx.setting("padding_idx") is None:
+        options = [fix_argument(ctx, "{} - 1"), *options]  # one class a sample, counted from 1
     search = STEER if goal is not None else ()
     return Diagnosis(reason, f"indices 0 … {rows - 1}", options, search, goal)
+
+
+def _is_in_larger_table(ctx: FailureContext, most: int) -> bool:
+    """Return whether the same indices were looked up in another table, which has just as many rows as they need."""
+    sources = ctx.flow.sources(ctx.operands[0].link)
+    return any(
+        call.status == "ran" and ctx.flow.setting(call, "num_embeddings") == most + 1
+        and ctx.flow.sources(call.input_links[0]) == sources
+        for call in ctx.trace.calls if call.input_links
+    )  # fmt: skip
 
 
 def _find_table(ctx: FailureContext, most: int | None) -> str:

@@ -13,6 +13,7 @@ from modelsummary_ipy.diagnosis.failures.context import (
     FailureContext,
     Operand,
     dim_of,
+    name_call,
 )
 from modelsummary_ipy.diagnosis.failures.fixes import fix_argument, fix_giver, fix_module, fix_setting, set_value
 from modelsummary_ipy.diagnosis.failures.flattening import find_sides, is_map
@@ -114,7 +115,14 @@ def _explain_layer_norm(ctx: FailureContext, x: Operand) -> Diagnosis | None:
         axis = 1 + x.shape[1:-1].index(wanted[0])
         there, home = write_move(x.rank, axis, x.rank - 1), write_move(x.rank, x.rank - 1, axis)
         reason = f"dim {axis} has the {words} features, the last dim has {x.shape[-1]}; the last dim is normalized"
-        return Diagnosis(reason, expected, fix_argument(ctx, there, home))
+        beside = [call for call in ctx.trace.calls if call.kind == "module" and call.type_name == ctx.call.type_name]
+        alike = [call for call in beside if call.status == "ran" and call.parent == ctx.call.parent]
+        sibling = next((call for call in alike if call.inputs[0].shape == x.shape), None)
+        resized = NOTHING
+        if sibling is not None:
+            reason += f", as by {name_call(sibling)}"
+            resized = fix_module(ctx, normalized_shape=x.shape[-1:])
+        return Diagnosis(reason, expected, [resized, fix_argument(ctx, there, home)])
     came = x.shape[-len(wanted) :]
     reason = f"input has last dims {write_shape(came)}, {ctx.owner} expects {words}"
     if len(came) == 1:

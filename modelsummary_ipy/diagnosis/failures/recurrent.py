@@ -77,11 +77,18 @@ def explain_recurrent(ctx: FailureContext) -> Diagnosis | None:
 
 
 def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
-    """A batch was packed by lengths beyond its steps, or by steps first where the layer has the batch first."""
+    """A batch was packed by lengths beyond its steps, or by another order of batch and steps than it has."""
     made = next((call for call in ctx.flow.walk_back(ctx.data[0].link, 3) if "pack_padded" in call.type_name), None)
+    line = read_line(ctx, made.source) if made is not None else ""
+    sorts = (call for call in ctx.trace.calls if made is not None and call.source == made.source)
+    ordered = next((call for call in sorts if call.type_name == "index_select"), None)
+    x, order = [spec.shape for spec in ordered.inputs] if ordered is not None else ((), ())
+    if made is not None and "batch_first" in line and len(x) == 3 and x[0] != x[1] == order[0]:
+        reason = f"{write_shape(x)} was packed with {x[1]} lengths, one for each sample: the steps come first in it"
+        turned = wrap_argument(line, "pack_padded_sequence", "{}.transpose(0, 1)")
+        return Diagnosis(reason, "the batch in dim 0", place_line(ctx, made, turned))
     if made is not None and (found := _explain_long_lengths(ctx, made)) is not None:
         return found
-    line = read_line(ctx, made.source) if made is not None else ""
     new = add_keyword(line, "pack_padded_sequence", "batch_first", "True") if "batch_first" not in line else ""
     if made is None or not new or not ctx.setting("batch_first"):
         return None

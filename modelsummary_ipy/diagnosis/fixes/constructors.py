@@ -38,6 +38,8 @@ _MOST_STATEMENTS = 30
 _MOST_SLIPS = 60
 _MOST_OF_A_KIND = 10
 _MOST_MAKERS = 6
+#: A name that is given to a layer is followed so many statements back.
+_MOST_HOPS = 3
 #: What is left of ``c + (n - 1) * growth``: ``c + (n) * growth``.
 _IN_BRACKETS = re.compile(r"(?<=[-+*/=] )\((\w+)\)")
 
@@ -100,8 +102,9 @@ def _list_all(ctx: FailureContext, making: Candidate) -> Iterator[Candidate]:
         read = [node for line in lines for node in find_nodes(line, ast.Attribute) if ast.unparse(node.value) == "self"]
         names |= {node.attr for node in read} - layers
         near = [place for place in places if names & set(re.findall(r"\w+", place.statement.text))]
-        given = {node.id for place in near for node in find_nodes(place.statement.text, ast.Name)} - {"self"}
-        near = [place for place in places if place in near or given & set(find_targets(place.statement.text))]
+        for _ in range(_MOST_HOPS):
+            given = {node.id for place in near for node in find_nodes(place.statement.text, ast.Name)} - {"self"}
+            near = [place for place in places if place in near or given & set(find_targets(place.statement.text))]
         yield from _list_changes(ctx, near, making)
         places = [place for place in places if place not in near]
     yield from _list_changes(ctx, places, making)

@@ -91,7 +91,7 @@ def take_other_part(node: ast.AST, around: ast.AST | None, write: Write) -> Iter
 
 
 def turn_skips(ctx: FailureContext) -> Change:
-    """Go through a list that the function filled from its end, or take from there: the skip connections of a U-Net."""
+    """Go through a list that the function filled from its end, or count from there: the skip connections of a U-Net."""
     nodes = walk_function(ctx.failure.source)
     filled = {read_name(node.value) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "append"}
 
@@ -100,6 +100,9 @@ def turn_skips(ctx: FailureContext) -> Change:
             yield from _pop_otherwise(node, write)
         if isinstance(node, ast.Name) and node.id in filled:
             yield from _reverse(node, around, write)
+        is_place = isinstance(around, ast.Subscript) and around.slice is node and read_name(around.value) in filled
+        if is_place and isinstance(node, (ast.Name, ast.BinOp)):
+            yield f"-1 - {write(node)}"
 
     return change
 

@@ -118,7 +118,7 @@ def list_exact(ctx: FailureContext) -> Iterator[Candidate]:
             found += rewrite(ctx.at_line_of(call), dim_edits.move_otherwise, here=True, alone=True)
         elif call.type_name == "getitem" and len(call.inputs) == 2:
             found += rewrite(ctx.at_line_of(call), list_edits.take_other_part, here=True, alone=True)
-        elif call.type_name in CATS and ctx.function.startswith("conv"):
+        elif call.type_name in CATS and ctx.function.startswith(("conv", "linear")):
             found += rewrite(ctx.at_line_of(call), list_edits.turn_skips(ctx.at_line_of(call)), alone=True)
         elif call.type_name in (*CATS, "stack") and ctx.function in (*ELEMENTWISE, *_PRODUCTS):
             found += rewrite(ctx.at_line_of(call), list_edits.join_otherwise, here=True, alone=True)

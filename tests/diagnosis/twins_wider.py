@@ -347,7 +347,7 @@ class BlendOfVoicesT(BlendOfVoices):
 # -- a dim of one beside vectors --------------------------------------------------------------------------------------
 
 
-class ContextOfOneStep(nn.Module):
+class ContextOfOneQuery(nn.Module):
     def __init__(self):
         super().__init__()
         self.out = nn.Linear(11, 3)
@@ -358,8 +358,8 @@ class ContextOfOneStep(nn.Module):
         return self.out(torch.cat([query[:, :5], context], dim=1))
 
 
-@twin(ContextOfOneStep, (4, 6), (4, 9, 6), reason="without its dim of one it has as many")
-class ContextOfOneStepT(ContextOfOneStep):
+@twin(ContextOfOneQuery, (4, 6), (4, 9, 6), reason="without its dim of one it has as many")
+class ContextOfOneQueryT(ContextOfOneQuery):
     def forward(self, query, memory):
         weights = torch.softmax(query.unsqueeze(1) @ memory.transpose(1, 2), dim=-1)
         context = torch.bmm(weights, memory)

@@ -147,8 +147,8 @@ def _find_rank(
     unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
     is_wide = sum(x.shape[-1] for x in ctx.operands) in unread
     rests = {axis: (*big.shape[:axis], *big.shape[axis + 1 :]) for axis in range(1, big.rank) if big.shape[axis] == 1}
-    ones = [axis for axis, rest in rests.items() if fits(rest) and (is_wide or rest != small.shape)]
-    squeezed = [fix_operand(ctx, other, f"{{}}.squeeze({axis})") for axis in ones[:1]]
+    places = [axis for axis, rest in rests.items() if fits(rest) and (is_wide or rest != small.shape)]
+    squeezed = [fix_operand(ctx, other, f"{{}}.squeeze({axis})") for axis in places[:1]]
     if (undone := undo_move(ctx, big, fits)) or squeezed:
         return ": without its dim of one it has as many", [undone, *squeezed]
     if along == 1 and (learned := _expand_learned(ctx, small, big, at)):

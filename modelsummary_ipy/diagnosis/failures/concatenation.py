@@ -145,7 +145,7 @@ def _find_rank(
         return len(shape) == small.rank and all(one == two for axis, (one, two) in pairs if axis != along)
 
     unread = {fact.settings.get("in_features") for fact in ctx.list_unread()}
-    is_wide = sum(x.shape[-1] for x in ctx.operands) in unread
+    is_wide = sum(x.shape[-1] for x in ctx.operands if x.shape) in unread
     rests = {axis: (*big.shape[:axis], *big.shape[axis + 1 :]) for axis in range(1, big.rank) if big.shape[axis] == 1}
     places = [axis for axis, rest in rests.items() if fits(rest) and (is_wide or rest != small.shape)]
     squeezed = [fix_operand(ctx, other, f"{{}}.squeeze({axis})") for axis in places[:1]]

@@ -40,6 +40,7 @@ def explain_einsum(ctx: FailureContext) -> Diagnosis | None:
             if known != size and 1 not in (known, size):
                 last = len(terms) - 1
                 fixes = [*_turn_both(ctx, equation, terms), *_reorder(ctx, equation, terms, [last])]
+                fixes += _rename(ctx, equation, terms, letter)
                 own = [*_cut_spectrum(ctx, terms, letter), _resize_own(ctx, terms, letter)]
                 own += _list_made(ctx, terms, letter)
                 params = [at for at, operand in enumerate(ctx.operands) if operand.param is not None]
@@ -72,6 +73,31 @@ def _add_letter(ctx: FailureContext, equation: str, terms: list[str], place: int
                 if len(term) == len(shape) - 1 and letter not in term and shape[axis] == size and other is not term:
                     yield _write_terms(ctx, equation, [*terms[:place], f"{term[:axis]}{letter}{term[axis:]}",
                         *terms[place + 1 :]])  # fmt: skip
+
+
+def _rename(ctx: FailureContext, equation: str, terms: list[str], letter: str) -> Iterator[Candidate]:
+    """Write another letter of the same size for one that stands for two sizes, in the last operand first."""
+    shapes = [x.shape for x in ctx.operands]
+    for place in range(len(terms) - 1, -1, -1):
+        if terms[place].count(letter) != 1:
+            continue
+        size = shapes[place][terms[place].index(letter)]
+        others = [
+            (other, there)
+            for at, (term, shape) in enumerate(zip(terms, shapes, strict=True))
+            for other, there in zip(term, shape, strict=True)
+            if at != place
+        ]
+        fitting = {other for other, there in others if there == size} - {
+            other for other, there in others if there != size
+        }
+        for other in sorted(fitting - {letter, *terms[place]}):
+            new = [*terms[:place], terms[place].replace(letter, other), *terms[place + 1 :]]
+            result = equation.replace(" ", "").partition("->")[2]
+            if other in result and letter not in result:  # the sum is over the letter that two operands have
+                whole = f"{','.join(new)}->{result.replace(other, letter)}"
+                yield fix_line(ctx, ctx.line.replace(equation, whole, 1)) if equation in ctx.line else NOTHING
+            yield _write_terms(ctx, equation, new)
 
 
 def _resize_own(ctx: FailureContext, terms: list[str], letter: str) -> Candidate:

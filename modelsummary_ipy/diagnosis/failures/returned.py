@@ -14,7 +14,7 @@ from modelsummary_ipy.diagnosis.failures.sequential import is_in_sequence, retur
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation, wrap_attribute, wrap_subscript
 from modelsummary_ipy.diagnosis.failures.source_nodes import find_targets
 from modelsummary_ipy.diagnosis.failures.statements import list_read, list_stored
-from modelsummary_ipy.diagnosis.failures.tensor_lists import find_list, find_numbers
+from modelsummary_ipy.diagnosis.failures.tensor_lists import find_list, find_numbers, join_list
 from modelsummary_ipy.diagnosis.failures.unpacking import explain_iterated, explain_unpacking, list_keys
 from modelsummary_ipy.diagnosis.formatting import write_shape
 from modelsummary_ipy.diagnosis.torch_names import ATTENTIONS, RECURRENTS
@@ -130,7 +130,7 @@ def _explain_nested(ctx: FailureContext) -> Diagnosis | None:
         reason = f"{join[0]} is a list of tensors, {ctx.owner if ctx.call.kind == 'module' else ctx.function} expects "
         reason += "one"
         fixes = [fix_argument(ctx, text) for text in join[1:]]
-        return Diagnosis(reason, "one tensor", fixes)
+        return Diagnosis(reason, "one tensor", [*fixes, *join_list(ctx, join)])
     giver = _find_giver(ctx, nested if ctx.is_torch_layer else None)
     key, words = _choose_leaf(giver, kind, is_linear=ctx.function == "linear")
     held = [

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from modelsummary_ipy.diagnosis.failures.context import FailureContext
+from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.statements import find_function
+from modelsummary_ipy.records.fixes import Candidate
 
 
 def find_list(ctx: FailureContext) -> list[str]:
@@ -28,6 +31,18 @@ def _is_in_loop(function: ast.FunctionDef | None) -> bool:
     """Return whether a function fills a list in a loop: what it holds is alike then."""
     loops = (ast.For, ast.While, ast.ListComp)
     return function is not None and any(isinstance(node, loops) for node in ast.walk(function))
+
+
+def join_list(ctx: FailureContext, join: list[str]) -> list[Candidate]:
+    """Write one tensor for a list where the line names it."""
+    texts = [text.format(join[0]) for text in join[1:]]
+    if re.search(r"\bdim=0\b", ctx.line):
+        texts.insert(0, f"torch.stack({join[0]})")
+
+    def change(node: ast.AST, around: ast.AST | None, write: Write) -> Iterator[str]:
+        yield from texts if isinstance(node, ast.Name) and node.id == join[0] else ()
+
+    return rewrite(ctx, change, here=True)
 
 
 def find_numbers(ctx: FailureContext) -> str:

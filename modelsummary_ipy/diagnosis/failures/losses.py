@@ -18,7 +18,7 @@ from modelsummary_ipy.diagnosis.failures.rewriting import Write, rewrite
 from modelsummary_ipy.diagnosis.failures.source_edits import change_operation
 from modelsummary_ipy.diagnosis.failures.source_nodes import put_in_brackets
 from modelsummary_ipy.diagnosis.failures.statements import walk_function
-from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
+from modelsummary_ipy.diagnosis.formatting import write_product, write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import LOSSES, SIZED_FACTORIES
 from modelsummary_ipy.records.fixes import Candidate
 from modelsummary_ipy.records.trace import TensorSpec
@@ -43,6 +43,8 @@ def explain_loss(ctx: FailureContext) -> Diagnosis | None:
         folded = explain_folded_batch(ctx, x, y.shape[0])
         if folded is not None:
             return folded
+    if name in LOSSES and (flat := _explain_flat(ctx, name, x, y)) is not None:
+        return flat
     if name in _OF_CLASSES:
         return _explain_classes(ctx, name, x, y)
     if name in _BINARY and x.rank == y.rank > 2 and (found := explain_grid(ctx, (x, y))) is not None:
@@ -117,6 +119,16 @@ def _explain_beyond(ctx: FailureContext, name: str, found: re.Match[str]) -> Dia
         reason += f": they are counted from 1 to {found[3]}"
         made = [fix_argument(ctx, "{} - 1", position=1), change_leaf(ctx, ctx.data[1], "{} - 1"), *made]
     return Diagnosis(reason, expected, made)
+
+
+def _explain_flat(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:
+    """One of prediction and target is flattened and the other is not."""
+    for position, (one, other) in enumerate(((x, y), (y, x))):
+        if one.rank > 2 == other.rank and one.numel == other.numel and one.shape[0] == other.shape[0]:
+            reason = f"{name} compares numbers one to one: {write_shape(x.shape)} against {write_shape(y.shape)}"
+            reason += f", and {write_product(one.shape[1:])}"
+            return Diagnosis(reason, "equal shapes", fix_argument(ctx, "{}.flatten(1)", position=position))
+    return None
 
 
 def _explain_classes(ctx: FailureContext, name: str, x: Operand, y: Operand) -> Diagnosis | None:

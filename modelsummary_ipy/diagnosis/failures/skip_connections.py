@@ -14,11 +14,11 @@ from modelsummary_ipy.diagnosis.failures.fixes import (
     set_made,
     set_value,
 )
-from modelsummary_ipy.diagnosis.failures.setters import find_conditions, list_tests
+from modelsummary_ipy.diagnosis.failures.setters import find_conditions, find_module, list_tests
 from modelsummary_ipy.diagnosis.formatting import write_shape, write_times
 from modelsummary_ipy.diagnosis.torch_names import CONVOLUTIONS, LINEARS, LOSSES, POOLS, TRANSPOSED_CONVOLUTIONS
 from modelsummary_ipy.model.torch_layers import OUTPUT_SETTINGS
-from modelsummary_ipy.records.fixes import Candidate
+from modelsummary_ipy.records.fixes import Candidate, LayerEdit
 from modelsummary_ipy.records.trace import Call, Link, ModuleFact, join_path
 
 
@@ -61,7 +61,7 @@ def explain_residual(pair: Pair) -> Diagnosis | None:
     fix = set_value(passed, layer) if passed else set_value(path, layer) + fix_operand(ctx, place, "self.shortcut({})")
     for other in [] if passed else _list_alike(ctx):  # they run the same line
         fix = set_value(f"{other}.shortcut", "nn.Identity()") + fix
-    narrowed = fix_giver(ctx, main, skip.shape[axes[0]], axes[0]) if len(axes) == 1 else NOTHING
+    narrowed = _narrow(ctx, main, skip.shape[axes[0]], axes[0]) if len(axes) == 1 else NOTHING
     larger = NOTHING if channels or rank < 4 else resize_operand(ctx, sum(places) - place, place)
     ways = [_skip_nothing(ctx), fix, narrowed, replace(larger, rank=1)]
     return Diagnosis(reason, f"{write_shape(main.shape)} on both sides", ways)
@@ -76,6 +76,20 @@ def _is_only_unpadded(ctx: FailureContext, main: Operand) -> bool:
             is_convolution = fact is not None and fact.type_name in CONVOLUTIONS
             return is_convolution and fact is not None and set(fact.settings.get("stride", ())) == {1}
     return False
+
+
+def _narrow(ctx: FailureContext, main: Operand, size: int, axis: int) -> Candidate:
+    """Let the bypassed layers end as they began, in every block that is made alike."""
+    fix = fix_giver(ctx, main, size, axis)
+    edit = fix.edits[0] if fix else None
+    if not isinstance(edit, LayerEdit) or ctx.fact is None or not edit.path.startswith(f"{ctx.fact.path}."):
+        return fix
+    inner, giver = edit.path[len(ctx.fact.path) :], find_module(ctx.trace, edit.path)
+    for path in _list_alike(ctx):
+        other = find_module(ctx.trace, path + inner)
+        if giver is not None and other is not None and other.settings == giver.settings:
+            fix = fix + set_value(path + inner, edit.code)
+    return fix
 
 
 def _skip_nothing(ctx: FailureContext) -> Candidate:

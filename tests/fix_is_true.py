@@ -137,6 +137,8 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
         rest = rest.replace(found[0], "")
     if fix.text == "model.eval()":
         model.eval()
+    elif fix.text.startswith("for layer in "):
+        exec(fix.text, {"self": model, "model": model})
     elif (around := _AROUND.fullmatch(rest.strip("\n"))) is not None:
         _add_hooks(model.get_submodule(around[2]), around[1], around[3])
     elif fix.changes_input:
@@ -221,9 +223,7 @@ def _set_value(model: nn.Module, path: str, value: Any) -> None:
     like = next((param for param in model.parameters() if param.is_floating_point()), None)
     if isinstance(value, nn.Module) and like is not None and like.dtype != torch.get_default_dtype():
         value.to(dtype=like.dtype)  # as the model was made of that dtype
-    for module in owner.modules() if names[-1] == "batch_first" else [owner]:
-        if names[-1] != "batch_first" or hasattr(module, "batch_first"):
-            setattr(module, names[-1], value)
+    setattr(owner, names[-1], value)
 
 
 def _add_hooks(layer: nn.Module, before: str, after: str | None) -> None:

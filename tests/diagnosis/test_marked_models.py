@@ -121,7 +121,7 @@ BEST = {
     "convlstm_cell": "self.cell.conv = nn.Conv2d(9, 32, 3, padding=1)",
     "triplet_margin": "self.proj = nn.Linear(16, 16)",
     "residual_mlp_width": "self.blocks[0].fc2 = nn.Linear(64, 32)\nself.blocks[1].fc2 = nn.Linear(64, 32)",
-    "transformer_src_not_batch_first_memory": "self.dec.batch_first = True",
+    "transformer_src_not_batch_first_memory": "for layer in self.dec.modules(): layer.batch_first = True",
     "aux_features_4d": "return self.head(torch.cat([f.mean((2, 3)), aux], dim=1))",
     "cell_wrong_axis": "h = self.cell(x[:, t], h)",
     "no_functional_imported": (

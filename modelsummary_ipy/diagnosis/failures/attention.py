@@ -132,7 +132,7 @@ def _explain_batches(heads: Heads) -> Diagnosis | None:
             outer = heads.find_outermost()
             fix = remake(heads.ctx, heads.fact, batch_first=not heads.batch_first)
             if outer != heads.call.path:
-                fix = set_everywhere(outer, "batch_first", value=not heads.batch_first)
+                fix = set_everywhere(heads.ctx, outer, "batch_first", value=not heads.batch_first)
         return Diagnosis(reason, f"one batch, {write_shape(heads.query.shape)}", fix, () if fix else RESHAPE)
     if heads.key.shape[steps] != heads.value.shape[steps]:
         reason = f"{heads.key.shape[steps]} keys and {heads.value.shape[steps]} values: each key needs one value"

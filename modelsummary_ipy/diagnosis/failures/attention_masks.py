@@ -150,7 +150,7 @@ def _explain_order(heads: Heads, steps: int) -> Diagnosis | None:
         return None
     reason = f"batch_first={heads.batch_first} reads dim {batch} of {write_shape(heads.query.shape)} as the batch, and "
     reason += f"the mask is of these {steps} as steps"
-    turned = set_everywhere(heads.find_outermost(), "batch_first", value=not heads.batch_first)
+    turned = set_everywhere(heads.ctx, heads.find_outermost(), "batch_first", value=not heads.batch_first)
     mask = heads.operands.get("attn_mask") if heads.batch_first else None  # else the batch is first, as it mostly is
     fixes = [fix_size_read(heads.ctx, mask), turned] if mask is not None else turned
     return Diagnosis(reason, f"a mask of {heads.query.shape[1 - batch]} steps", fixes)

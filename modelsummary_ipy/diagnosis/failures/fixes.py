@@ -257,9 +257,17 @@ def fix_module(ctx: FailureContext, **changes: object) -> Candidate:
     return remake(ctx, fact, **changes)
 
 
-def set_everywhere(path: str, name: str, value: object) -> Candidate:
-    """Give a layer, and those in it that have the setting, another value of it."""
-    return Candidate(write_change(f"{path}.{name}", repr(value)), (SettingEdit(path, name, value),))
+def set_everywhere(ctx: FailureContext, path: str, name: str, value: object) -> Candidate:
+    """Give a layer, and those in it that have the setting, another value of it.
+
+    A transformer hands it on to its layers when it is made, and does not read it again.
+    """
+    fact = next(fact for fact in ctx.trace.modules if fact.path == path)
+    text = write_change(f"{path}.{name}", repr(value))
+    if fact.type_name.startswith("Transformer"):
+        owner = write_change(path, "…").partition(" = ")[0] or "model"
+        text = f"for layer in {owner}.modules(): layer.{name} = {value!r}"
+    return Candidate(text, (SettingEdit(path, name, value),))
 
 
 def add_batch(ctx: FailureContext) -> Candidate:

@@ -80,7 +80,7 @@ def explain_transformer(ctx: FailureContext) -> Diagnosis | None:
     reason = f"batch_first={bool(first)} reads dim {batch} as the batch: the source has {source.shape[batch]} there, "
     reason += f"the target {target.shape[batch]}"
     same = source.shape[1 - batch] == target.shape[1 - batch]
-    fix = set_everywhere(ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
+    fix = set_everywhere(ctx, ctx.call.path, "batch_first", value=True) if same and not first else NOTHING
     is_turned = source.shape[batch] == target.shape[1 - batch]
     turned = fix_argument(ctx, "{}.transpose(0, 1)", position=1) if is_turned else NOTHING
     return Diagnosis(reason, "one batch in both", [fix, turned], () if fix else RESHAPE)

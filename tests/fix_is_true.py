@@ -137,7 +137,7 @@ def _apply(model: nn.Module, trace: Trace, fix: Fix) -> nn.Module | None:
         rest = rest.replace(found[0], "")
     if fix.text == "model.eval()":
         model.eval()
-    elif fix.text.startswith("for layer in "):
+    elif re.match(r"for layer in [\w.\[\]]+\.modules\(\): ", fix.text) is not None:
         exec(fix.text, {"self": model, "model": model})
     elif (around := _AROUND.fullmatch(rest.strip("\n"))) is not None:
         _add_hooks(model.get_submodule(around[2]), around[1], around[3])

@@ -26,14 +26,19 @@ _ATEN = torch.ops.aten
 #: By operation, which of its arguments are the table, the dim, and the places on it.
 _LOOKUPS: dict[Any, tuple[int, int | None, int]] = {
     _ATEN.embedding.default: (0, None, 1),
-    _ATEN.index.Tensor: (0, None, 1),
-    _ATEN.index_select.default: (0, 1, 2),
-    _ATEN.gather.default: (0, 1, 2),
-    _ATEN.scatter.src: (0, 1, 2),
-    _ATEN.scatter.value: (0, 1, 2),
-    _ATEN.scatter_.src: (0, 1, 2),
-    _ATEN.scatter_.value: (0, 1, 2),
-}
+    **dict.fromkeys((_ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default), (0, None, 1)),
+    **dict.fromkeys((
+        _ATEN.index_select.default, _ATEN.gather.default, _ATEN.scatter.src, _ATEN.scatter.value, _ATEN.scatter_.src,
+        _ATEN.scatter_.value, _ATEN.scatter_add.default, _ATEN.scatter_add_.default, _ATEN.scatter_reduce.two,
+        _ATEN.scatter_reduce_.two, _ATEN.index_add.default, _ATEN.index_add_.default, _ATEN.index_copy.default,
+        _ATEN.index_copy_.default, _ATEN.index_fill.int_Scalar, _ATEN.index_fill_.int_Scalar,
+    ), (0, 1, 2)),
+}  # fmt: skip
+#: Where a place may be counted from the end too.
+_SUBSCRIPTS = (
+    _ATEN.index.Tensor, _ATEN.index_put.default, _ATEN.index_put_.default, _ATEN.index_fill.int_Scalar,
+    _ATEN.index_fill_.int_Scalar,
+)  # fmt: skip
 #: What comes of a comparison with a number that is not held, and is below what is.
 _COMPARES = {
     _ATEN.ne.Scalar: True, _ATEN.ne.Tensor: True, _ATEN.gt.Scalar: True,
@@ -248,7 +253,7 @@ def check_lookup(func: Any, args: Sequence[Any]) -> None:
         if values.tensor is not None and not values.condition:
             with disable_dispatch():
                 least = int(values.tensor.min())
-        lowest = -size if func is _ATEN.index.Tensor else 0
+        lowest = -size if func in _SUBSCRIPTS else 0
         if lowest <= least and largest < size:
             continue
         odd = largest if largest >= size else least
@@ -257,7 +262,7 @@ def check_lookup(func: Any, args: Sequence[Any]) -> None:
             f"index out of range in self: {odd} in a table of {size} rows" if is_table
             else f"index {odd} is out of bounds for dimension {dim % max(table.dim(), 1)} with size {size}"
         )  # fmt: skip
-        kind = IndexError if is_table or func is _ATEN.index.Tensor else RuntimeError
+        kind = IndexError if is_table or func in _SUBSCRIPTS else RuntimeError
         words += WHERE + values.condition if values.condition else ""
         raise build_error(kind, words, max(largest - size + 1, 0))
 

@@ -49,6 +49,7 @@ _NOT_BOOL = _words("sub sub_ neg relu relu_ abs topk argmax argmin median cumsum
 #: They write a result into a tensor whose dtype may be too narrow for it.
 _INPLACE = _words("add_ sub_ mul_ div_ pow_ setitem masked_scatter masked_scatter_ index_put index_put_")
 #: They accept integers and booleans.
+_PUT = _words("setitem index_put index_put_")
 _BITS = _words("and or xor invert bitwise_and bitwise_or bitwise_xor bitwise_not")
 _INDEXED = frozenset({"index_select"})
 #: Their second tensor is an index, whose dtype fakes do not look at; some kernels take no int32 if it is expanded.
@@ -267,7 +268,24 @@ def _is_oddly_sized(name: str, tensors: list[Tensor], args: tuple[Any, ...], kwa
     if name in ("index_add", "index_add_"):
         is_index = len(tensors) > 1 and tensors[1].dtype in (torch.int32, torch.int64)
         return not is_index or tensors[0].shape[1:] != tensors[-1].shape[1:]
+    if name in _PUT and len(args) > 2 and isinstance(args[2], Tensor):
+        return not _fits_places(args[0].shape, args[1] if isinstance(args[1], tuple) else (args[1],), args[2].shape)
     return False
+
+
+def _fits_places(shape: torch.Size, index: tuple[Any, ...], value: torch.Size) -> bool:
+    """Return whether a value can be laid on the places of an index: tensors side by side, and whole dims; else true."""
+    at = [axis for axis, item in enumerate(index) if isinstance(item, Tensor)]
+    others = [item for item in index if not isinstance(item, Tensor)]
+    is_known = all(index[axis].dtype in (torch.int32, torch.int64) for axis in at)
+    if not at or at != list(range(at[0], at[-1] + 1)) or any(item != slice(None) for item in others) or not is_known:
+        return True
+    try:
+        places = torch.broadcast_shapes(*(index[axis].shape for axis in at))
+        wanted = (*shape[: at[0]], *places, *shape[at[-1] + 1 :])
+        return bool(torch.broadcast_shapes(wanted, value) == wanted)
+    except RuntimeError:
+        return False
 
 
 def _is_inexact(dtype: torch.dtype) -> bool:

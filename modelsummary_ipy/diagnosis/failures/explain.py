@@ -49,7 +49,7 @@ from modelsummary_ipy.diagnosis.failures.spectra import explain_spectrum
 from modelsummary_ipy.diagnosis.failures.statements import list_methods
 from modelsummary_ipy.diagnosis.failures.transformers import explain_transformer
 from modelsummary_ipy.diagnosis.failures.windows import explain_window
-from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes
+from modelsummary_ipy.diagnosis.failures.working_sizes import FoundSizes, SizeTracer, find_sizes, list_given_places
 from modelsummary_ipy.diagnosis.failures.wrong_names import explain_name
 from modelsummary_ipy.diagnosis.failures.wrong_objects import explain_object
 from modelsummary_ipy.diagnosis.failures.wrong_values import explain_value
@@ -218,7 +218,9 @@ def _shows(ctx: FailureContext, specs: Specs) -> bool:
 
 def is_of_values(ctx: FailureContext) -> bool:
     """Return whether values, not sizes, made a lookup fail."""
-    return ctx.failure.error_type == "IndexError" and "dimension" not in ctx.failure.message.lower()
+    return next(list_given_places(ctx), None) is not None or (
+        ctx.failure.error_type == "IndexError" and "dimension" not in ctx.failure.message.lower()
+    )
 
 
 #: Words of torch's on dtypes and devices; the last are a recurrent layer's up to 2.9.

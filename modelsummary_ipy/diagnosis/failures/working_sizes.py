@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -32,6 +33,11 @@ _MOST_CALLS = 2500
 _MOST_TRACES = 60
 #: After so many other inputs that fail with the very same message, sizes are not what is wrong.
 _MOST_ALIKE = 20
+#: What torch says of an index beyond the end of an axis.
+_BEYOND = ("out of bounds for dimension", "out of range in self")
+_BEYOND_BY = re.compile(r"index (\d+) is out of bounds for dimension \d+ with size (\d+)")
+#: What takes parts of a tensor, or lays them out, and leaves its values.
+_PARTS = RESHAPES | {"getitem", "unbind", "select", "chunk", "split", "unsqueeze", "squeeze", "expand", "expand_as"}
 _GROWTH = (16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 299, 320, 384, 512)
 #: Of a sequence or a signal: a second of sound has thousands of samples.
 _LENGTHS = tuple(1 << power for power in range(3, 17))
@@ -76,7 +82,7 @@ def find_sizes(ctx: FailureContext, diagnosis: Diagnosis, retracer: SizeTracer) 
     base = tuple(fact.spec for fact in ctx.trace.inputs)
     if not base:
         return FoundSizes([])
-    for specs in diagnosis.candidates:
+    for specs in (*diagnosis.candidates, *search.list_longer(base)):
         if search.works(specs):
             return FoundSizes([specs], "candidates")
     searches: dict[str, Callable[[], Iterator[Specs]]] = {
@@ -140,6 +146,8 @@ class _Search:
         self._message = ctx.failure.message
         self._most_alike = most_alike
         self._known: dict[Specs, Retraced] = {}
+        self._ranks = [len(fact.spec.shape) for fact in ctx.trace.inputs]
+        self._kept = {leaf: ctx.trace.inputs[leaf].spec.shape for leaf in list_given_places(ctx)}
 
     @property
     def is_spent(self) -> bool:
@@ -161,9 +169,28 @@ class _Search:
         return self._known[specs]
 
     def works(self, specs: Specs) -> bool:
-        """Return whether the forward runs to its end, and rows stay samples where it failed."""
+        """Return whether the forward runs to its end, and rows stay samples where it failed.
+
+        Of indices of the user's that lie beyond an end no others are made up.
+        """
+        if any(specs[leaf].shape != shape for leaf, shape in self._kept.items()):
+            return False
+        if self._kept and [len(spec.shape) for spec in specs] != self._ranks:
+            return False
         found = self.at(specs)
         return found.works and found.trace is not None and not _cuts_samples(_find_again(found.trace, self._ctx))
+
+    def list_longer(self, base: Specs) -> Iterator[Specs]:
+        """List inputs of as many entries as the user's indices ask for."""
+        found = _BEYOND_BY.search(self._message) if self._kept else None
+        if found is not None:
+            index, size = int(found[1]), int(found[2])
+            yield tuple(
+                spec
+                if leaf in self._kept
+                else spec._replace(shape=tuple(index + 1 if one == size else one for one in spec.shape))
+                for leaf, spec in enumerate(base)
+            )
 
     def list_found(self, base: Specs) -> list[Specs]:
         """List what was tried and works, of the ranks that were given, the nearest first."""
@@ -176,6 +203,18 @@ class _Search:
             return sum(abs(a - b) for a, b in zip(sizes, (n for spec in specs for n in spec.shape), strict=True))
 
         return sorted(alike, key=distance)
+
+
+def list_given_places(ctx: FailureContext) -> Iterator[int]:
+    """List the inputs whose own values are indices beyond the end of an axis."""
+    if not any(words in ctx.failure.message for words in _BEYOND):
+        return
+    for x in ctx.operands:
+        link = x.link if "int" in x.spec.dtype else None
+        while link is not None and (maker := ctx.flow.producer(link)) is not None and maker.type_name in _PARTS:
+            link = maker.input_links[0]
+        if link is not None and link.call < 0 and ctx.trace.inputs[link.leaf].given == "data":
+            yield link.leaf
 
 
 def _steer(ctx: FailureContext, diagnosis: Diagnosis, base: Specs, search: _Search) -> Iterator[Specs]:

@@ -187,3 +187,21 @@ def test_the_detail_of_a_flagged_row_is_read_without_a_script() -> None:
     model = M(lambda s, x: torch.softmax(s.f(x), 0), f=L(6, 4))
     page = ModelSummary(model, (8, 6)).to_html()
     assert "B × features of f" in page
+
+
+class Packs(nn.Module):
+    """Sorts samples by their lengths to pack them, and puts them back, as torch does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(6, 8, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        steps, (state, _) = self.rnn(packed)
+        steps, _ = nn.utils.rnn.pad_packed_sequence(steps, batch_first=True)
+        return steps, state
+
+
+def test_samples_that_are_sorted_to_be_packed_are_not_said_to_be_mixed() -> None:
+    assert ModelSummary(Packs(), [(3, 12, 6), torch.tensor([9, 5, 1])]).flags == ()

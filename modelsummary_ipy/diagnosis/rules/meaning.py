@@ -17,6 +17,7 @@ from modelsummary_ipy.records.summary import Flag, Number
 from modelsummary_ipy.records.trace import Call
 
 _SCATTERS = frozenset({"index_add", "scatter_add", "scatter_reduce", "index_reduce"})
+_PACKS = frozenset({"_pack_padded_sequence", "_pad_packed_sequence"})
 #: In names of classes whose numbers are of a whole batch.
 _STATISTICS = ("norm", "stat", "whiten", "minibatch", "center", "critic", "discriminator", "bn", "scaler")
 #: In names of buffers that keep statistics of batches.
@@ -31,7 +32,7 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
         call = evidence.calls[finding.call]
         if wording is None or wording.rule != rule or (rule == "batch-mixed" and not _has_samples(evidence)):
             continue
-        if finding.kind == "gram" and evidence.batch < 2:
+        if (finding.kind == "gram" and evidence.batch < 2) or (finding.kind == "picked" and _packs(evidence, call)):
             continue
         sizes = [write_size(spec.shape) for spec in call.inputs]
         words = {
@@ -52,6 +53,12 @@ def find_axis_flags(evidence: Evidence, rule: str) -> Iterator[tuple[Flag, Call]
         if flag.row not in found:
             found.add(flag.row)
             yield flag, call
+
+
+def _packs(evidence: Evidence, call: Call) -> bool:
+    """Return whether samples are sorted by their lengths to be packed, or put back: by a line, or a layer, of torch."""
+    lines = {step.source for step in evidence.flow.steps if step.type_name in _PACKS}
+    return call.source in lines or any(spec.name.endswith(".sorted_indices") for spec in call.inputs)
 
 
 def _is_of_a_batch(evidence: Evidence, call: Call) -> bool:

@@ -14,7 +14,10 @@ class Comparison:
 
     Attributes:
         changes: Every change, in the order of the new rows.
+        title: What stands above them.
     """
+
+    title = ""
 
     def __init__(self, old: Story, new: Story) -> None:
         self._old = old
@@ -44,13 +47,14 @@ class Comparison:
 
     def to_text(self) -> str:
         """Return the changes as text."""
-        return render_changes_text(self._old, self._new, self.changes)
+        text = render_changes_text(self._old, self._new, self.changes)
+        return f"{self.title}\n{text}" if self.title else text
 
     __str__ = to_text
     __repr__ = to_text
 
     def _repr_html_(self) -> str:
-        return render_changes_html(self._old, self._new, self.changes)
+        return render_changes_html(self._old, self._new, self.changes, self.title)
 
 
 def are_comparable(old: Story, new: Story) -> bool:

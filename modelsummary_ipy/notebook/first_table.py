@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelsummary_ipy.notebook.keep import read_script
 
 if TYPE_CHECKING:
+    from modelsummary_ipy.display.comparison import Comparison
     from modelsummary_ipy.summary import ModelSummary
 
 #: What stands below the first table.
@@ -101,7 +102,7 @@ class FirstTable:
             with writing_progress_with(_say_nothing if is_shown else self._write):
                 whole = summary._repr_mimebundle_()
                 # Of formulas that were not all found, nothing says which change is unexpected.
-                changes = summary.diff(before) if before is not None and not summary.story.stopped else None
+                changes = since_last(summary, before) if before is not None and not summary.story.stopped else None
         if changes is not None and changes.unexpected:  # they stand above the table
             if self._handle is None:
                 display(changes)
@@ -110,6 +111,13 @@ class FirstTable:
                 self._handle = None
         self._show_in_place(whole) if self._handle is not None else display(whole, raw=True)
         self._handle = None
+
+
+def since_last(summary: ModelSummary, before: ModelSummary) -> Comparison:
+    """Compare with the summary that the same expression had before, and say so."""
+    changes = summary.diff(before)
+    changes.title = "changed since the last summary of it:"
+    return changes
 
 
 def _say_nothing(line: str) -> None:

@@ -18,7 +18,7 @@ from traitlets import Bool, CaselessStrEnum, Float, Int, List, Unicode
 
 from modelsummary_ipy.notebook import completion
 from modelsummary_ipy.notebook.cells import find_use, offer_fix
-from modelsummary_ipy.notebook.first_table import FirstTable
+from modelsummary_ipy.notebook.first_table import FirstTable, since_last
 from modelsummary_ipy.notebook.idle_imports import IdleImports
 from modelsummary_ipy.notebook.line_syntax import evaluate, read_words, split_line
 from modelsummary_ipy.notebook.options import (
@@ -262,7 +262,7 @@ class SummaryMagics(Magics):
         if self.first_table.has_page and not quiet and not options.interactive:
             self.first_table.expect(made, before)
         elif before is not None:
-            changes = made.diff(before)
+            changes = since_last(made, before)
             if changes.unexpected:  # what moved as its formula predicts is no news
                 display(changes)
         if plan is not None and not quiet:

@@ -374,3 +374,13 @@ def test_auto_keeps_sizes_and_neither_data_nor_models(shell: InteractiveShell) -
     assert "[5, 1, 64, 64]" in shell.display_formatter.format(shell.user_ns["mine"])[0]["text/html"]
     run(shell, "del mine")
     assert run(shell, "gc.collect(); seen[1]()") is None
+
+
+def test_what_changed_since_the_last_summary_of_an_expression_has_a_title(shell: InteractiveShell) -> None:
+    run(shell, "changing = nn.Linear(4, 2)\n%summary changing (3, 4)")
+    run(shell, "changing = nn.Linear(4, 5)")
+    with capture_output() as said:
+        shell.run_cell("%summary changing (3, 4)")
+    first, *_ = said.outputs
+    assert first.data["text/plain"].startswith("changed since the last summary of it:\n")
+    assert "<p>changed since the last summary of it:</p>" in first.data["text/html"]

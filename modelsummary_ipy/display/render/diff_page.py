@@ -17,20 +17,21 @@ _LEFT = "text-align:left;vertical-align:top"
 _WHOLE = ";white-space:nowrap"
 
 
-def render_changes_html(old: Story, new: Story, changes: Sequence[Change]) -> str:
+def render_changes_html(old: Story, new: Story, changes: Sequence[Change], title: str = "") -> str:
     """Write as HTML what changed from ``old`` to ``new``; every text of the model is escaped.
 
     Rows that are equal, or changed as their formula predicts, are folded where they stand; there is no table where all
     are.
     """
-    parts = [f"<p>{escape(line)}</p>" for line in (format_totals(old, new), format_moved(changes)) if line]
+    heads = (title, format_totals(old, new), format_moved(changes))
+    parts = [f"<p>{escape(line)}</p>" for line in heads if line]
     if any(change.what != "moved" for change in changes):
-        heads = "".join(f'<th scope="col" style="{_LEFT}">{word}</th>' for word in ("layer", "what", "was", "is"))
+        names = "".join(f'<th scope="col" style="{_LEFT}">{word}</th>' for word in ("layer", "what", "was", "is"))
         body: list[str] = []
         for is_alike, run in groupby(list_lines(old, new, changes), key=lambda line: not line.words):
             lines = list(run)
             body += [_fold(lines)] if is_alike and sum(line.num_rows for line in lines) > 1 else map(_write, lines)
-        parts.append(f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table>")
+        parts.append(f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(body)}</tbody></table>")
     return f'<div class="ms-changes">{"".join(parts) or "<p>nothing changed</p>"}</div>'
 
 

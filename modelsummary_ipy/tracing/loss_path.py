@@ -42,12 +42,16 @@ class LossPath:
 
     Attributes:
         outputs: The tensors of the output.
+        inputs: The tensors that the call was given, labels that a language model reads too, say.
         operations: What was done with them, and with what that gave.
+        reached: Stand-ins of what came of the output, by their ids.
         loss: What went backward, or the last loss that was made; ``None`` if there is none.
     """
 
     outputs: tuple[Tensor, ...]
+    inputs: tuple[Tensor, ...] = ()
     operations: list[Operation] = field(default_factory=list)
+    reached: set[int] = field(default_factory=set)
     loss: Tensor | None = None
     is_over: bool = False
 
@@ -61,7 +65,9 @@ class LossPath:
         steps = self._find_steps()
         if self.loss is None or not steps or self._has_batch(steps):
             return None
-        made = {id(tensor) for tensor in (*self.outputs, *(one for step in steps for one in step.results))}
+        if len(list_tensors((inputs.args, inputs.kwargs), Size)) != len(self.inputs):
+            return None
+        made = {id(one) for one in (*self.inputs, *self.outputs, *(one for step in steps for one in step.results))}
         elsewhere = {id(one): one for step in steps for one in step.given if id(one) not in made}
         sizes = tuple(Size(tuple(one.shape), dtype=name_dtype(one.dtype)) for one in elsewhere.values())
         given = ModelInputs((*inputs.args, *sizes), inputs.kwargs)
@@ -87,6 +93,7 @@ def _make_module(
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = self.model(*args[:count], **kwargs)
         known = dict(zip(elsewhere, args[count:], strict=True))
+        known.update(zip(map(id, path.inputs), list_tensors((args[:count], kwargs)), strict=True))
         known.update(zip(map(id, path.outputs), list_tensors(output), strict=True))
         for step in steps:
             args, named = replace_tensors((_free_batch(step), step.kwargs), known)
@@ -162,9 +169,9 @@ def _make_call(filename: str, line: int) -> CodeType:
     return compile("\n" * (line - 1) + "_(*a, **k)", filename, "eval")
 
 
-def list_tensors(value: Any) -> list[Tensor]:
-    """List the tensors in a value."""
-    return [leaf for _, leaf in walk_leaves(value, kinds=(Tensor,))]
+def list_tensors(value: Any, *others: type) -> list[Tensor]:
+    """List the tensors in a value, and what is of other types."""
+    return [leaf for _, leaf in walk_leaves(value, kinds=(Tensor, *others))]
 
 
 def _list_ints(value: Any) -> Iterator[int]:

@@ -34,13 +34,18 @@ class LossRecorder(TorchFunctionMode):
         self._paths: list[LossPath] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], LossPath, Tensor]] = {}
 
-    def follow(self, output: Any) -> LossPath | None:
-        """Write down what is done with the output of a call from now on."""
+    def follow(self, output: Any, given: Any) -> LossPath | None:
+        """Write down what is done with the output of a call from now on, and with what it was given."""
         tensors = list_tensors(output)
         if len(self._paths) == _MOST_PATHS or not tensors or not all(map(_is_plain, tensors)):
             return None
-        path = LossPath(tuple(map(_stand_in, tensors)))
+        inputs = list_tensors(given)
+        path = LossPath(tuple(map(_stand_in, tensors)), tuple(map(_stand_in, inputs)))
+        path.reached |= set(map(id, path.outputs))
         self._paths.append(path)
+        pairs = zip(inputs, path.inputs, strict=True)
+        new = [pair for pair in pairs if self._find(pair[0]) is None and _is_plain(pair[0])]
+        self._remember(path, [one for one, _ in new], [stand_in for _, stand_in in new])
         self._remember(path, tensors, path.outputs)
         return path
 
@@ -103,6 +108,9 @@ class LossRecorder(TorchFunctionMode):
         place = next(iter(find_lines(frame, _NONE)), (frame.f_code, frame.f_lineno))
         path.operations.append(Operation(function, noted[0], noted[1], made, place))
         self._remember(path, results, made)
+        if path.reached.isdisjoint(map(id, list_tensors(noted))):
+            return  # of labels alone
+        path.reached |= set(map(id, made))
         if len(results) == 1 and results[0].dim() == 0 and (results[0].requires_grad or function in _LOSSES):
             path.loss = made[0]
 

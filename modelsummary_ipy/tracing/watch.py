@@ -85,7 +85,7 @@ def watch_calls(model: nn.Module) -> Iterator[list[SeenCall]]:
         finally:
             running = False
         if is_new:
-            seen[-1].path = recorder.follow(output)
+            seen[-1].path = recorder.follow(output, (args, kwargs))
         return output
 
     recorder, observer = LossRecorder(), observe_calls(observe)

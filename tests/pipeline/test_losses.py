@@ -85,7 +85,13 @@ def lose_advantage(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def lose_refilled(net: nn.Module, x: Tensor) -> Tensor:
-    return F.cross_entropy(net(x).view(x.size(0), 50, x.size(1)), x)
+    return F.cross_entropy(net(x).view(x.size(0), 50, x.size(1)), torch.zeros(4, 13, dtype=torch.int64))
+
+
+def lose_read(net: nn.Module, x: Tensor) -> Tensor:
+    loss = F.cross_entropy(net(x).view(-1, 50), x.view(-1))
+    loss.backward()
+    return loss
 
 
 def lose_largest(net: nn.Module, x: Tensor) -> Tensor:
@@ -110,6 +116,7 @@ IDS = torch.zeros(4, 13, dtype=torch.int64)
          "advantage = torch.zeros(8) - value.detach(): sub of (8, 1) and (8,)"),
         (Sequences(), IDS, lose_refilled, "view made (4, 50, 13) of (4, 13, 50)"),
         (make_net(3), torch.zeros(8, 20), lose_largest, "argmax lets none through"),
+        (Sequences(), IDS, lose_read, "the labels are the (4, 13) that embed reads"),
     ],
 )  # fmt: skip
 def test_a_loss_that_is_not_what_was_meant_is_flagged_on_the_root(
@@ -127,6 +134,16 @@ def lose_right(net: nn.Module, x: Tensor) -> Tensor:
 
 def lose_next(net: nn.Module, x: Tensor) -> Tensor:
     return F.cross_entropy(net(x[:, :-1]).reshape(-1, 50), x[:, 1:].reshape(-1))
+
+
+def lose_shifted(net: nn.Module, x: Tensor) -> Tensor:
+    made = net(x)
+    assert (x == 0).float().mean() == 1  # a number of the labels alone is no loss
+    return F.cross_entropy(made[:, :-1].reshape(-1, 50), x[:, 1:].reshape(-1))
+
+
+def lose_copy(net: nn.Module, x: Tensor) -> Tensor:
+    return F.mse_loss(net(x), x)
 
 
 def lose_pairs(net: nn.Module, x: Tensor) -> Tensor:
@@ -157,6 +174,8 @@ def score(net: nn.Module, x: Tensor) -> Tensor:
     [
         (make_net(3), torch.zeros(8, 20), lose_right),
         (Sequences(), IDS, lose_next),
+        (Sequences(), IDS, lose_shifted),
+        (make_net(20), torch.zeros(8, 20), lose_copy),
         (make_net(5), torch.zeros(8, 20), lose_pairs),
         (make_net(5), torch.zeros(8, 20), lose_within_batch),
         (make_net(3), torch.zeros(8, 20), lose_taught),

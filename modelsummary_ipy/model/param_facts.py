@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from modelsummary_ipy.model.tensor_meta import TensorMeta, read_meta
 from modelsummary_ipy.records.trace import ParamFact, ParamKind
 from modelsummary_ipy.torch_compat.distributed import count_mesh, is_sharded, local_part
+from modelsummary_ipy.torch_compat.fakes import disable_dispatch, disable_function
 from modelsummary_ipy.torch_compat.modules import storage_address
 
 _PLAIN = frozenset({Tensor, nn.Parameter, nn.Buffer})
@@ -47,14 +48,21 @@ def _read_triangle(tensor: Tensor, meta: TensorMeta) -> tuple[int, float, float]
     """Read a causal mask by three of its rows: they hold two numbers, and the second begins a place later in each."""
     side = meta.shape[-1] if meta.shape else 0
     is_square = len(meta.shape) > 1 and 2 < side == meta.shape[-2] and meta.num == side * side
-    if not is_square or type(tensor) not in _PLAIN or not tensor.is_cpu or not tensor.is_contiguous():
+    if not is_square or type(tensor) not in _PLAIN or not _is_laid_out(tensor):
         return None
     places = (0, side // 2, side - 1)
-    rows = [tensor.detach().view(side, side)[place].tolist() for place in places]
+    with disable_function(), disable_dispatch():  # no mode of the user's sees it
+        rows = [tensor.detach().view(side, side)[place].tolist() for place in places]
     below, above = rows[1][0], rows[1][-1]
     last = rows[1].count(below) - 1 - places[1]
     made = [[below if column <= place + last else above for column in range(side)] for place in places]
     return (last, below, above) if below != above and made == rows else None
+
+
+def _is_laid_out(tensor: Tensor) -> bool:
+    """Return whether the numbers of a tensor can be read where they are."""
+    is_plain = tensor.layout is torch.strided and tensor.is_cpu and not tensor.is_quantized
+    return is_plain and tensor.is_contiguous() and tensor.data_ptr() != 0
 
 
 def _read_num(tensor: Tensor, meta: TensorMeta) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modelsummary_ipy import ModelSummary
 
@@ -47,3 +49,21 @@ def test_a_causal_mask_in_a_buffer_is_read_and_nothing_else_is(
     buffer: Tensor, triangle: tuple[int, float, float] | None
 ) -> None:
     assert read(buffer) == triangle
+
+
+class _Seen(TorchDispatchMode):
+    """Writes down what is done with tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_mode_of_the_users_does_not_see_a_mask_being_read() -> None:
+    with _Seen() as seen:
+        assert read(torch.tril(ONES)) == (0, 1.0, 0.0)
+    assert not {"aten.view.default", "aten.select.int"} & {*seen.names}

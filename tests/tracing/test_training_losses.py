@@ -43,9 +43,16 @@ def test_the_models_own_loss_is_taken() -> None:
     assert_equal(ours, run_real_step(model, (), kwargs, optimizer=adamw))
 
 
-@pytest.mark.parametrize("loss", ["cross entropy", 3, nn.MSELoss])
-def test_what_is_no_loss_is_refused_before_anything_is_traced(loss: Any) -> None:
-    with pytest.raises(InputError, match="a function of the output"):
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("cross entropy", "a function of the output"),
+        (3, "a function of the output"),
+        (nn.MSELoss, "the class MSELoss as a loss; expected an instance of it"),
+    ],
+)
+def test_what_is_no_loss_is_refused_before_anything_is_traced(loss: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
         ModelSummary(nn.Linear(2, 2), (1, 2), loss=loss)
 
 

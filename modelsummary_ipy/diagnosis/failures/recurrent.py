@@ -87,11 +87,9 @@ def _explain_packed(ctx: FailureContext) -> Diagnosis | None:
         reason = f"{write_shape(x)} was packed with {x[1]} lengths, one for each sample: the steps come first in it"
         turned = wrap_argument(line, "pack_padded_sequence", "{}.transpose(0, 1)")
         return Diagnosis(reason, "the batch in dim 0", place_line(ctx, made, turned))
-    if made is not None and (found := _explain_long_lengths(ctx, made)) is not None:
-        return found
     new = add_keyword(line, "pack_padded_sequence", "batch_first", "True") if "batch_first" not in line else ""
     if made is None or not new or not ctx.setting("batch_first"):
-        return None
+        return None if made is None else _explain_long_lengths(ctx, made)
     reason = f"pack_padded_sequence reads the steps in dim 0 and the batch in dim 1, {ctx.owner} the batch first"
     return Diagnosis(reason, "batch_first=True", place_line(ctx, made, new))
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 
 from modelsummary_ipy.isolation.global_state import collector_paused
 from modelsummary_ipy.model.torch_layers import names_of
 from modelsummary_ipy.records.retraced import Sizes, read_condition
 from modelsummary_ipy.records.trace import Trace
+from modelsummary_ipy.shapes.contradicted import Contradicted
 from modelsummary_ipy.shapes.demands import LARGEST
 from modelsummary_ipy.shapes.far_sizes import find_bounds, plan_far_sizes
 from modelsummary_ipy.shapes.formulas import Formulas, FormulaTable
@@ -18,7 +17,6 @@ from modelsummary_ipy.shapes.multiples import write_besides
 from modelsummary_ipy.shapes.own_checks import list_named
 from modelsummary_ipy.shapes.rigid_dims import find_others, is_exact
 from modelsummary_ipy.shapes.sample_sizes import SampleSizes
-from modelsummary_ipy.shapes.scattered import Scattered
 from modelsummary_ipy.shapes.size_search import first_true, last_true, prime_factors, smallest_step
 from modelsummary_ipy.shapes.tried_sizes import NO_LIMIT, Constraint, join, value_at
 from modelsummary_ipy.tracing.retracer import Retracer
@@ -48,7 +46,7 @@ _MOST_DOUBLINGS = 4
 _LONGER = (1, 2, 4, 8, 16)
 
 
-class _Finder(Scattered):
+class _Finder(Contradicted):
     def __init__(self, trace: Trace, formulas: Formulas, retracer: Retracer, samples: SampleSizes) -> None:
         super().__init__(trace, formulas, retracer, samples)
         self._texts = _distinct_texts((formulas.outputs, formulas.inputs))
@@ -87,32 +85,6 @@ class _Finder(Scattered):
         yield from smallest_batch
         for name in self._samples.rigid:
             yield from self._find_fixed(name)
-
-    def weaken(self, found: list[Constraint]) -> tuple[Constraint, ...]:
-        """Say ``T = 32 or few others`` in the place of limits that a trace contradicts: of code that loops, say."""
-        for name in (name for name in self._samples.free if self._may_end(name)):
-            said = [limit for limit in found if re.search(rf"\b{name}\b", limit.text)]
-            if not said or any(name not in limit.ranges or " others" in limit.text for limit in said):
-                continue
-            tried = list(self._list_tried(name))
-            within = [(at, works) for at, works in tried if all(at[name] in limit.ranges[name] for limit in said)]
-            if fails := next((at for at, works in within if not works), None):
-                names = dict.fromkeys(each for limit in said for each in limit.ranges)
-                found = [limit for limit in found if limit not in said]
-                found += [self._build(f"{each} = {self._base[each]} or few others", dict(fails)) for each in names]
-            elif len(within) < sum(works for _, works in tried) and not any(" or " in each.text for each in said):
-                found = [replace(each, text=f"{each.text} or few others") if each in said else each for each in found]
-        return tuple(found)
-
-    def _list_tried(self, name: str) -> Iterator[tuple[Sizes, bool]]:
-        """Yield the sizes that a dim was traced at, and whether they worked; the batch may move if that works alone."""
-        alike = {*self._samples.tied_to(name)}
-        moved = [({n: s for n, s in at.items() if s != self._base.get(n)}, does) for at, does in self._retracer.tried]
-        batches = [{}, *(at for at, works in moved if works and at.keys() == {self._names.batch})]
-        for at, works in moved:
-            own = {n: size for n, size in at.items() if n in alike}
-            if own.keys() == alike and {n: size for n, size in at.items() if n not in alike} in batches:
-                yield own, works
 
     def _write_besides_equal(self, one: str, two: str) -> str:
         """Write where two dims that move together may differ: a root is taken, or one of them is broadcast."""

@@ -14,10 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from modelsummary_ipy import ModelSummary, Size
+from modelsummary_ipy import Size
 from modelsummary_ipy.inputs.model_inputs import ModelInputs, set_dtypes
 from modelsummary_ipy.inputs.reading import read_inputs
-from modelsummary_ipy.inputs.signature import check_device
 from modelsummary_ipy.records.errors import InputError
 from modelsummary_ipy.tracing.tensor_leaves import find_argument_leaves
 
@@ -177,6 +176,20 @@ def test_what_a_tokenizer_returns_is_the_keywords() -> None:
     assert read(plain, Text())[1] == {"input_ids": [101, 7592, 102]}
 
 
+class Detects(nn.Module):
+    def forward(self, images: list[torch.Tensor], targets: Any = None) -> Any:
+        return [image.mean() for image in images]
+
+
+def test_a_list_for_a_parameter_of_a_list_of_tensors_is_one_argument() -> None:
+    images = [torch.rand(3, 8, 8), torch.rand(3, 8, 6)]
+    (given,), named = read(images, Detects())
+    assert (given, named) == (images, {})
+    assert read([(3, 8, 8), (3, 8, 6)], Detects())[0] == ([Size((3, 8, 8)), Size((3, 8, 6))],)
+    assert read([X, X], Net())[0] == (X, X)
+    assert read((images, None), Detects())[0] == (images, None)
+
+
 # -- arrays -----------------------------------------------------------------------------------------------------------
 
 
@@ -256,106 +269,6 @@ def test_sizes_and_data_at_once_are_refused(given: dict[str, Any]) -> None:
     assert str(error) == "more than one of inputs, input_size and input_data; expected one of them"
 
 
-# -- models, methods, devices -----------------------------------------------------------------------------------------
-
-
-def test_a_class_is_no_model() -> None:
-    assert str(refuse(Net, (1, 2))) == "the class Net; expected an instance of it; for example model = Net(…)"
-
-
-@pytest.mark.parametrize(("value", "word"), [(X, "a Tensor"), (3, "an int"), (None, "None"), (torch.relu, "a ")])
-def test_what_is_no_module_is_refused(value: Any, word: str) -> None:
-    error = refuse(value, (1, 2))
-    assert error.received.startswith(f"model is {word}")
-    assert error.expected == "an instance of torch.nn.Module"
-
-
-class ForgotSuper(nn.Module):
-    def __init__(self) -> None:
-        self.size = 3
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-def test_a_module_whose_init_forgot_super_is_refused() -> None:
-    with pytest.raises(InputError) as caught:
-        ModelSummary(ForgotSuper(), (1, 2))
-    alone = str(caught.value)
-    assert alone.startswith("ForgotSuper was not initialised: its __init__ does not call super().__init__()")
-    inside, listed = nn.Sequential(nn.Linear(2, 2)), nn.Sequential()
-    inside._modules["1"] = ForgotSuper()
-    listed.layers = [ForgotSuper()]  # type: ignore[assignment]  # a list registers nothing
-    for model in (inside, listed):
-        with pytest.raises(InputError) as caught:
-            ModelSummary(model, (1, 2))
-        assert str(caught.value) == alone
-
-
-class MakesForgotSuper(nn.Module):
-    def forward(self, x: torch.Tensor) -> Any:
-        return ForgotSuper()(x)
-
-
-def test_a_module_whose_init_forgot_super_is_named_where_a_forward_makes_it() -> None:
-    ms = ModelSummary(MakesForgotSuper(), (1, 2))
-    assert ms.error is not None
-    assert ms.error.reason.startswith("ForgotSuper was not initialised: its __init__ does not call super().__init__()")
-
-
-def test_a_method_that_is_not_there_is_answered_with_the_nearest() -> None:
-    error = refuse(Net(), (1, 2), method="encod")
-    assert str(error) == "method='encod'; expected a method of Net such as encode; for example method='encode'"
-
-
-def test_a_device_that_is_not_there_is_answered_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert check_device("cuda").type == "cuda"
-    assert check_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(InputError) as caught:
-        check_device("cuda:2")
-    assert "one of cpu, meta, cuda:0, cuda:1" in str(caught.value)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    for device in ("cuda", "cuda:0", "gpu", "vulkan", 7, "hpu"):
-        with pytest.raises(InputError):
-            check_device(device)
-    assert check_device("cpu") == torch.device("cpu")
-    assert check_device(torch.device("meta")).type == "meta"
-
-
-# -- dtypes -----------------------------------------------------------------------------------------------------------
-
-
-def test_dtypes_are_one_for_all_one_each_or_by_name() -> None:
-    given = [(1, 2), (3,)]
-    assert read(given, dtypes=torch.float16)[0] == (Size("1 2:float16"), Size("(3,):float16"))
-    assert read(given, dtypes=["int64", None])[0] == (Size("1 2:int64"), Size("(3,)"))
-    assert read(given, dtypes={"mask": "bool"})[0] == (Size("1 2"), Size("(3,):bool"))
-    assert read({"x": [(1, 2), (3,)]}, dtypes={"x": "int64"})[1]["x"] == [Size("1 2:int64"), Size("(3,):int64")]
-    assert read({"x": [(1, 2), (3,)]}, dtypes={"x[1]": "int64"})[1]["x"] == [Size("1 2"), Size("(3,):int64")]
-
-
-def test_a_size_that_has_a_dtype_keeps_it() -> None:
-    assert read([Size("1 2:int64"), (3,)], dtypes="float16")[0] == (Size("1 2:int64"), Size("(3,):float16"))
-
-
-@pytest.mark.parametrize(
-    ("dtypes", "received"),
-    [
-        (["int64"], "1 dtypes for 2 sizes"),
-        ({"msk": "bool"}, "dtypes for 'msk'"),
-        ("flot32", "dtype 'flot32'"),
-        (float, "dtype \"<class 'float'>\""),
-    ],
-)
-def test_dtypes_that_fit_nothing_are_refused(dtypes: Any, received: str) -> None:
-    assert refuse(Net(), [(1, 2), (3,)], dtypes=dtypes).received == received
-
-
-def test_a_dtype_for_data_is_refused() -> None:
-    assert refuse(Net(), X, dtypes="float16").received == "dtypes for inputs that are data"
-
-
 # -- ModelInputs ------------------------------------------------------------------------------------------------------
 
 leaves = st.just(X) | st.just(X.long())
@@ -421,24 +334,3 @@ def test_no_address_of_an_object_is_written() -> None:
 def test_setting_dtypes_touches_sizes_without_one_alone(given: list[Size]) -> None:
     inputs = set_dtypes(ModelInputs(tuple(given)), "int32")
     assert inputs.args == tuple(size if size.dtype else size.with_dtype("int32") for size in given)
-
-
-class Detects(nn.Module):
-    def forward(self, images: list[torch.Tensor], targets: Any = None) -> Any:
-        return [image.mean() for image in images]
-
-
-def test_a_list_for_a_parameter_of_a_list_of_tensors_is_one_argument() -> None:
-    images = [torch.rand(3, 8, 8), torch.rand(3, 8, 6)]
-    (given,), named = read(images, Detects())
-    assert (given, named) == (images, {})
-    assert read([(3, 8, 8), (3, 8, 6)], Detects())[0] == ([Size((3, 8, 8)), Size((3, 8, 6))],)
-    assert read([X, X], Net())[0] == (X, X)
-    assert read((images, None), Detects())[0] == (images, None)
-
-
-def test_numbers_in_a_call_are_told_where_a_size_stands() -> None:
-    assert "numbers in a call" in str(refuse(Net(), input_data=[1, 3, 32, 32]))
-    assert "for example (2, 3, 32, 32)" in str(refuse(Net(), input_data=[None, 3, 32, 32]))
-    assert "mask=[…]" not in str(refuse(Net(), [X, X, X]))
-    assert "batch=[…]" in str(refuse(Batched(), [X, X]))

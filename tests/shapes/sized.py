@@ -12,8 +12,11 @@ from torch import Tensor, nn
 from modelsummary_ipy.display.rows import build_rows
 from modelsummary_ipy.inputs.model_inputs import ModelInputs
 from modelsummary_ipy.inputs.size import Size
+from modelsummary_ipy.shapes.align_traces import align_calls
 from modelsummary_ipy.shapes.batch_trace import find_batch
+from modelsummary_ipy.shapes.expr_text import evaluate
 from modelsummary_ipy.shapes.formulas import Formulas, find_formulas
+from modelsummary_ipy.summary import ModelSummary
 from modelsummary_ipy.tracing.engine import run_engine
 from tests.reference import quietly
 
@@ -77,3 +80,19 @@ def find(model: nn.Module, *shape: int, dtype: str | None = None) -> tuple[Any, 
     traced = run_engine(model, ModelInputs((Size(shape, dtype=dtype),)))
     rows = build_rows(traced.trace)
     return traced, find_formulas(find_batch(traced.request, traced.trace, rows), traced.trace, rows)
+
+
+def compare(ms: ModelSummary, model: nn.Module, sizes: dict[str, int], shape: tuple[int, ...]) -> None:
+    """Compare all formulas with the rows of a real run; either may make operations that the other does not need."""
+    seen = ModelSummary(model.eval(), torch.zeros(shape), engine="real").story.trace
+    partners = align_calls(ms.story.trace, seen)
+    compared = 0
+    for row in ms.rows:
+        partner = None if row.call is None else partners[row.call]
+        for formula, spec in zip(
+            ms.formulas.get(row.index, ()), () if partner is None else seen.calls[partner].outputs, strict=False
+        ):
+            if formula is not None:
+                compared += 1
+                assert tuple(evaluate(dim, sizes) for dim in formula) == spec.shape, (row.path, row.type_name, formula)
+    assert compared

@@ -394,14 +394,3 @@ def test_dims_of_two_inputs_that_only_move_together_do(
         assert kind()(torch.randn(2, 8, length), torch.zeros(2, length, dtype=torch.long)).shape[-1] == length
     with pytest.raises((RuntimeError, ValueError)):
         kind()(torch.randn(2, 8, 11), torch.zeros(2, 10, dtype=torch.long))
-
-
-def test_samples_that_only_move_together_with_steps_have_limits() -> None:
-    model = Net(lambda f, x, keep: (f(x) @ f(x).mT).masked_fill(keep == 0, -1e9), nn.Linear(4, 4))
-    ms = ModelSummary(model, [(6, 6, 4), (6, 6)])
-    assert ms.constraints == ("B = T or one of them 1", "B = F2 or one of them 1", "F = 4")
-    for samples, steps, length in ((9, 9, 9), (1, 6, 6), (2, 1, 2), (6, 6, 1)):
-        assert model(torch.zeros(samples, steps, 4), torch.zeros(samples, length)).shape[0] == samples
-    for samples, steps, length in ((5, 6, 6), (4, 4, 2)):
-        with pytest.raises(RuntimeError):
-            model(torch.zeros(samples, steps, 4), torch.zeros(samples, length))
